@@ -1,0 +1,5 @@
+//! Crossmod.
+
+pub mod plan;
+pub mod property;
+pub mod scenario;
