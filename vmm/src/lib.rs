@@ -1,5 +1,7 @@
 //! Crossmod.
 
+pub mod cpu;
+pub mod decode;
+pub mod machine;
 pub mod plan;
 pub mod property;
-pub mod scenario;

@@ -1,0 +1,112 @@
+//! The guest image: embedded ELF, its digest and its labels.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use linux_loader::loader::KernelLoader;
+use linux_loader::loader::elf::Elf;
+use object::{Object, ObjectSymbol};
+use sha2::{Digest, Sha256};
+
+use super::error::MachineError;
+use super::layout;
+use super::memory::Memory;
+
+const ELF: &[u8] = include_bytes!(env!("CROSSMOD_GUEST_ELF"));
+
+/// Labels of the guest image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    labels: BTreeMap<String, u64>,
+    bytes: Vec<u8>,
+}
+
+/// The kind of code that a pass belongs to, with the labels of its ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassLabels {
+    /// The CALL that begins the pass.
+    pub begin: u64,
+    /// The instruction after it.
+    pub end: u64,
+    /// `loop`, `nmi`, `irq`, `bp`, …
+    pub context: String,
+}
+
+impl Image {
+    /// Reads the embedded image's labels.
+    pub fn embedded() -> Result<Image, MachineError> {
+        let bad = |error: &dyn std::fmt::Display| MachineError::Image(error.to_string());
+        let file = object::File::parse(ELF).map_err(|error| bad(&error))?;
+        let labels: BTreeMap<String, u64> = file
+            .symbols()
+            .filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address())))
+            .filter(|(name, _)| !name.is_empty())
+            .collect();
+        let text = object::Object::section_by_name(&file, ".text").ok_or_else(|| bad(&"no .text section"))?;
+        let bytes = object::ObjectSection::data(&text).map_err(|error| bad(&error))?.to_vec();
+        Ok(Image { labels, bytes })
+    }
+
+    /// SHA-256 of the ELF, in hex.
+    pub fn digest() -> String {
+        Sha256::digest(ELF).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Loads the image into guest memory.
+    pub(super) fn load(memory: &Memory) -> Result<(), MachineError> {
+        let loaded = Elf::load(memory.raw(), None, &mut Cursor::new(ELF), None)
+            .map_err(|error| MachineError::Image(error.to_string()))?;
+        if loaded.kernel_load.0 != layout::IMAGE || loaded.kernel_end > layout::IMAGE_END {
+            return Err(MachineError::Image(format!(
+                "loaded at {:#x}..{:#x}, outside its window",
+                loaded.kernel_load.0, loaded.kernel_end
+            )));
+        }
+        Ok(())
+    }
+
+    /// Address of a label.
+    pub fn label(&self, name: &str) -> Result<u64, MachineError> {
+        self.labels.get(name).copied().ok_or_else(|| MachineError::Image(format!("no label `{name}`")))
+    }
+
+    /// The nearest label at or before an address of the image, with the distance.
+    pub fn nearest(&self, address: u64) -> Option<(&str, u64)> {
+        if !self.contains(address) {
+            return None;
+        }
+        self.labels
+            .iter()
+            .filter(|&(name, &at)| at <= address && !name.starts_with("pass_"))
+            .max_by_key(|&(_, &at)| at)
+            .map(|(name, &at)| (name.as_str(), address - at))
+    }
+
+    /// True for addresses of guest code.
+    pub fn contains(&self, address: u64) -> bool {
+        (layout::IMAGE..layout::IMAGE + self.bytes.len() as u64).contains(&address)
+    }
+
+    /// The code at an address, up to 15 bytes.
+    pub fn code(&self, address: u64) -> &[u8] {
+        let start = (address.saturating_sub(layout::IMAGE) as usize).min(self.bytes.len());
+        &self.bytes[start..self.bytes.len().min(start + 15)]
+    }
+
+    /// Every pair of pass labels.
+    pub fn passes(&self) -> Result<Vec<PassLabels>, MachineError> {
+        self.labels
+            .iter()
+            .filter_map(|(name, &begin)| Some((name.strip_prefix("pass_call_")?, begin)))
+            .map(|(context, begin)| {
+                let end = self.label(&format!("pass_done_{context}"))?;
+                Ok(PassLabels { begin, end, context: context.to_owned() })
+            })
+            .collect()
+    }
+
+    /// Address and length of all guest code.
+    pub fn extent(&self) -> (u64, usize) {
+        (layout::IMAGE, self.bytes.len())
+    }
+}

@@ -1,0 +1,277 @@
+//! The only door to KVM: a machine with one memory and up to eight vCPUs that see the same addresses.
+//!
+//! A machine is made once and reset for each scenario. Page tables never change after the first run.
+
+mod error;
+mod image;
+mod kick;
+mod layout;
+mod memory;
+mod step;
+mod tables;
+mod vcpu;
+
+use crossmod_abi::{PAGE, shared, va, vector};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+
+pub use error::MachineError;
+pub use image::{Image, PassLabels};
+pub use kick::{RUN_LIMIT, catch_signals, request_stop, stop_requested};
+pub use layout::MAX_CPUS;
+pub use step::{Assists, Landing, Stimulus, in_landing_window};
+
+use crate::cpu::{Cpu, PRIVATE_LEN, Regs};
+use crate::plan::{HandlerVariant, Plan};
+use kick::Guard;
+use layout::CpuPages;
+use memory::Memory;
+use vcpu::Vcpu;
+
+/// Bytes of the shared page that belong to the state.
+pub const SHARED_LEN: usize = shared::STATE_END as usize;
+/// The shared state.
+pub type Shared = [u8; SHARED_LEN];
+/// Filler of everything executable that nothing should reach: `06` is #UD in 64-bit mode, at any alignment.
+pub const FILLER: u8 = 0x06;
+
+/// How KVM vCPUs serve slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backing {
+    /// One KVM vCPU for each ring executes for every slot: the oracle. Switching KVM's single-step costs an
+    /// ioctl, so a ring keeps its own.
+    PerRing,
+    /// Slot *i* is KVM vCPU *i*: live replay.
+    PerSlot,
+}
+
+/// A virtual machine for exploration: no interrupt controller, all events injected.
+pub struct Machine {
+    // Field order is drop order: vCPUs, then the VM, then its memory.
+    vcpus: Vec<Vcpu>,
+    _vm: VmFd,
+    memory: Memory,
+    image: Image,
+    backing: Backing,
+    guard: Guard,
+    /// Entry of the handler that rings the doorbell with this number.
+    doorbells: [Option<u64>; 256],
+    assists: Assists,
+}
+
+impl Machine {
+    /// A machine whose one slot executes transitions for every executor of a scenario.
+    pub fn oracle() -> Result<Machine, MachineError> {
+        Machine::new(2, Backing::PerRing)
+    }
+
+    /// A machine with one KVM vCPU for each of `slots` executors.
+    pub fn live(slots: usize) -> Result<Machine, MachineError> {
+        Machine::new(slots, Backing::PerSlot)
+    }
+
+    fn new(cpus: usize, backing: Backing) -> Result<Machine, MachineError> {
+        assert!((1..=MAX_CPUS).contains(&cpus), "plans have 1 to {MAX_CPUS} executors");
+        let kvm = open()?;
+        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
+        let memory = Memory::new()?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: layout::MEMORY as u64,
+            userspace_addr: memory.host_address()?,
+        };
+        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        Image::load(&memory)?;
+        for index in 0..cpus {
+            tables::page_tables(&memory, CpuPages::of(index))?;
+        }
+        tables::descriptors(&memory)?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let vcpus = (0..cpus).map(|index| Vcpu::new(&vm, index, &cpuid)).collect::<Result<_, _>>()?;
+        let mut machine = Machine {
+            vcpus,
+            _vm: vm,
+            memory,
+            image: Image::embedded()?,
+            backing,
+            guard: Guard::new()?,
+            doorbells: [None; 256],
+            assists: Assists::default(),
+        };
+        for (number, name) in [
+            (vector::DB, "db_stub"),
+            (vector::UD, "ud_stub"),
+            (vector::DF, "df_stub"),
+            (vector::GP, "gp_stub"),
+            (vector::PF, "pf_stub"),
+            (vector::IPI_SYNC, "ipi_sync"),
+            (vector::IPI_ACK_FIRST, "ipi_ack_first"),
+            (vector::IPI_ACK_ONLY, "ipi_ack_only"),
+            (vector::IPI_HOLD, "ipi_hold"),
+            (vector::IPI_STOP, "ipi_stop"),
+            (vector::IPI_EARLY, "ipi_early"),
+            (vector::NMI, "nmi_plain"),
+            (vector::IRQ, "irq_plain"),
+            (vector::BP, "bp_plain"),
+        ] {
+            machine.set_handler(number, name)?;
+        }
+        Ok(machine)
+    }
+
+    /// Makes the machine ready for a plan: gates, landing pads, filler. Contents only; tables stay.
+    pub fn reset(&mut self, plan: &Plan) -> Result<(), MachineError> {
+        let pick = |site, with, without| if site { with } else { without };
+        self.set_handler(vector::NMI, pick(plan.events.nmi_runs_site, "nmi_site", "nmi_plain"))?;
+        self.set_handler(vector::IRQ, pick(plan.events.irq_runs_site, "irq_site", "irq_plain"))?;
+        self.set_handler(
+            vector::BP,
+            match plan.handler.variant {
+                HandlerVariant::Plain => "bp_plain",
+                HandlerVariant::Counting => "bp_counting",
+                HandlerVariant::Traced => "bp_traced",
+            },
+        )?;
+        let filler = [FILLER; PAGE as usize];
+        self.memory.write(layout::LANDING, &filler)?;
+        let page = initial_text(plan);
+        self.memory.write(layout::MASTER, &page)?;
+        for slot in 0..self.slots() {
+            self.memory.write(CpuPages::of(slot).view(), &page)?;
+        }
+        for pad in plan.pads.iter().filter(|pad| !in_site_pages(pad.address)) {
+            self.memory.write(layout::LANDING + pad.address % PAGE, &pad_code(pad.mark))?;
+        }
+        Ok(())
+    }
+
+    fn slots(&self) -> usize {
+        match self.backing {
+            Backing::PerRing => 1,
+            Backing::PerSlot => self.vcpus.len(),
+        }
+    }
+
+    /// Points the gate of a vector to one of the image's handlers.
+    fn set_handler(&mut self, vector: u8, name: &str) -> Result<(), MachineError> {
+        let entry = self.image.label(name)?;
+        self.doorbells[usize::from(vector)] = Some(entry);
+        tables::gate(&self.memory, vector, entry)
+    }
+
+    /// The guest image.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// What the host had to do by itself so far.
+    pub fn assists(&self) -> Assists {
+        self.assists
+    }
+
+    /// Writes a vCPU's private state.
+    pub fn write_private(&mut self, slot: usize, cpu: &Cpu) -> Result<(), MachineError> {
+        self.memory.write(CpuPages::of(slot).private(), &cpu.private[..])
+    }
+
+    /// Goes on from `regs` with the memory that this slot's own steps left behind, as live replay does.
+    pub fn continue_step(
+        &mut self,
+        slot: usize,
+        regs: &Regs,
+        stimulus: Stimulus,
+    ) -> Result<(Cpu, Landing), MachineError> {
+        let (regs, landing) = self.step_regs(slot, regs, stimulus)?;
+        self.finish(slot, regs, landing)
+    }
+
+    /// Writes the shared state.
+    pub fn write_shared(&mut self, state: &Shared) -> Result<(), MachineError> {
+        self.memory.write(layout::SHARED, state)
+    }
+
+    /// Reads the shared state.
+    pub fn read_shared(&self) -> Result<Shared, MachineError> {
+        let mut state = [0; SHARED_LEN];
+        self.memory.read(layout::SHARED, &mut state)?;
+        Ok(state)
+    }
+
+    /// Writes what a vCPU is to see at an address of the site pages.
+    pub fn write_view(&mut self, slot: usize, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
+        self.memory.write(CpuPages::of(slot).view() + (address - va::SITE), bytes)
+    }
+
+    /// Writes text as a patcher does: into the master copy.
+    pub fn write_master(&mut self, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
+        self.memory.write(layout::MASTER + (address - va::SITE), bytes)
+    }
+
+    /// Clears the acknowledgement word of a vCPU, as a broadcast does.
+    pub fn clear_ack(&mut self, slot: usize) -> Result<(), MachineError> {
+        self.memory.write(CpuPages::of(slot).private() + crossmod_abi::private::ACK, &[0; 4])
+    }
+
+    /// Reads a vCPU's private state as it stands, dead bytes and all.
+    pub fn read_private(&self, slot: usize) -> Result<Box<[u8; PRIVATE_LEN]>, MachineError> {
+        let mut bytes = Box::new([0; PRIVATE_LEN]);
+        self.memory.read(CpuPages::of(slot).private(), &mut bytes[..])?;
+        Ok(bytes)
+    }
+}
+
+/// True for addresses of the two patchable pages.
+pub fn in_site_pages(address: u64) -> bool {
+    (va::SITE..va::SITE + 2 * PAGE).contains(&address)
+}
+
+/// `lea eax, [rax + mark]; ret`: leaves a mark without touching flags.
+pub fn pad_code(mark: u8) -> [u8; 4] {
+    [0x8d, 0x40, mark, 0xc3]
+}
+
+/// The two site pages before the first patch: filler, pads, the old version.
+pub fn initial_text(plan: &Plan) -> Vec<u8> {
+    let mut text = vec![FILLER; 2 * PAGE as usize];
+    let mut put = |address: u64, bytes: &[u8]| {
+        let start = (address - va::SITE) as usize;
+        text[start..start + bytes.len()].copy_from_slice(bytes);
+    };
+    for pad in plan.pads.iter().filter(|pad| in_site_pages(pad.address)) {
+        put(pad.address, &pad_code(pad.mark));
+    }
+    put(plan.site.address, &plan.site.old.bytes);
+    text
+}
+
+fn open() -> Result<Kvm, MachineError> {
+    let kvm = Kvm::new().map_err(|error| MachineError::NoKvm {
+        reason: match error.errno() {
+            libc::ENOENT => "it does not exist (no KVM module loaded, or a machine without virtualisation)".into(),
+            libc::EACCES | libc::EPERM => {
+                "permission denied (run as root, or join the group that owns it)".into()
+            }
+            libc::ENODEV | libc::ENXIO => "the device has no driver behind it".into(),
+            _ => error.to_string(),
+        },
+    })?;
+    let version = kvm.get_api_version();
+    if version != 12 {
+        return Err(MachineError::NoKvm { reason: format!("API version {version}, 12 is needed") });
+    }
+    for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
+        if !kvm.check_extension(cap) {
+            return Err(MachineError::MissingCapability(name));
+        }
+    }
+    if kvm.check_extension_int(Cap::SyncRegs) & 7 != 7 {
+        return Err(MachineError::MissingCapability("KVM_CAP_SYNC_REGS for registers, segments and events"));
+    }
+    Ok(kvm)
+}

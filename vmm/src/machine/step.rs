@@ -1,0 +1,222 @@
+//! The stepping primitive: one instruction, or the delivery of one event, from a complete state to a
+//! complete state.
+//!
+//! A step is whatever ran between restoring the state and the exit, so each kind of step is set up to end
+//! at a known place on every backend, and the place is checked:
+//!
+//! | what | how it ends |
+//! |---|---|
+//! | instruction at ring 0 | TF in the restored RFLAGS and KVM's single-step: a debug exit |
+//! | instruction at ring 3 | TF: #DB through the guest's gate, whose stub rings a doorbell; registers come from its frame |
+//! | IRETQ, and whatever some backend steps over | TF clear, a doorbell planted at the successor |
+//! | INT3 | the #BP handler's doorbell; where KVM cannot emulate INT3 at ring 0 the host delivers the #BP |
+//! | NMI, interrupt | the handler's doorbell |
+//!
+//! A restore through the sync-regs page drops KVM's single-step on kvm-amd, and KVM's single-step at ring 3
+//! is wrong on kvm-pvm; TF works on both.
+
+use crossmod_abi::{PAGE, port, private, vector};
+
+use super::error::MachineError;
+use super::layout::CpuPages;
+use super::vcpu::{Exit, Inject};
+use super::{Backing, Machine};
+use crate::cpu::{Cpu, FRAME, Frame, HIDDEN_FLAGS, PRIVATE_LEN, Regs, reg};
+
+/// What to do in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stimulus {
+    /// Execute the instruction at RIP, which a single-step ends after.
+    Instruction,
+    /// Execute the instruction at RIP, which single-steps run over; it is followed by the one at this address.
+    InstructionTo(u64),
+    /// Execute the INT3 at RIP.
+    Breakpoint,
+    /// Deliver an NMI.
+    Nmi,
+    /// Deliver a maskable interrupt with this vector.
+    Interrupt(u8),
+}
+
+/// Where a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Landing {
+    /// At an instruction boundary.
+    Boundary,
+    /// In the handler of this vector, behind its doorbell.
+    Handler(u8),
+}
+
+/// Counts of what the host had to do by itself, for `probe` and reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Assists {
+    /// Steps executed by KVM.
+    pub steps: u64,
+    /// #BP deliveries completed by the host because KVM cannot emulate INT3 at ring 0.
+    pub completed_breakpoints: u64,
+    /// Steps that ended at a planted doorbell.
+    pub planted_stops: u64,
+    /// Ring-3 steps that came back through the guest's #DB stub.
+    pub user_traps: u64,
+}
+
+impl Machine {
+    /// One step of the vCPU in `slot` from `cpu`. The memory it may read must be in place: its private
+    /// page is written here, shared page and views by the caller.
+    pub fn step(&mut self, slot: usize, cpu: &Cpu, stimulus: Stimulus) -> Result<(Cpu, Landing), MachineError> {
+        self.write_private(slot, cpu)?;
+        let (regs, landing) = self.step_regs(slot, &cpu.regs, stimulus)?;
+        self.finish(slot, regs, landing)
+    }
+
+    /// The same, going on from the memory the vCPU itself left behind.
+    pub(super) fn step_regs(
+        &mut self,
+        slot: usize,
+        regs: &Regs,
+        stimulus: Stimulus,
+    ) -> Result<(Regs, Landing), MachineError> {
+        self.assists.steps += 1;
+        let cr3 = CpuPages::of(slot).pml4();
+        let (trap_flag, inject) = match stimulus {
+            Stimulus::Instruction | Stimulus::Breakpoint => (true, Inject::Nothing),
+            Stimulus::InstructionTo(_) => (false, Inject::Nothing),
+            Stimulus::Nmi => (false, Inject::Nmi),
+            Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
+        };
+        let planted = match stimulus {
+            Stimulus::InstructionTo(to) => Some((to, self.plant(slot, to)?)),
+            _ => None,
+        };
+        let index = self.backing(slot, regs.user());
+        let vcpu = &mut self.vcpus[index];
+        vcpu.set_single_step(!regs.user())?;
+        vcpu.restore(cr3, regs, trap_flag, inject);
+        let mut exit = vcpu.run(&self.guard, regs.rip);
+        if stimulus == Stimulus::Breakpoint
+            && let Ok(Exit::Internal(_)) = exit
+            && vcpu.rip() == regs.rip
+        {
+            self.assists.completed_breakpoints += 1;
+            vcpu.inject_at(regs.rip + 1, vector::BP);
+            exit = vcpu.run(&self.guard, regs.rip);
+        }
+        if let Some((to, original)) = planted {
+            self.unplant(slot, to, &original)?;
+        }
+        let after = self.vcpus[index].regs()?;
+        match exit? {
+            Exit::Debug => Ok((after, Landing::Boundary)),
+            Exit::Doorbell(port::STOP) => {
+                self.assists.planted_stops += 1;
+                let Stimulus::InstructionTo(to) = stimulus else {
+                    return Err(unexpected("planted doorbell", &after, regs));
+                };
+                Ok((Regs { rip: to, ..after }, Landing::Boundary))
+            }
+            Exit::Doorbell(vector::DB) => {
+                self.assists.user_traps += 1;
+                let frame = self.debug_frame(slot)?;
+                let mut gpr = after.gpr;
+                gpr[reg::RSP] = frame.rsp;
+                let regs = Regs {
+                    gpr,
+                    rip: frame.rip,
+                    rflags: frame.rflags & !HIDDEN_FLAGS | 2,
+                    cs: frame.cs as u16,
+                    ss: frame.ss as u16,
+                    ..after
+                };
+                Ok((regs, Landing::Boundary))
+            }
+            Exit::Doorbell(number) => match self.doorbells[usize::from(number)] {
+                // RIP stands at the OUT on some backends and behind it on others.
+                Some(entry) if after.rip == entry || after.rip == entry + 2 => {
+                    Ok((Regs { rip: entry + 2, ..after }, Landing::Handler(number)))
+                }
+                _ => Err(unexpected(&format!("doorbell {number:#x}"), &after, regs)),
+            },
+            Exit::Internal(what) | Exit::Other(what) => Err(unexpected(&what, &after, regs)),
+        }
+    }
+
+    /// Makes the state after a step canonical: reads the private page back, cleans the frame just pushed.
+    pub(super) fn finish(&mut self, slot: usize, regs: Regs, landing: Landing) -> Result<(Cpu, Landing), MachineError> {
+        let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
+        self.memory.read(CpuPages::of(slot).private(), &mut cpu.private[..])?;
+        if let Landing::Handler(_) = landing {
+            cpu.clean_frame_at_rsp();
+        }
+        if cpu.clear_dead_stack() {
+            Ok((cpu, landing))
+        } else {
+            let what = format!("RSP {:#x} is in no stack of the guest", cpu.regs.gpr[reg::RSP]);
+            Err(MachineError::Contract { rip: cpu.regs.rip, what })
+        }
+    }
+
+    /// Which KVM vCPU executes for `slot`.
+    fn backing(&self, slot: usize, user: bool) -> usize {
+        match self.backing {
+            Backing::PerRing => usize::from(user),
+            Backing::PerSlot => slot,
+        }
+    }
+
+    fn debug_frame(&self, slot: usize) -> Result<Frame, MachineError> {
+        let mut bytes = [0; FRAME as usize];
+        self.memory.read(CpuPages::of(slot).private() + private::DB_STACK_TOP - FRAME, &mut bytes)?;
+        let word = |index: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[8 * index..8 * index + 8]);
+            u64::from_le_bytes(word)
+        };
+        Ok(Frame { rip: word(0), cs: word(1), rflags: word(2), rsp: word(3), ss: word(4) })
+    }
+
+    /// Writes a doorbell over the code at a virtual address; returns what stood there.
+    fn plant(&mut self, slot: usize, to: u64) -> Result<[u8; 2], MachineError> {
+        let mut original = [0; 2];
+        for (index, byte) in [0xe6, port::STOP].into_iter().enumerate() {
+            let at = self.code_address(slot, to + index as u64)?;
+            self.memory.read(at, &mut original[index..=index])?;
+            self.memory.write(at, &[byte])?;
+        }
+        Ok(original)
+    }
+
+    fn unplant(&mut self, slot: usize, to: u64, original: &[u8; 2]) -> Result<(), MachineError> {
+        for (index, &byte) in original.iter().enumerate() {
+            let at = self.code_address(slot, to + index as u64)?;
+            self.memory.write(at, &[byte])?;
+        }
+        Ok(())
+    }
+
+    /// Guest-physical address of the code that `slot` executes at a virtual address.
+    fn code_address(&self, slot: usize, virt: u64) -> Result<u64, MachineError> {
+        use crossmod_abi::va;
+        if (va::IMAGE..va::PRIVATE).contains(&virt) {
+            Ok(virt)
+        } else if (va::SITE..va::SITE + 2 * PAGE).contains(&virt) {
+            Ok(CpuPages::of(slot).view() + (virt - va::SITE))
+        } else if in_landing_window(virt) {
+            Ok(super::layout::LANDING + virt % PAGE)
+        } else {
+            Err(MachineError::Contract { rip: virt, what: "no code is mapped there".into() })
+        }
+    }
+}
+
+/// True for the addresses around the site that all show the landing page.
+pub fn in_landing_window(virt: u64) -> bool {
+    use crossmod_abi::va;
+    const GIB: u64 = 1 << 30;
+    let first = va::SITE / GIB * GIB;
+    (first - 2 * GIB..first + 3 * GIB).contains(&virt)
+        && !(va::SITE..va::SITE + 2 * PAGE).contains(&virt)
+}
+
+fn unexpected(exit: &str, after: &Regs, before: &Regs) -> MachineError {
+    MachineError::UnexpectedExit { exit: exit.into(), rip: after.rip, from: before.rip }
+}
