@@ -188,7 +188,16 @@ impl Machine {
         stimulus: Stimulus,
     ) -> Result<(Cpu, Landing), MachineError> {
         let (regs, landing) = self.step_regs(slot, regs, stimulus)?;
-        self.finish(slot, regs, landing)
+        let (cpu, landing) = self.finish(slot, regs, landing)?;
+        if let Landing::Handler(_) = landing {
+            // The stepper's own flags must not come back with the handler's IRET.
+            let flags = cpu.regs.gpr[crate::cpu::reg::RSP] + 16;
+            if let Some(value) = cpu.read(flags, 8) {
+                let at = CpuPages::of(slot).private() + (flags - va::PRIVATE);
+                self.memory.write_u64(at, value)?;
+            }
+        }
+        Ok((cpu, landing))
     }
 
     /// Writes the shared state.

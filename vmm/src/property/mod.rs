@@ -1,4 +1,54 @@
-//! Properties.
+//! What a protocol must not do. One property a file; each is a pure function over a plan, an executor and
+//! the shared environment, so each is tested without KVM.
+//!
+//! | name | violated when |
+//! |---|---|
+//! | `torn` | a fetch at the site decodes to none of old, new, a declared intermediate at a declared boundary |
+//! | `order` | a pass had the outcome of new and a later one that of old; or new code, then leftover old code |
+//! | `stale` | a pass that began after completion runs old bytes or the protocol's trap |
+//! | `unclaimed-trap` | a #BP at the site is not claimed by the handler |
+//! | `wrong-resume` | the architectural outcome of a pass is neither that of old nor that of new |
+//! | `interior` | RIP or a saved RIP stands inside an instruction of the code now installed |
+//! | `lifetime` | a withdrawn descriptor is read, withdrawn code is fetched |
+//! | `nmi-frame` | an NMI is delivered over the frame of one that has not returned |
+//! | `recursion` | the #BP handler traps on the site |
+//! | `unserialised` | a fetch overlaps a store made since this vCPU last serialised, whichever version it reads |
+//! | `deadlock`, `livelock` | from a reachable state no schedule completes; `livelock` if memory keeps being written |
+//!
+//! `stall` is measured, not judged: see [`stall`].
+
+mod fetch;
+mod interior;
+mod lifetime;
+mod nmi_frame;
+mod order;
+mod progress;
+mod recursion;
+mod stale;
+pub mod stall;
+mod torn;
+mod unclaimed_trap;
+mod unserialised;
+mod wrong_resume;
+
+pub use fetch::{Fetch, Version, version_at};
+pub(crate) use progress::decide as decide_progress;
+
+/// Checks of the executor's fetch, before the instruction runs.
+pub fn at_fetch(fetch: &Fetch<'_>) -> Vec<Violation> {
+    [torn::at_fetch, stale::at_fetch, order::at_fetch, unserialised::at_fetch, lifetime::at_fetch, recursion::at_fetch]
+        .iter()
+        .filter_map(|check| check(fetch))
+        .collect()
+}
+
+pub(crate) use interior::at_commit as interior_at_commit;
+pub(crate) use interior::at_step as interior_at_step;
+pub(crate) use lifetime::at_access as lifetime_at_access;
+pub(crate) use nmi_frame::at_delivery as nmi_frame_at_delivery;
+pub(crate) use order::at_pass_end as order_at_pass_end;
+pub(crate) use unclaimed_trap::at_step as unclaimed_trap_at_step;
+pub(crate) use wrong_resume::{at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end};
 
 use std::fmt;
 use std::str::FromStr;
@@ -84,5 +134,33 @@ impl FromStr for Property {
         Property::ALL.into_iter().find(|property| property.name() == text).ok_or_else(|| {
             format!("there is no property `{text}`; there are {}", Property::ALL.map(Property::name).join(", "))
         })
+    }
+}
+
+/// A property that was violated, with what happened in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which.
+    pub property: Property,
+    /// What happened.
+    pub detail: String,
+}
+
+impl Violation {
+    pub(crate) fn new(property: Property, detail: impl Into<String>) -> Violation {
+        Violation { property, detail: detail.into() }
+    }
+
+    /// True if the execution cannot sensibly go on: what runs is garbage, or nobody handles the trap.
+    pub fn ends(&self) -> bool {
+        matches!(
+            self.property,
+            Property::Torn
+                | Property::UnclaimedTrap
+                | Property::WrongResume
+                | Property::Lifetime
+                | Property::NmiFrame
+                | Property::Recursion
+        )
     }
 }

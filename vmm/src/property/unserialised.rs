@@ -1,0 +1,31 @@
+//! `unserialised`: a discipline check, like a data-race detector. A fetch must not overlap bytes stored
+//! since this vCPU last executed a serialising instruction, whichever version the fetch happens to read.
+//!
+//! What a fetch overlaps depends on the instruction that it finds, and an unserialised vCPU may find any
+//! version since it last serialised: with the INT3 itself unserialised, the old instruction may still be
+//! there, and it overlaps the tail. Every such version is therefore asked.
+
+use super::{Fetch, Property, Violation};
+
+pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
+    let offset = fetch.offset()?;
+    let since = usize::from(fetch.monitor.serialised);
+    let text = fetch.text;
+    for version in since..text.images.len() {
+        let end = offset + text.extent(version, offset, fetch.plan.site.address);
+        for commit in &text.commits[since..] {
+            if !commit.exempt && commit.offset < end && commit.offset + commit.len > offset {
+                let step = &fetch.plan.program[commit.op].step;
+                let read = if version + 1 == text.images.len() { "" } else { " (as it stood before)" };
+                return Some(Violation::new(
+                    Property::Unserialised,
+                    format!(
+                        "the fetch of site+{offset}..{end}{read} overlaps the store of step `{step}`, and this \
+                         vCPU has executed no serialising instruction since"
+                    ),
+                ));
+            }
+        }
+    }
+    None
+}
