@@ -147,11 +147,6 @@ fn registers_and_memory(instruction: &Instruction) -> Option<&'static str> {
     elsewhere.then_some("it reads or writes memory, and an executor's registers hold no addresses")
 }
 
-/// True for the addresses that an executor may fetch from outside of the image.
-pub(super) fn in_landing_window(address: u64) -> bool {
-    (0x3f_8000_0000..0x40_c000_0000).contains(&address)
-}
-
 #[cfg(test)]
 mod tests {
     use crossmod_abi::va;

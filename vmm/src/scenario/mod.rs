@@ -84,8 +84,11 @@
 //! own `[handler]` overrides key by key.
 
 mod error;
+mod executors;
 mod file;
+mod forms;
 mod instruction;
+mod pads;
 mod program;
 mod resolve;
 mod site;
@@ -94,6 +97,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;
+mod words;
 
 use include_dir::{Dir, include_dir};
 use serde::de::DeserializeOwned;

@@ -5,28 +5,26 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, 
 use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
-use super::instruction::{Displacement, LONGEST, NAMES, in_landing_window, refusal};
-use super::syntax::{self, Int, OneOrMore};
-use super::value;
+use super::forms::OneOrMore;
+use super::instruction::{Displacement, LONGEST, NAMES, refusal};
+use super::syntax::{self, Int};
+use super::{pads, value};
 use crate::plan::{Action, Code, Pad, Site};
 
 /// Longest site, in bytes.
 const LONGEST_SITE: usize = 32;
-/// Bytes of a landing pad: `lea eax, [rax + mark]; ret`.
-const PAD: u64 = 4;
 /// Where the 32-bit branches of old and new go unless the scenario says otherwise, as page offsets differ and
 /// no byte of the displacement is zero for most sites, so that a torn store is not a harmless one.
 const FAR_TARGETS: [u64; 2] = [va::SITE + 0x0345_6340, va::SITE + 0x0123_4680];
 /// The same for 8-bit branches, relative to the site.
 const NEAR_TARGETS: [i64; 2] = [0x20, 0x40];
-const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site";
 
 /// One version with its decoded instructions.
 #[derive(Debug)]
 pub(super) struct Version {
     pub code: Code,
-    instructions: Vec<Instruction>,
-    place: Place,
+    pub instructions: Vec<Instruction>,
+    pub place: Place,
 }
 
 /// What the rest of a scenario is checked against.
@@ -55,19 +53,19 @@ pub(super) fn resolve(source: &Source, table: &syntax::Site, int3: bool) -> Resu
         ));
     }
     let mut site = Site { address, old: old.code.clone(), new: new.code.clone(), intermediates: Vec::new() };
-    let mut pads = vec![Pad { address: address + old_len as u64, mark: 1, name: "next".into() }];
-    let old_target = add_pads(&mut pads, &site, &old, "old target", [2, 0x10])?;
-    let new_target = add_pads(&mut pads, &site, &new, "new target", [4, 0x20])?;
+    let mut targets = vec![Pad { address: address + old_len as u64, mark: 1, name: "next".into() }];
+    let old_target = pads::add(&mut targets, &site, &old, "old target", [2, 0x10])?;
+    let new_target = pads::add(&mut targets, &site, &new, "new target", [4, 0x20])?;
     if int3 {
         site.intermediates.push(vec![0xcc]);
     }
     for text in &table.intermediates {
-        let bytes = intermediate(&site, &pads, text.get_ref(), &source.at(text.span()))?;
+        let bytes = intermediate(&site, &targets, text.get_ref(), &source.at(text.span()))?;
         if !site.intermediates.contains(&bytes) {
             site.intermediates.push(bytes);
         }
     }
-    Ok(Resolved { site, pads, old, new, targets: [old_target, new_target] })
+    Ok(Resolved { site, pads: targets, old, new, targets: [old_target, new_target] })
 }
 
 /// Hex digits in pairs, if that is what the text is.
@@ -225,107 +223,6 @@ fn balanced(version: &Version) -> Result<(), ScenarioError> {
                 "every pass returns to its caller right after the site: POP what was PUSHed, or use an \
                  instruction without the stack, such as `xor-ecx-ecx`",
             ));
-        }
-    }
-    Ok(())
-}
-
-/// Adds a pad for every branch that leaves the site; gives the address of the first.
-fn add_pads(
-    pads: &mut Vec<Pad>,
-    site: &Site,
-    version: &Version,
-    name: &str,
-    marks: [u8; 2],
-) -> Result<Option<u64>, ScenarioError> {
-    let mut first = None;
-    for instruction in &version.instructions {
-        let call = match instruction.flow_control() {
-            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => false,
-            FlowControl::Call => true,
-            _ => continue,
-        };
-        let target = instruction.near_branch_target();
-        if site.contains(target) {
-            let offset = (target - site.address) as usize;
-            if !version.code.boundaries.contains(&offset) {
-                return Err(version.place.error(
-                    format!("`{instruction}` goes to byte {offset}, inside another instruction"),
-                    "no boundary there",
-                    format!("let it go to one of the boundaries {:?}, or outside", version.code.boundaries),
-                ));
-            }
-            continue;
-        }
-        if target != site.address + site.len() as u64 {
-            first = first.or(Some(target));
-        }
-        if pads.iter().any(|pad| pad.address == target) {
-            continue;
-        }
-        fits(pads, site, version, instruction, target)?;
-        // Distinct bits, so that the sum in EAX tells which pads a pass went through.
-        let preferred = marks[usize::from(call)];
-        let free = [preferred, 8, 0x40].into_iter().find(|mark| pads.iter().all(|pad| pad.mark != *mark));
-        let Some(mark) = free else {
-            return Err(version.place.error(
-                "too many branches leave the site",
-                "too many targets",
-                "let some of them share a target",
-            ));
-        };
-        pads.push(Pad { address: target, mark, name: name.to_owned() });
-    }
-    Ok(first)
-}
-
-fn fits(
-    pads: &[Pad],
-    site: &Site,
-    version: &Version,
-    instruction: &Instruction,
-    target: u64,
-) -> Result<(), ScenarioError> {
-    let refuse = |message: String, label: &'static str, help: String| {
-        Err(version.place.error(format!("`{instruction}`: {message}"), label, help))
-    };
-    let pages = va::SITE..va::SITE + 2 * PAGE;
-    let inside = pages.contains(&target);
-    if !in_landing_window(target) {
-        return refuse("its target is out of reach".into(), "nowhere", NO_TARGET.into());
-    }
-    let end = if inside { pages.end } else { target - target % PAGE + PAGE };
-    if target + PAD > end {
-        return refuse(
-            format!("a landing pad at {target:#x} would cross the end of its page"),
-            "cut",
-            format!("a pad has {PAD} bytes: move the target to page offset {:#x} or below", PAGE - PAD),
-        );
-    }
-    if inside && target < site.address + site.len() as u64 && site.address < target + PAD {
-        let message = "its landing pad would lie over the site".to_owned();
-        return refuse(message, "too near", format!("a pad has {PAD} bytes: move the target before it"));
-    }
-    for pad in pads {
-        let other_inside = pages.contains(&pad.address);
-        let near = if inside || other_inside {
-            inside && other_inside && pad.address.abs_diff(target) < PAD
-        } else {
-            (pad.address % PAGE).abs_diff(target % PAGE) < PAD
-        };
-        if near {
-            return refuse(
-                format!("its landing pad at {target:#x} collides with `{}` at {:#x}", pad.name, pad.address),
-                "collides",
-                if inside {
-                    format!("keep targets {PAD} bytes apart from each other and from the end of the site")
-                } else {
-                    format!(
-                        "outside the site's two pages only the low 12 bits of a target count: keep them \
-                         {PAD} bytes apart"
-                    )
-                },
-            );
         }
     }
     Ok(())

@@ -116,14 +116,12 @@ pub(super) fn collect(
         append(&mut items, source, std::mem::take(&mut protocol.step))?;
     }
     let own = std::mem::take(&mut file.step);
-    if borrowed && file.order.is_none() {
-        if let Some(step) = own.first() {
-            return Err(source.at(step.span()).error(
-                "where in the protocol does this step stand?",
-                "a step of its own besides those of the protocol",
-                "add `order = [...]` with all labels, those of the protocol and those of this file",
-            ));
-        }
+    if let (true, None, Some(step)) = (borrowed, &file.order, own.first()) {
+        return Err(source.at(step.span()).error(
+            "where in the protocol does this step stand?",
+            "a step of its own besides those of the protocol",
+            "add `order = [...]` with all labels, those of the protocol and those of this file",
+        ));
     }
     append(&mut items, source, own)?;
     drop_steps(source, &mut items, &file.without)?;

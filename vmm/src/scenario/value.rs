@@ -1,7 +1,8 @@
 //! Checks of single values.
 
 use super::error::{Place, ScenarioError, Source};
-use super::syntax::{Int, Mask};
+use super::forms::Mask;
+use super::syntax::Int;
 
 /// A number within bounds, both included.
 pub(super) fn ranged(
