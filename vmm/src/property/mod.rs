@@ -132,7 +132,10 @@ impl FromStr for Property {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Property::ALL.into_iter().find(|property| property.name() == text).ok_or_else(|| {
-            format!("there is no property `{text}`; there are {}", Property::ALL.map(Property::name).join(", "))
+            format!(
+                "there is no property `{text}`; there are {}",
+                Property::ALL.map(Property::name).join(", ")
+            )
         })
     }
 }

@@ -1,1 +1,231 @@
-//! Scenario files.
+//! Scenarios: what a user writes, and how it becomes a [`Plan`].
+//!
+//! A scenario is a TOML file. Unknown keys are errors, and every error points at its place and says what to
+//! change. Parsing needs neither KVM nor files: the protocols that a scenario may name are part of the
+//! program.
+//!
+//! # The language
+//!
+//! ```toml
+//! title = "int3 protocol without its first round"   # required, one line
+//! tags = ["mutant"]                                  # optional
+//! protocol = "text_poke_fixup"                       # optional: steps and handler of a shipped protocol
+//! without = ["sync-int3"]                            #   drops steps, by label
+//! order = ["arm", "int3", "..."]                     #   or gives all labels in a new order
+//! expect = ["unserialised"]                          # properties violated, or "safe"
+//! rule = "intel"                                     # or "amd": which vendor's promises are in force
+//! ```
+//!
+//! ## `[site]`
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `old`, `new` | bytes in hex (`"0f 1f 44 00 00"`), the name of an instruction, or a list of both: `["xor-ecx-ecx", "nop3"]`. Names: `nop1` to `nop9`, `jmp8`, `jmp32`, `call`, `ret`, `int3`, `self-loop`, `endbr64`, `push-rbp`, `pop-rbp`, `mov-rbp-rsp`, `xor-eax-eax`, `xor-ecx-ecx`, `xor-edx-edx`, `lfence`, `mfence`. Both versions have the same length, at most 32 bytes |
+//! | `offset` | page offset of the first byte, 0 to 0xfff; the site may run into the next page |
+//! | `old-target`, `new-target` | where named branches go, in bytes from the site's first byte; hex bytes keep their own displacement. Unless given, `jmp32` and `call` go far away, and `jmp8` into the same page |
+//! | `intermediates` | other instructions that may stand at the first byte for a while, as in `["eb fe"]`. An int3 is one of them if a step stores it there |
+//!
+//! Wherever a branch leads out of the site, and right after the site, stands a *landing pad*: four bytes that
+//! add a mark of their own to EAX and return. A pass is recognised by the sum. Outside of the site's
+//! two pages all addresses share one physical page, so that two targets there must differ in their low 12
+//! bits, by the length of a pad. Every pass must leave the stack as deep as it found it.
+//!
+//! ## `[executors]`, or one `[[executor]]` for each
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `count` | 2 | how many, 1 to 8 (only in `[executors]`) |
+//! | `passes` | 2 | passes through the site, 1 to 8 |
+//! | `ring` | 0 | 0 or 3 |
+//! | `role` | `"loop"` | `"lock"`: holds a shared lock around each pass; `"lock-irqs-off"`: the same, interrupts off from before it waits for the lock (ring 0 only) |
+//! | `start` | `"outside"` | or `{ interior = 2 }`: stands before the old instruction at byte 2 |
+//!
+//! ## `[handler]`
+//!
+//! What the #BP handler does with a trap of the site. Without this table none is ever armed.
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `resume` | `"new"` | `"new"` or `"old"`: emulate that version (a jump continues at its target, a NOP after the site, a call also pushes the address after the site); `"next"`: continue after the site; `"retry"`: at the site; `{ at = n }`: *n* bytes from its first byte |
+//! | `variant` | `"plain"` | `"counting"`: also writes a shared statistics word; `"traced"`: runs the site itself |
+//! | `armed` | `false` | armed before the patcher begins |
+//!
+//! ## `[events]`
+//!
+//! `nmi` and `irq` are budgets over all executors, 0 unless given; `nmi-runs` and `irq-runs` are `"site"` (the
+//! handler runs the patch site) or `"nothing"`.
+//!
+//! ## `[[step]]`
+//!
+//! What the patcher does, in order. A step has an optional `label`, used in reports and by `without` and
+//! `order` (else its kind with a number), and exactly one operation. Where `to` may stand, `"all"` is the
+//! default; a list of executor numbers narrows it.
+//!
+//! | operation | meaning |
+//! |---|---|
+//! | `store = { what = "int3" }` | plain store; also `new`, `old`, `new-first`, `new-tail`, `old-first`, `old-tail`; `each = 1` makes it as many stores of so many bytes |
+//! | `store = { at = 1, bytes = "00 00" }` | plain store of any bytes |
+//! | `arm = {}`, `disarm = {}` | describe and arm the handler; withdraw the claim |
+//! | `sync = { ack = "after" }` | broadcast and wait: receivers acknowledge `after` they serialised, `before`, or acknowledge `only` |
+//! | `broadcast = { run = "hold" }` | broadcast without a wait: `sync`, `ack-first`, `ack-only` as above; `hold`: serialise, arrive, wait interrupts-off for `release`, acknowledge; `stop`: arrive, wait for `release`, serialise, acknowledge; `early`: serialise, arrive, acknowledge |
+//! | `wait = { arrived = "all" }` | wait until so many have arrived (`"all"`: everyone that the last such broadcast went to), or `{ acks = "all" }`, or until a word has a value: `{ flag = 1 }`, `release`, `lock` |
+//! | `set = { release = 1 }` | store a shared word: `release`, `arrived`, `flag`, `lock` |
+//! | `assume-synchronised = {}` | the hardware is assumed to show everybody everything stored so far; nothing is sent |
+//! | `quiesce = {}` | wait until each executor has been seen outside of the site, saved instruction pointers included |
+//! | `delay = { moves = 8 }` | the patcher is away for so many moves |
+//! | `free = { what = "descriptor" }` | withdraw the handler's memory, or the code at `old-target` or `new-target` |
+//! | `done = {}` | the modification is declared complete; stands at the end unless given |
+//! | `abandon = {}` | last step of a modification that is given up: nothing is declared complete |
+//!
+//! # Protocols
+//!
+//! A protocol file holds `[[step]]`s, a `[handler]` with defaults and an optional `summary`. A scenario that
+//! names one takes both over. It may drop steps, and add steps of its own if `order` says where they stand; its
+//! own `[handler]` overrides key by key.
+
+mod error;
+mod executors;
+mod file;
+mod forms;
+mod instruction;
+mod pads;
+mod program;
+mod resolve;
+mod site;
+mod steps;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod value;
+mod words;
+
+use include_dir::{Dir, include_dir};
+use serde::de::DeserializeOwned;
+
+pub use error::{ErrorKind, ScenarioError};
+pub use file::load;
+
+use crate::plan::{Plan, Ring};
+use error::{Source, nearest};
+
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../tests/scenarios");
+/// The directory whose files are no scenarios, but what scenarios refer to.
+const PROTOCOLS: &str = "protocols";
+
+/// The text of a scenario, not yet parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// `group/stem`.
+    pub name: String,
+    /// The TOML.
+    pub text: String,
+    /// Where it came from, for messages.
+    pub path: String,
+}
+
+/// What may be decided from outside of a scenario.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// All executors run at this ring, whatever the scenario says.
+    pub ring: Option<Ring>,
+}
+
+impl Scenario {
+    /// Resolves the scenario.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`].
+    pub fn plan(&self, options: &Options) -> Result<Plan, ScenarioError> {
+        parse_as(&self.name, &self.path, &self.text, options)
+    }
+}
+
+/// The shipped scenarios, sorted by name.
+pub fn library() -> Vec<Scenario> {
+    let mut library: Vec<_> = SHIPPED
+        .dirs()
+        .filter(|group| group.path().to_str() != Some(PROTOCOLS))
+        .flat_map(texts)
+        .map(|(name, text)| Scenario { path: format!("{name}.toml"), name, text: text.to_owned() })
+        .collect();
+    library.sort_by(|a, b| a.name.cmp(&b.name));
+    library
+}
+
+/// Names and texts of the shipped protocols, sorted by name.
+pub fn protocols() -> Vec<(String, &'static str)> {
+    let mut protocols: Vec<_> = SHIPPED
+        .get_dir(PROTOCOLS)
+        .into_iter()
+        .flat_map(texts)
+        .map(|(name, text)| (name.rsplit('/').next().unwrap_or_default().to_owned(), text))
+        .collect();
+    protocols.sort();
+    protocols
+}
+
+/// `group/stem` and text of the TOML files in a directory.
+fn texts(directory: &'static Dir<'static>) -> impl Iterator<Item = (String, &'static str)> {
+    directory.files().filter_map(|file| {
+        let name = file.path().to_str()?.strip_suffix(".toml")?;
+        Some((name.to_owned(), file.contents_utf8()?))
+    })
+}
+
+/// Parses a scenario and resolves it. `name` becomes the plan's name and, with `.toml`, stands in messages.
+///
+/// # Errors
+///
+/// Of kind [`ErrorKind::Syntax`] or [`ErrorKind::Invalid`] with the place and a remedy;
+/// [`ErrorKind::Unsupported`] if only `options` make the scenario impossible.
+pub fn parse(name: &str, text: &str, options: &Options) -> Result<Plan, ScenarioError> {
+    parse_as(name, &format!("{name}.toml"), text, options)
+}
+
+fn parse_as(name: &str, path: &str, text: &str, options: &Options) -> Result<Plan, ScenarioError> {
+    let source = Source::new(path, text);
+    let file = read(&source, text)?;
+    resolve::plan(name, &source, file, options)
+}
+
+/// Reads TOML, and turns its errors into ours.
+fn read<T: DeserializeOwned>(source: &Source, text: &str) -> Result<T, ScenarioError> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message().to_owned();
+        let span = error.span().unwrap_or(0..0);
+        let help = if text.trim().is_empty() {
+            "the file is empty: start from a copy of a shipped scenario".to_owned()
+        } else {
+            remedy(&message, span.start >= text.trim_end().len())
+        };
+        source.at(span).error(message, "here", help).of_kind(ErrorKind::Syntax)
+    })
+}
+
+/// What to change after an error of the TOML reader, whose messages name things in backquotes.
+fn remedy(message: &str, at_end: bool) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let Some((wrong, known)) = quoted
+        .split_first()
+        .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))
+    {
+        return match nearest(wrong, known.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("remove it, or use one of {}", known.join(", ")),
+        };
+    }
+    if message.starts_with("missing field") {
+        return format!("add {}", quoted.first().map_or("it".into(), |name| format!("`{name} = ...`")));
+    }
+    if message.starts_with("invalid type") || message.starts_with("invalid value") {
+        return "write the value in the form that is expected here".to_owned();
+    }
+    if message.starts_with("duplicate key") {
+        return "give each key once".to_owned();
+    }
+    if at_end {
+        return "the file seems to end too early: is it complete?".to_owned();
+    }
+    "correct the TOML here; https://toml.io has the grammar".to_owned()
+}

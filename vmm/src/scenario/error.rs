@@ -1,0 +1,167 @@
+//! Errors that point into a scenario file.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+/// Why a scenario cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The file cannot be read as text.
+    File,
+    /// The text is not TOML, or a key or a type is wrong.
+    Syntax,
+    /// The text is well formed and asks for something contradictory.
+    Invalid,
+    /// The scenario is fine, but not with the options that were given: skip it, and say why.
+    Unsupported,
+}
+
+/// An error in a scenario, with its place and what to change.
+#[derive(Debug, Clone, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+pub struct ScenarioError {
+    message: String,
+    #[source_code]
+    source_code: Arc<NamedSource<String>>,
+    #[label("{label}")]
+    span: Option<SourceSpan>,
+    label: &'static str,
+    #[help]
+    help: String,
+    kind: ErrorKind,
+}
+
+impl ScenarioError {
+    /// An error that concerns the file as a whole.
+    pub(super) fn whole(kind: ErrorKind, name: &str, message: String, help: String) -> Self {
+        let source_code = Arc::new(NamedSource::new(name, String::new()));
+        ScenarioError { message, source_code, span: None, label: "", help, kind }
+    }
+
+    /// What sort of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Name of the file in question.
+    pub fn file(&self) -> &str {
+        self.source_code.name()
+    }
+
+    /// Line and column, both from 1, in characters; `None` if the error concerns the whole file.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        let offset = self.span?.offset();
+        let before = self.source_code.inner().get(..offset)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+        Some((line, column))
+    }
+
+    /// What to change.
+    pub fn advice(&self) -> &str {
+        &self.help
+    }
+
+    /// The same error of another kind.
+    pub(super) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+}
+
+/// The text that places refer to.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    text: Arc<NamedSource<String>>,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        Source { text: Arc::new(NamedSource::new(name, text.to_owned()).with_language("TOML")) }
+    }
+
+    pub(super) fn at(&self, span: Range<usize>) -> Place {
+        Place { source: self.clone(), span }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.text.inner().len()
+    }
+}
+
+/// A place in a scenario or in a protocol file.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    source: Source,
+    span: Range<usize>,
+}
+
+impl Place {
+    /// What is wrong here, in the words of `label` under the caret, and what to change.
+    pub(super) fn error(
+        &self,
+        message: impl Into<String>,
+        label: &'static str,
+        help: impl Into<String>,
+    ) -> ScenarioError {
+        let len = self.source.len();
+        let start = self.span.start.min(len);
+        let end = self.span.end.clamp(start, len);
+        ScenarioError {
+            message: message.into(),
+            source_code: Arc::clone(&self.source.text),
+            span: Some((start..end).into()),
+            label,
+            help: help.into(),
+            kind: ErrorKind::Invalid,
+        }
+    }
+}
+
+/// The known name nearest to a misspelt one, for a help line.
+pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Long input is no misspelling, and the distance is quadratic.
+    if wrong.len() > 40 {
+        return None;
+    }
+    let (distance, name) = known.into_iter().map(|name| (distance(wrong, name), name)).min()?;
+    (distance <= 1 + name.len() / 4).then_some(name)
+}
+
+/// Levenshtein distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, right) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelling_finds_its_name_and_noise_finds_none() {
+        assert_eq!(nearest("sync-in3", ["arm", "sync-int3", "tail"]), Some("sync-int3"));
+        assert_eq!(nearest("elephant", ["arm", "sync-int3", "tail"]), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn positions_count_from_one_and_in_characters() {
+        let source = Source::new("x", "a\né = 1\n");
+        let error = source.at(5..6).error("m", "l", "h");
+        assert_eq!(error.position(), Some((2, 3)));
+        let error = source.at(900..901).error("m", "l", "h");
+        assert_eq!(error.position(), Some((3, 1)));
+    }
+}

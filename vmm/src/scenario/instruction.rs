@@ -1,0 +1,211 @@
+//! Instructions of a patch site: their names in scenario files, and which ones can be explored.
+
+use iced_x86::{
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+};
+use iced_x86::{OpAccess, Register};
+
+/// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
+pub(super) const LONGEST: usize = 15;
+
+/// How the displacement of a named branch is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Displacement {
+    /// The name stands for all its bytes.
+    None,
+    /// One byte follows.
+    Rel8,
+    /// Four bytes follow.
+    Rel32,
+}
+
+/// Names, their opcode bytes, and what follows these. The NOPs are the recommended forms (SDM vol. 2, NOP;
+/// APM vol. 3, NOP).
+pub(super) const NAMES: [(&str, &[u8], Displacement); 24] = [
+    ("nop1", &[0x90], Displacement::None),
+    ("nop2", &[0x66, 0x90], Displacement::None),
+    ("nop3", &[0x0f, 0x1f, 0x00], Displacement::None),
+    ("nop4", &[0x0f, 0x1f, 0x40, 0x00], Displacement::None),
+    ("nop5", &[0x0f, 0x1f, 0x44, 0x00, 0x00], Displacement::None),
+    ("nop6", &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00], Displacement::None),
+    ("nop7", &[0x0f, 0x1f, 0x80, 0, 0, 0, 0], Displacement::None),
+    ("nop8", &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], Displacement::None),
+    ("nop9", &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], Displacement::None),
+    ("jmp8", &[0xeb], Displacement::Rel8),
+    ("jmp32", &[0xe9], Displacement::Rel32),
+    ("call", &[0xe8], Displacement::Rel32),
+    ("ret", &[0xc3], Displacement::None),
+    ("int3", &[0xcc], Displacement::None),
+    ("self-loop", &[0xeb, 0xfe], Displacement::None),
+    ("endbr64", &[0xf3, 0x0f, 0x1e, 0xfa], Displacement::None),
+    ("push-rbp", &[0x55], Displacement::None),
+    ("pop-rbp", &[0x5d], Displacement::None),
+    ("mov-rbp-rsp", &[0x48, 0x89, 0xe5], Displacement::None),
+    ("xor-eax-eax", &[0x31, 0xc0], Displacement::None),
+    ("xor-ecx-ecx", &[0x31, 0xc9], Displacement::None),
+    ("xor-edx-edx", &[0x31, 0xd2], Displacement::None),
+    ("lfence", &[0x0f, 0xae, 0xe8], Displacement::None),
+    ("mfence", &[0x0f, 0xae, 0xf0], Displacement::None),
+];
+
+/// Why an instruction cannot stand in an explored site, if it cannot.
+pub(super) fn refusal(instruction: &Instruction) -> Option<&'static str> {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        M::Rdtsc | M::Rdtscp | M::Rdpmc | M::Rdpid | M::Rdrand | M::Rdseed => {
+            return Some("its result differs from run to run");
+        }
+        M::Cpuid | M::Xgetbv => return Some("its result differs from host to host"),
+        M::Hlt => return Some("it stops the executor for good"),
+        M::Sti => return Some("its interrupt shadow cannot be stepped through on every host"),
+        M::Cli | M::Popf | M::Popfd | M::Popfq => {
+            return Some("it changes flags that the explorer steps with");
+        }
+        M::Int | M::Int1 | M::Into => {
+            return Some("it raises an interrupt that the guest has no handler for");
+        }
+        M::In | M::Insb | M::Insw | M::Insd | M::Out | M::Outsb | M::Outsw | M::Outsd => {
+            return Some("ports belong to the machine");
+        }
+        M::Syscall | M::Sysenter | M::Sysret | M::Sysretq | M::Sysexit | M::Sysexitq => {
+            return Some("the guest has no system calls");
+        }
+        M::Rsm | M::Iret | M::Iretd | M::Iretq | M::Retf => {
+            return Some("it returns to where no executor came from");
+        }
+        M::Leave | M::Enter => return Some("it moves the stack pointer to an unknown place"),
+        _ => {}
+    }
+    match instruction.flow_control() {
+        FlowControl::IndirectBranch | FlowControl::IndirectCall => {
+            return Some("the target of an indirect branch is not known in advance");
+        }
+        FlowControl::Exception => return Some("it always faults"),
+        FlowControl::XbeginXabortXend => return Some("a transaction cannot be stepped through"),
+        FlowControl::Return if instruction.code() != Code::Retnq => {
+            return Some("it is no plain near return");
+        }
+        _ => {}
+    }
+    if instruction.encoding() != EncodingKind::Legacy {
+        return Some("vector and VEX-encoded instructions use state outside of what is explored");
+    }
+    if instruction.is_string_instruction() {
+        return Some("a string instruction reads memory, and with a REP prefix is more than one step");
+    }
+    if instruction.is_privileged() {
+        return Some("it is privileged, and would change the machine under the explorer");
+    }
+    if !instruction.cpuid_features().iter().all(|feature| basic(*feature)) {
+        return Some("it belongs to an extension (FPU, vector, system) outside of what is explored");
+    }
+    if !matches!(instruction.mnemonic(), M::Endbr64) && instruction.is_stack_instruction() {
+        let plain = [M::Push, M::Pop, M::Call, M::Ret].contains(&instruction.mnemonic());
+        if !plain || instruction.stack_pointer_increment().abs() != 8 {
+            return Some("only plain 8-byte PUSH, POP, CALL and RET may move the stack pointer");
+        }
+    }
+    registers_and_memory(instruction)
+}
+
+/// Instruction set groups that every host has and whose state is explored.
+fn basic(feature: CpuidFeature) -> bool {
+    use CpuidFeature as F;
+    let integer = [F::INTEL8086, F::INTEL186, F::INTEL286, F::INTEL386, F::INTEL486, F::X64, F::CMOV, F::CX8];
+    // The SSE groups are here for the fences only: register operands are looked at elsewhere.
+    let harmless = [F::MULTIBYTENOP, F::CET_IBT, F::PAUSE, F::POPCNT, F::SSE, F::SSE2, F::SERIALIZE];
+    integer.contains(&feature) || harmless.contains(&feature)
+}
+
+fn registers_and_memory(instruction: &Instruction) -> Option<&'static str> {
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(instruction);
+    let writes = |access: OpAccess| {
+        matches!(
+            access,
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        )
+    };
+    for used in info.used_registers() {
+        let (register, full) = (used.register(), used.register().full_register());
+        if register.is_segment_register() && writes(used.access()) {
+            return Some("it loads a segment register");
+        }
+        if register.is_vector_register() || register.is_mm() || register.is_st() || register.is_k() {
+            return Some("FPU and vector registers are outside of what is explored");
+        }
+        if writes(used.access()) && (full == Register::R12 || full == Register::R15) {
+            return Some("the executor's loop keeps the site's address in R12 and its passes in R15");
+        }
+        if writes(used.access()) && full == Register::RSP && !instruction.is_stack_instruction() {
+            return Some("it moves the stack pointer to an unknown place");
+        }
+    }
+    let elsewhere = info.used_memory().iter().any(|memory| {
+        memory.access() != OpAccess::NoMemAccess && memory.base().full_register() != Register::RSP
+    });
+    elsewhere.then_some("it reads or writes memory, and an executor's registers hold no addresses")
+}
+
+#[cfg(test)]
+mod tests {
+    use crossmod_abi::va;
+    use iced_x86::{Decoder, DecoderOptions};
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Instruction {
+        Decoder::with_ip(64, bytes, va::SITE, DecoderOptions::NONE).decode()
+    }
+
+    #[test]
+    fn every_name_is_one_explorable_instruction_of_its_length() {
+        for (name, opcode, displacement) in NAMES {
+            let mut bytes = opcode.to_vec();
+            bytes.extend(match displacement {
+                Displacement::None => vec![],
+                Displacement::Rel8 => vec![0x10],
+                Displacement::Rel32 => vec![0x10, 0, 0, 0],
+            });
+            let instruction = decode(&bytes);
+            assert_eq!(instruction.len(), bytes.len(), "{name}");
+            assert_eq!(refusal(&instruction), None, "{name}");
+            assert!(!name.starts_with("nop") || name[3..] == bytes.len().to_string(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_explored_is_refused() {
+        let refused: [(&str, &[u8]); 26] = [
+            ("rdtsc", &[0x0f, 0x31]),
+            ("rdtscp", &[0x0f, 0x01, 0xf9]),
+            ("rdrand eax", &[0x0f, 0xc7, 0xf0]),
+            ("cpuid", &[0x0f, 0xa2]),
+            ("fld1", &[0xd9, 0xe8]),
+            ("addps xmm0, xmm0", &[0x0f, 0x58, 0xc0]),
+            ("vzeroupper", &[0xc5, 0xf8, 0x77]),
+            ("emms", &[0x0f, 0x77]),
+            ("hlt", &[0xf4]),
+            ("sti", &[0xfb]),
+            ("cli", &[0xfa]),
+            ("mov ss, eax", &[0x8e, 0xd0]),
+            ("syscall", &[0x0f, 0x05]),
+            ("int 0x80", &[0xcd, 0x80]),
+            ("in al, dx", &[0xec]),
+            ("out dx, al", &[0xee]),
+            ("rsm", &[0x0f, 0xaa]),
+            ("rep movsb", &[0xf3, 0xa4]),
+            ("lodsb", &[0xac]),
+            ("jmp rax", &[0xff, 0xe0]),
+            ("ud2", &[0x0f, 0x0b]),
+            ("iretq", &[0x48, 0xcf]),
+            ("mov rsp, rax", &[0x48, 0x89, 0xc4]),
+            ("mov r12, rax", &[0x49, 0x89, 0xc4]),
+            ("mov eax, [rdi]", &[0x8b, 0x07]),
+            ("popfq", &[0x9d]),
+        ];
+        for (name, bytes) in refused {
+            assert!(refusal(&decode(bytes)).is_some(), "{name}");
+        }
+    }
+}

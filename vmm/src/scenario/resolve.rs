@@ -1,0 +1,196 @@
+//! From the tables of a scenario to a plan.
+
+use toml::Spanned;
+
+use super::error::{Place, ScenarioError, Source, nearest};
+use super::forms::OneOrMore;
+use super::program::{self, Context};
+use super::site::{self, Resolved, Version};
+use super::syntax::{self, File, Protocol, Resume, Runs, Variant};
+use super::{Options, executors, protocols, steps, value};
+use crate::plan::{Action, Events, Handler, HandlerVariant, Plan, VendorRule};
+use crate::property::Property;
+
+/// Resolves a scenario that was read from `source`.
+pub(super) fn plan(
+    name: &str,
+    source: &Source,
+    mut file: File,
+    options: &Options,
+) -> Result<Plan, ScenarioError> {
+    let title = file.title.get_ref().trim().to_owned();
+    if title.is_empty() || title.chars().any(char::is_control) {
+        return Err(source.at(file.title.span()).error(
+            "a title is one line of text",
+            "not one line",
+            "say in one line what is being asked; longer text belongs into a comment",
+        ));
+    }
+    let mut protocol = match &file.protocol {
+        Some(name) => Some(protocol(name.get_ref(), &source.at(name.span()))?),
+        None => None,
+    };
+    let items =
+        steps::collect(source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
+    let int3 = items.iter().any(steps::Item::plants_int3);
+    let site = site::resolve(source, file.site.get_ref(), int3)?;
+    let executors = executors::resolve(source, &file, &site, options)?;
+    let own = file.handler.as_ref().map(|table| (source, table));
+    let borrowed =
+        protocol.as_ref().and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
+    let handler = handler(own, borrowed, &site)?;
+    let context = Context { site: &site, executors: executors.len(), has_handler: handler.is_some() };
+    let program = program::lower(&context, &items)?;
+    let next = next(&site);
+    Ok(Plan {
+        name: name.to_owned(),
+        title,
+        handler: handler.unwrap_or(Handler {
+            variant: HandlerVariant::Plain,
+            action: Action::Resume(next),
+            armed_at_start: false,
+        }),
+        site: site.site,
+        pads: site.pads,
+        executors,
+        events: events(source, &file.events)?,
+        program,
+        rule: match file.rule {
+            syntax::Rule::Intel => VendorRule::Intel,
+            syntax::Rule::Amd => VendorRule::Amd,
+        },
+        expect: expectation(source, &file.expect)?,
+    })
+}
+
+fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
+    let shipped = protocols();
+    let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
+        let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
+        let help = match nearest(name, names.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("the protocols are {}; or write the [[step]]s here", names.join(", ")),
+        };
+        return Err(place.error(format!("there is no protocol `{name}`"), "unknown protocol", help));
+    };
+    let source = Source::new(&format!("protocols/{name}.toml"), text);
+    let table = super::read(&source, text)?;
+    Ok((source, table))
+}
+
+fn next(site: &Resolved) -> u64 {
+    site.site.address + site.site.len() as u64
+}
+
+type Given<'a> = Option<(&'a Source, &'a Spanned<syntax::Handler>)>;
+
+/// The handler: the scenario's own settings, then those of the protocol, then defaults.
+fn handler(own: Given<'_>, borrowed: Given<'_>, site: &Resolved) -> Result<Option<Handler>, ScenarioError> {
+    if own.is_none() && borrowed.is_none() {
+        return Ok(None);
+    }
+    let tables = || [own, borrowed].into_iter().flatten();
+    let resume = tables()
+        .find_map(|(source, table)| {
+            table.get_ref().resume.as_ref().map(|resume| (*resume.get_ref(), source.at(resume.span())))
+        })
+        .or_else(|| tables().next().map(|(source, table)| (Resume::New, source.at(table.span()))));
+    let variant = tables().find_map(|(_, table)| table.get_ref().variant).unwrap_or(Variant::Plain);
+    let armed_at_start = tables().find_map(|(_, table)| table.get_ref().armed).unwrap_or(false);
+    let Some((resume, place)) = resume else {
+        return Ok(None);
+    };
+    Ok(Some(Handler {
+        variant: match variant {
+            Variant::Plain => HandlerVariant::Plain,
+            Variant::Counting => HandlerVariant::Counting,
+            Variant::Traced => HandlerVariant::Traced,
+        },
+        action: action(resume, &place, site)?,
+        armed_at_start,
+    }))
+}
+
+fn action(resume: Resume, place: &Place, site: &Resolved) -> Result<Action, ScenarioError> {
+    let emulate = |version: &Version, name: &str| {
+        site::emulate(version, next(site)).ok_or_else(|| {
+            place.error(
+                format!("`{name}` is neither a NOP nor one jump or call, and cannot be emulated"),
+                "not possible",
+                "resume at \"next\", \"retry\" or { at = ... }, or simplify that version",
+            )
+        })
+    };
+    match resume {
+        Resume::New => emulate(&site.new, "new"),
+        Resume::Old => emulate(&site.old, "old"),
+        Resume::Next => Ok(Action::Resume(next(site))),
+        Resume::Retry => Ok(Action::Resume(site.site.address)),
+        Resume::At(offset) => {
+            let base = site.site.address;
+            let address = base.wrapping_add_signed(offset);
+            if site.site.contains(address) || site.pads.iter().any(|pad| pad.address == address) {
+                return Ok(Action::Resume(address));
+            }
+            let pads: Vec<_> = site
+                .pads
+                .iter()
+                .map(|pad| format!("{} ({})", pad.address as i128 - base as i128, pad.name))
+                .collect();
+            Err(place.error(
+                format!("there is nothing to execute {offset} bytes from the site"),
+                "leads nowhere",
+                format!("choose an offset inside the site, or one of {}", pads.join(", ")),
+            ))
+        }
+    }
+}
+
+fn events(source: &Source, table: &syntax::Events) -> Result<Events, ScenarioError> {
+    let budget = |number: &Option<syntax::Int>| match number {
+        Some(number) => value::ranged(source, number, "an event budget", 0, 8).map(|number| number as u8),
+        None => Ok(0),
+    };
+    let site = |runs: Option<Runs>| runs.unwrap_or(Runs::Site) == Runs::Site;
+    Ok(Events {
+        nmi: budget(&table.nmi)?,
+        nmi_runs_site: site(table.nmi_runs),
+        irq: budget(&table.irq)?,
+        irq_runs_site: site(table.irq_runs),
+    })
+}
+
+fn expectation(source: &Source, given: &Spanned<OneOrMore>) -> Result<Vec<Property>, ScenarioError> {
+    let whole = source.at(given.span());
+    let names: Vec<(&str, Place)> = match given.get_ref() {
+        OneOrMore::One(name) if name == "safe" => return Ok(Vec::new()),
+        OneOrMore::One(name) => vec![(name, whole.clone())],
+        OneOrMore::More(list) => {
+            list.iter().map(|name| (name.get_ref().as_str(), source.at(name.span()))).collect()
+        }
+    };
+    if names.is_empty() {
+        return Err(whole.error(
+            "an expectation without a property",
+            "empty",
+            "write \"safe\" if nothing is to be violated",
+        ));
+    }
+    let mut expect = Vec::new();
+    for (name, place) in names {
+        let property: Property = name.parse().map_err(|message: String| {
+            let known = Property::ALL.iter().map(|property| property.name());
+            let help = match nearest(name, known.chain(["safe"])) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => "list the properties that are violated, or write \"safe\" alone".to_owned(),
+            };
+            place.error(message, "unknown property", help)
+        })?;
+        if expect.contains(&property) {
+            return Err(place.error(format!("`{property}` is expected twice"), "again", "name it once"));
+        }
+        expect.push(property);
+    }
+    expect.sort_unstable();
+    Ok(expect)
+}

@@ -1,0 +1,60 @@
+//! Checks of single values.
+
+use super::error::{Place, ScenarioError, Source};
+use super::forms::Mask;
+use super::syntax::Int;
+
+/// A number within bounds, both included.
+pub(super) fn ranged(
+    source: &Source,
+    number: &Int,
+    what: &str,
+    low: i64,
+    high: i64,
+) -> Result<i64, ScenarioError> {
+    let value = *number.get_ref();
+    if (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    Err(source.at(number.span()).error(
+        format!("{value} is no possible value for {what}"),
+        "out of range",
+        format!("choose a number from {low} to {high}"),
+    ))
+}
+
+/// The bit mask of the executors meant; at least one.
+pub(super) fn mask(
+    source: &Source,
+    place: &Place,
+    mask: &Mask,
+    executors: usize,
+) -> Result<u32, ScenarioError> {
+    let list = match mask {
+        Mask::All => return Ok((1 << executors) - 1),
+        Mask::These(list) => list,
+    };
+    let mut bits = 0;
+    for number in list {
+        let value = *number.get_ref();
+        let Some(index) = usize::try_from(value).ok().filter(|index| *index < executors) else {
+            return Err(source.at(number.span()).error(
+                format!("there is no executor {value}"),
+                "does not exist",
+                format!(
+                    "executors are numbered from 0 to {}; add one, or remove the number",
+                    executors.saturating_sub(1)
+                ),
+            ));
+        };
+        bits |= 1 << index;
+    }
+    if bits == 0 {
+        return Err(place.error(
+            "a list of executors without any",
+            "empty",
+            "name at least one executor, or write \"all\"",
+        ));
+    }
+    Ok(bits)
+}
