@@ -6,3 +6,4 @@ pub mod explore;
 pub mod machine;
 pub mod plan;
 pub mod property;
+pub mod scenario;

@@ -132,7 +132,7 @@ pub enum Start {
 pub struct Handler {
     /// Which of the guest's handlers the gate points to.
     pub variant: HandlerVariant,
-    /// What a claimed trap does; stored into the descriptor by [`Op::Describe`].
+    /// What a claimed trap does; stored into the descriptor by [`OpKind::Describe`].
     pub action: Action,
     /// The descriptor is filled and armed before the patcher begins.
     pub armed_at_start: bool,
