@@ -137,8 +137,13 @@ bp_act:
     pop rax
     iretq
 
-// An emulated call pushes where the trap frame itself stands, so the frame is first copied out of the way.
+// An emulated call pushes onto the interrupted stack, which at ring 0 is where the trap frame itself stands:
+// the frame is first copied out of the way. Its RSP is lowered before the copy, so that at every moment the
+// frame at the top of a stack tells what is in use below it.
 bp_call:
+    mov rax, [rsp + 40]                 // interrupted RSP
+    lea rax, [rax - 8]
+    mov [rsp + 40], rax
     pop rcx
     pop rax
     .rept 5
@@ -146,9 +151,7 @@ bp_call:
     .endr
     push rax
     push rcx
-    mov rax, [rsp + 40]                 // interrupted RSP
-    lea rax, [rax - 8]
-    mov [rsp + 40], rax
+    mov rax, [rsp + 40]
     mov rcx, [{retaddr}]
     mov [rax], rcx
     mov rcx, [{resume}]
