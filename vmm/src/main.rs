@@ -1,2 +1,9 @@
-//! x
-fn main() {}
+//! Arguments to API to exit status, nothing else.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -273,6 +273,20 @@ pub enum Function {
     Early,
 }
 
+impl Function {
+    /// Its name in scenarios and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Sync => "sync",
+            Function::AckFirst => "ack-first",
+            Function::AckOnly => "ack-only",
+            Function::Hold => "hold",
+            Function::Stop => "stop",
+            Function::Early => "early",
+        }
+    }
+}
+
 /// Shared words that a patcher may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -285,6 +299,16 @@ pub enum Word {
     Flag,
     /// The lock of lock-taking executors.
     Lock,
+}
+
+impl Ring {
+    /// The privilege level as a number.
+    pub fn number(self) -> u8 {
+        match self {
+            Ring::Kernel => 0,
+            Ring::User => 3,
+        }
+    }
 }
 
 impl Plan {

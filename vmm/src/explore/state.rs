@@ -1,5 +1,8 @@
 //! A state of the whole system, small: numbers of interned parts.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::machine::MAX_CPUS;
 use crate::plan::Function;
 
@@ -115,6 +118,44 @@ impl Move {
     }
 }
 
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Move::Patcher => f.write_str("patcher"),
+            Move::Piece(piece) => write!(f, "store {piece}"),
+            Move::Observe(i) => write!(f, "observe {i}"),
+            Move::Execute(i) => write!(f, "execute {i}"),
+            Move::Nmi(i) => write!(f, "nmi {i}"),
+            Move::Irq(i) => write!(f, "irq {i}"),
+            Move::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
+            Move::Ipi(i, function) => write!(f, "{} {i}", function.name()),
+        }
+    }
+}
+
+impl FromStr for Move {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Move, ()> {
+        let Some((kind, argument)) = text.split_once(' ') else {
+            return if text == "patcher" { Ok(Move::Patcher) } else { Err(()) };
+        };
+        let argument: u8 = argument.parse().map_err(|_| ())?;
+        Ok(match kind {
+            "store" => Move::Piece(argument),
+            "observe" => Move::Observe(argument),
+            "execute" => Move::Execute(argument),
+            "nmi" => Move::Nmi(argument),
+            "irq" => Move::Irq(argument),
+            "raise-nmi" => Move::RaiseNmi(argument),
+            _ => {
+                let function = super::monitor::FUNCTIONS.into_iter().find(|function| function.name() == kind);
+                Move::Ipi(argument, function.ok_or(())?)
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,8 +173,12 @@ mod tests {
         moves.extend(super::super::monitor::FUNCTIONS.map(|function| Move::Ipi(1, function)));
         for one in moves {
             assert_eq!(Move::decode(one.encode()), Some(one));
+            assert_eq!(one.to_string().parse(), Ok(one));
         }
         assert_eq!(Move::decode(0xff00), None);
         assert_eq!(Move::decode(0x0700), None);
+        for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1"] {
+            assert_eq!(text.parse::<Move>(), Err(()), "{text}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod image;
 mod kick;
 mod layout;
 mod memory;
+mod probe;
 mod step;
 mod tables;
 mod vcpu;
@@ -19,6 +20,7 @@ pub use error::MachineError;
 pub use image::{Image, PassLabels};
 pub use kick::{RUN_LIMIT, catch_signals, request_stop, stop_requested};
 pub use layout::MAX_CPUS;
+pub use probe::{Fact, probe};
 pub use step::{Assists, Landing, Stimulus, in_landing_window};
 
 use crate::cpu::{Cpu, PRIVATE_LEN, Regs};

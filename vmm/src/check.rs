@@ -1,0 +1,368 @@
+//! From a scenario to a verdict with evidence: `crossmod check` as a function.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::explore::engine::Oracle;
+use crate::explore::{self, Ended, Found, Limits, Memo, MemoStats, Model, Move, Tick};
+use crate::host::Host;
+use crate::machine::{Image, Machine, MachineError, SHARED_LEN};
+use crate::plan::{Plan, Ring};
+use crate::property::Property;
+use crate::report::{Bounds, Counts, Finding, Report, Status};
+use crate::scenario::{ErrorKind, Options, Scenario, ScenarioError};
+use crate::schedule::{self, Pct, Random, Strategy};
+use crate::trace::{self, FORMAT, Trace, TraceError, TraceMove};
+
+/// How to look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Every interleaving.
+    Exhaustive,
+    /// Random walks.
+    Random {
+        /// How many.
+        runs: u64,
+    },
+    /// Probabilistic concurrency testing.
+    Pct {
+        /// How many runs.
+        runs: u64,
+        /// Ordering constraints of the violations looked for.
+        depth: usize,
+    },
+}
+
+/// Options of a check.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckOptions {
+    /// Forces the ring of every executor.
+    pub ring: Option<Ring>,
+    /// How to look.
+    pub mode: Mode,
+    /// When to give up.
+    pub limits: Limits,
+    /// For sampling, and for choosing which remembered transitions are executed again.
+    pub seed: u64,
+    /// One remembered transition in this many is executed again and compared; 0 = none.
+    pub recheck: u32,
+    /// Remember transitions.
+    pub memo: bool,
+    /// Skip over instructions that no other actor can tell from their neighbours.
+    pub reduce: bool,
+    /// Search twice and compare.
+    pub verify: bool,
+    /// Show the schedule with the fewest context switches instead of the shortest.
+    pub readable: bool,
+    /// Width of rendered schedules, in characters.
+    pub width: usize,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        CheckOptions {
+            ring: None,
+            mode: Mode::Exhaustive,
+            limits: Limits::default(),
+            seed: 1,
+            recheck: 1024,
+            memo: true,
+            reduce: true,
+            verify: false,
+            readable: false,
+            width: 140,
+        }
+    }
+}
+
+/// Why there is no verdict.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The scenario cannot be used.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The machine failed.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The trace cannot be used.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// Crossmod contradicts itself; the message says where.
+    #[error("{0}")]
+    Inconsistent(String),
+}
+
+/// Result of replaying a trace file.
+#[derive(Debug)]
+pub struct ReplayReport {
+    /// The schedule in columns.
+    pub rendering: String,
+    /// First difference, if any: its place and what differs.
+    pub difference: Option<String>,
+    /// Steps executed on KVM.
+    pub steps: u64,
+}
+
+/// Checks scenarios, on machines that are made once.
+pub struct Checker {
+    oracle: Machine,
+    live: BTreeMap<usize, Machine>,
+    host: Host,
+}
+
+impl Checker {
+    /// Opens KVM.
+    pub fn new() -> Result<Checker, MachineError> {
+        Ok(Checker { oracle: Machine::oracle()?, live: BTreeMap::new(), host: Host::read() })
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What the host had to do by itself so far.
+    pub fn assists(&self) -> crate::machine::Assists {
+        self.oracle.assists()
+    }
+
+    /// Checks one scenario.
+    pub fn check(
+        &mut self,
+        scenario: &Scenario,
+        options: &CheckOptions,
+        mut tick: impl FnMut(Tick),
+    ) -> Result<Report, CheckError> {
+        let plan = match scenario.plan(&Options { ring: options.ring }) {
+            Ok(plan) => plan,
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return Ok(Report::skipped(&scenario.name, &error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut report = self.look(&plan, options, &mut tick)?;
+        if options.verify {
+            let again = self.look(&plan, options, &mut tick)?;
+            if again.digest != report.digest {
+                return Err(CheckError::Inconsistent(format!(
+                    "two searches of {} differ: {} and {}",
+                    plan.name, report.digest, again.digest
+                )));
+            }
+            report.verified = true;
+        }
+        for index in 0..report.findings.len() {
+            self.prove(&plan, scenario, options, &mut report.findings[index])?;
+        }
+        Ok(report)
+    }
+
+    /// Searches or samples; the findings have no evidence yet.
+    fn look(
+        &mut self,
+        plan: &Plan,
+        options: &CheckOptions,
+        tick: &mut dyn FnMut(Tick),
+    ) -> Result<Report, CheckError> {
+        let memo = if options.memo { Memo::new(options.recheck, options.seed) } else { Memo::disabled() };
+        let oracle = Oracle::new(&mut self.oracle, plan)?;
+        let mut model = Model::new(plan, oracle, memo, options.reduce)?;
+        let begun = std::time::Instant::now();
+        let mut report = Report::new(plan, Bounds::of(plan));
+        let (found, ended) = match options.mode {
+            Mode::Exhaustive => {
+                let search = explore::explore(&mut model, options.limits, tick)?;
+                report.counts = Counts {
+                    states: search.states as u64,
+                    transitions: search.transitions,
+                    depth: search.depth,
+                    seconds: search.elapsed.as_secs_f64(),
+                    memo: model.memo_stats(),
+                };
+                report.stalls = search.stalls;
+                report.outcomes = search.outcomes.iter().map(|outcome| name_of(&model, outcome)).collect();
+                report.outcomes.dedup();
+                report.set_digest(search.states_digest, &search.found);
+                (search.found, search.ended)
+            }
+            Mode::Random { runs } => {
+                let mut strategy = Random::new(options.seed);
+                sample(&mut model, &mut strategy, runs, &mut report)?
+            }
+            Mode::Pct { runs, depth } => {
+                let mut strategy = Pct::new(plan.executors.len(), depth, options.seed);
+                sample(&mut model, &mut strategy, runs, &mut report)?
+            }
+        };
+        if report.sampled.is_some() {
+            report.counts.seconds = begun.elapsed().as_secs_f64();
+            report.counts.memo = model.memo_stats();
+        }
+        let mut findings = Vec::new();
+        for (property, Found { violation, schedule }) in found {
+            let mut schedule = schedule;
+            if options.readable
+                && let Some(better) = explore::fewest_switches(&mut model, property, &schedule, options.limits)?
+            {
+                schedule = better;
+            }
+            let schedule = model.expand(&schedule)?;
+            findings.push(Finding {
+                expected: plan.expect.contains(&property),
+                violation,
+                switches: switches(&schedule),
+                schedule,
+                rendering: String::new(),
+                trace: None,
+            });
+        }
+        report.conclude(plan, findings, ended);
+        Ok(report)
+    }
+
+    /// Executes a finding again: once by the oracle without a memo, once live with a vCPU for each executor.
+    /// Both must agree in every state; the live run gives the evidence.
+    fn prove(
+        &mut self,
+        plan: &Plan,
+        scenario: &Scenario,
+        options: &CheckOptions,
+        finding: &mut Finding,
+    ) -> Result<(), CheckError> {
+        let property = finding.violation.property;
+        let mut states = Vec::with_capacity(finding.schedule.len());
+        let oracle = Oracle::new(&mut self.oracle, plan)?;
+        let mut model = Model::new(plan, oracle, Memo::disabled(), false)?;
+        let mut state = model.initial()?;
+        let initial = model.digest(&state);
+        for &step in &finding.schedule {
+            state = model.apply(&state, step)?.next;
+            states.push(model.digest(&state));
+        }
+        drop(model);
+        let replayed = self.run_live(plan, &finding.schedule)?;
+        if let Some(index) = first_difference(&states, &replayed.states) {
+            return Err(CheckError::Inconsistent(format!(
+                "{}: {property} is not reproduced: the live run differs at move {}",
+                plan.name,
+                index + 1
+            )));
+        }
+        if replayed.initial != initial || !replayed.shows(property) {
+            return Err(CheckError::Inconsistent(format!(
+                "{}: {property} is not reproduced by its own schedule",
+                plan.name
+            )));
+        }
+        finding.rendering = trace::render(plan, &replayed.rows, options.width);
+        let moves = finding.schedule.iter().zip(&replayed.states);
+        finding.trace = Some(Trace {
+            format: FORMAT,
+            crossmod: env!("CARGO_PKG_VERSION").into(),
+            scenario: scenario.name.clone(),
+            text: scenario.text.clone(),
+            ring: options.ring.map(Ring::number),
+            plan: plan.digest(),
+            image: Image::digest(),
+            host: self.host.line(),
+            violation: finding.violation.clone(),
+            initial: trace::hex(initial),
+            moves: moves
+                .map(|(step, state)| TraceMove { step: step.to_string(), state: trace::hex(*state) })
+                .collect(),
+        });
+        Ok(())
+    }
+
+    fn run_live(&mut self, plan: &Plan, schedule: &[Move]) -> Result<trace::Replayed, MachineError> {
+        let count = plan.executors.len();
+        let live = match self.live.entry(count) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Machine::live(count)?),
+        };
+        trace::run(live, &mut self.oracle, plan, schedule)
+    }
+
+    /// Replays a trace live and compares every state.
+    pub fn replay(&mut self, trace: &Trace, width: usize) -> Result<ReplayReport, CheckError> {
+        let plan = trace.plan()?;
+        let schedule = trace.schedule()?;
+        let replayed = self.run_live(&plan, &schedule)?;
+        let mut difference = None;
+        if trace::hex(replayed.initial) != trace.initial {
+            difference = Some("the initial state differs".to_owned());
+        } else if let Some(index) = (0..schedule.len())
+            .find(|&index| replayed.states.get(index).map(|&state| trace::hex(state)).as_ref() != trace.moves.get(index).map(|step| &step.state))
+        {
+            let step = &trace.moves[index].step;
+            difference = Some(if replayed.impossible == Some(index) {
+                format!("move {} (`{step}`) is not possible in the state before it", index + 1)
+            } else {
+                format!("the state after move {} (`{step}`) differs", index + 1)
+            });
+        } else if !replayed.shows(trace.violation.property) {
+            difference = Some(format!("the schedule runs as recorded but does not violate `{}`", trace.violation.property));
+        }
+        let rendering = trace::render(&plan, &replayed.rows, width);
+        Ok(ReplayReport { rendering, difference, steps: replayed.steps })
+    }
+}
+
+fn sample(
+    model: &mut Model<'_, Oracle<'_>>,
+    strategy: &mut dyn Strategy,
+    runs: u64,
+    report: &mut Report,
+) -> Result<(BTreeMap<Property, Found>, Ended), MachineError> {
+    let limits = schedule::Limits { runs, length: 100_000 };
+    let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
+    report.counts.transitions = sampled.moves;
+    report.set_digest(u128::from(sampled.moves), &found);
+    let ended = if sampled.runs < runs { Ended::Interrupted } else { Ended::Exhausted };
+    report.sampled = Some(sampled);
+    Ok((found, ended))
+}
+
+fn name_of(model: &Model<'_, Oracle<'_>>, outcome: &explore::PassOutcome) -> String {
+    let version = match (outcome.old, outcome.new) {
+        (true, true) => "old = new",
+        (true, false) => "old",
+        (false, true) => "new",
+        (false, false) => "neither",
+    };
+    let how = if outcome.trapped { " through the trap" } else { "" };
+    format!("{}: {version}{how}", model.pass_context(outcome.label))
+}
+
+fn switches(schedule: &[Move]) -> usize {
+    schedule.windows(2).filter(|pair| pair[0].actor() != pair[1].actor()).count()
+}
+
+fn first_difference(left: &[u128], right: &[u128]) -> Option<usize> {
+    if left == right {
+        return None;
+    }
+    Some(left.iter().zip(right).position(|(left, right)| left != right).unwrap_or(left.len().min(right.len())))
+}
+
+const _: () = assert!(SHARED_LEN < 256, "offsets of stores are kept in a byte");
+/// The counts of a memo that was not used.
+pub(crate) const NO_MEMO: MemoStats =
+    MemoStats { moves: 0, outcome_hits: 0, step_hits: 0, executed: 0, rechecked: 0 };
+
+/// The status that a search's end and its findings amount to.
+pub(crate) fn status(plan: &Plan, findings: &[Finding], ended: Ended, sampled: bool) -> (Status, bool) {
+    let surplus = findings.iter().any(|finding| !finding.expected);
+    let missing = plan.expect.iter().any(|property| !findings.iter().any(|f| f.violation.property == *property));
+    let status = if !findings.is_empty() {
+        Status::Hazard
+    } else if sampled || ended != Ended::Exhausted {
+        Status::NotDecided
+    } else {
+        Status::Safe
+    };
+    // What was not searched through may hold what is missing; what was found and not expected stays found.
+    let as_expected = !surplus && if sampled { true } else { !missing && ended == Ended::Exhausted };
+    (status, as_expected)
+}

@@ -1,0 +1,284 @@
+//! `crossmod check`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use crossmod::explore::{Limits, Tick};
+use crossmod::machine::{Image, catch_signals, stop_requested};
+use crossmod::plan::Ring;
+use crossmod::report::{self, Suite};
+use crossmod::{CheckError, CheckOptions, Checker, Mode, Report, Scenario, scenario};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, HARNESS, HELD, NOT_HELD, SKIPPED, print, width};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Scenario files, directories of them, names or prefixes of shipped scenarios; nothing means all shipped.
+    scenarios: Vec<String>,
+    /// Output.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Show each finding's schedule, not only the unexpected ones'.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Run every executor at this ring instead of the scenario's.
+    #[arg(long, value_parser = ring)]
+    ring: Option<Ring>,
+    /// Write a trace file for each finding into this directory.
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
+    /// Show the schedule with the fewest context switches instead of the shortest.
+    #[arg(long)]
+    fewest_switches: bool,
+    /// Search each scenario twice and compare the hashes.
+    #[arg(long)]
+    verify: bool,
+    /// Sample this many random walks instead of exploring everything.
+    #[arg(long, value_name = "RUNS", conflicts_with = "pct")]
+    random: Option<u64>,
+    /// Sample this many runs by probabilistic concurrency testing.
+    #[arg(long, value_name = "RUNS")]
+    pct: Option<u64>,
+    /// Ordering constraints of the violations that --pct looks for.
+    #[arg(long, default_value_t = 3, requires = "pct")]
+    pct_depth: usize,
+    /// Seed of sampling and of re-execution.
+    #[arg(long, env = "CROSSMOD_SEED", default_value_t = 1)]
+    seed: u64,
+    /// Stop a search at this many states.
+    #[arg(long, default_value_t = 20_000_000)]
+    max_states: usize,
+    /// Stop a search after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Execute one remembered transition in N again and compare; 0 = none.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    recheck: u32,
+    /// Execute every transition instead of remembering.
+    #[arg(long)]
+    no_memo: bool,
+    /// Interleave after every instruction, also after those that no other actor can tell apart.
+    #[arg(long)]
+    no_reduction: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Ktap,
+    Junit,
+}
+
+fn ring(text: &str) -> Result<Ring, String> {
+    match text {
+        "0" => Ok(Ring::Kernel),
+        "3" => Ok(Ring::User),
+        _ => Err("0 and 3 are the rings that executors run at".into()),
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let scenarios = select(&arguments.scenarios)?;
+    // Unusable input is told before KVM is opened: it is unusable on every machine.
+    for scenario in &scenarios {
+        if let Err(error) = scenario.plan(&scenario::Options { ring: None }) {
+            return Err(Failure::of(error.into()));
+        }
+    }
+    let fail = |error| Failure::of(CheckError::Machine(error));
+    catch_signals().map_err(fail)?;
+    let mut checker = Checker::new().map_err(fail)?;
+    let options = options(arguments);
+    let text = arguments.format == Format::Text;
+    let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    if text && scenarios.len() > 1 {
+        print(&report::table(name_width));
+    }
+    let (mut reports, mut errors) = (Vec::new(), Vec::new());
+    let bar = progress();
+    for (index, scenario) in scenarios.iter().enumerate() {
+        if stop_requested() {
+            reports.push(Report::skipped(&scenario.name, "interrupted before its turn"));
+            continue;
+        }
+        bar.set_prefix(format!("{}/{} {}", index + 1, scenarios.len(), scenario.name));
+        match checker.check(scenario, &options, |tick| show(&bar, tick)) {
+            Ok(report) => {
+                write_traces(arguments.traces.as_deref(), &report)?;
+                if text {
+                    bar.suspend(|| tell(&report, arguments, scenarios.len() == 1, name_width));
+                }
+                reports.push(report);
+            }
+            Err(error) => {
+                let failure = Failure::of(error);
+                if failure.status != HARNESS {
+                    return Err(failure);
+                }
+                bar.suspend(|| eprintln!("{}: {}", scenario.name, failure.message));
+                errors.push(scenario.name.clone());
+            }
+        }
+    }
+    bar.finish_and_clear();
+    finish(arguments, &checker, &reports, &errors)
+}
+
+fn options(arguments: &Arguments) -> CheckOptions {
+    let mode = match (arguments.random, arguments.pct) {
+        (Some(runs), _) => Mode::Random { runs },
+        (None, Some(runs)) => Mode::Pct { runs, depth: arguments.pct_depth },
+        (None, None) => Mode::Exhaustive,
+    };
+    CheckOptions {
+        ring: arguments.ring,
+        mode,
+        limits: Limits {
+            max_states: arguments.max_states,
+            timeout: arguments.timeout.map(Duration::from_secs),
+        },
+        seed: arguments.seed,
+        recheck: arguments.recheck,
+        memo: !arguments.no_memo,
+        reduce: !arguments.no_reduction,
+        verify: arguments.verify,
+        readable: arguments.fewest_switches,
+        width: width(),
+    }
+}
+
+/// The scenarios that the arguments name.
+fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
+    let library = scenario::library();
+    if names.is_empty() {
+        return Ok(library);
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        let shipped = library.iter().filter(|scenario| {
+            scenario.name == *name || scenario.name.starts_with(&format!("{}/", name.trim_end_matches('/')))
+        });
+        let before = chosen.len();
+        chosen.extend(shipped.cloned());
+        if chosen.len() > before {
+            continue;
+        }
+        if path.is_dir() {
+            let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+                .map_err(|error| Failure::unusable(format!("error: {name}: {error}")))?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+                .collect();
+            files.sort();
+            if files.is_empty() {
+                return Err(Failure::unusable(format!("error: {name}: no .toml files in this directory")));
+            }
+            for file in files {
+                chosen.push(scenario::load(&file).map_err(|error| Failure::of(error.into()))?);
+            }
+        } else if path.exists() || name.ends_with(".toml") {
+            chosen.push(scenario::load(path).map_err(|error| Failure::of(error.into()))?);
+        } else {
+            return Err(Failure::unusable(format!(
+                "error: `{name}` is neither a file nor a shipped scenario\n`crossmod list` shows the shipped ones."
+            )));
+        }
+    }
+    Ok(chosen)
+}
+
+fn tell(report: &Report, arguments: &Arguments, alone: bool, name_width: usize) {
+    if alone || arguments.verbose || !report.holds() {
+        print(&report::detail(report));
+    } else {
+        print(&report::line(report, name_width));
+    }
+    let Some(directory) = &arguments.traces else { return };
+    if alone || arguments.verbose || !report.holds() {
+        for finding in &report.findings {
+            let path = trace_path(directory, report, finding.violation.property.name());
+            print(&format!("\n  replay: crossmod replay {}\n", path.display()));
+        }
+    }
+}
+
+fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
+    directory.join(format!("{}.{property}.trace.json", report.name.replace('/', ".")))
+}
+
+fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
+    let Some(directory) = directory else { return Ok(()) };
+    let fail = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::unusable(format!("error: {}: {error}", path.display()))
+    };
+    std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
+    for finding in &report.findings {
+        let Some(trace) = &finding.trace else { continue };
+        let path = trace_path(directory, report, finding.violation.property.name());
+        let text = serde_json::to_string_pretty(trace).map_err(|error| fail(&path, &error))?;
+        std::fs::write(&path, text + "\n").map_err(|error| fail(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn finish(arguments: &Arguments, checker: &Checker, reports: &[Report], errors: &[String]) -> Result<u8, Failure> {
+    let suite =
+        Suite { crossmod: env!("CARGO_PKG_VERSION"), image: Image::digest(), host: checker.host(), reports };
+    let broken = |error| Failure { status: HARNESS, message: format!("harness error: {error}") };
+    match arguments.format {
+        Format::Text => summary(checker, reports, errors),
+        Format::Json => print(&report::json(&suite).map_err(broken)?),
+        Format::Ktap => print(&report::ktap(reports)),
+        Format::Junit => print(&report::junit(reports).map_err(broken)?),
+    }
+    Ok(if !errors.is_empty() {
+        HARNESS
+    } else if reports.iter().any(|report| !report.holds()) {
+        NOT_HELD
+    } else if !reports.is_empty() && reports.iter().all(|report| report.status == report::Status::Skipped) {
+        SKIPPED
+    } else {
+        HELD
+    })
+}
+
+fn summary(checker: &Checker, reports: &[Report], errors: &[String]) {
+    let count = |accept: &dyn Fn(&Report) -> bool| reports.iter().filter(|report| accept(report)).count();
+    let skipped = count(&|report| report.status == report::Status::Skipped);
+    let unexpected = count(&|report| !report.holds());
+    let seconds: f64 = reports.iter().map(|report| report.counts.seconds).sum();
+    let transitions: u64 = reports.iter().map(|report| report.counts.transitions).sum();
+    let assists = checker.assists();
+    print(&format!(
+        "\n{} as expected, {unexpected} not, {skipped} skipped, {} harness errors\n{transitions} transitions in \
+         {seconds:.2} s of exploration; {} steps on KVM, {} #BP completed by the host\n{}",
+        reports.len() - skipped - unexpected,
+        errors.len(),
+        assists.steps,
+        assists.completed_breakpoints,
+        checker.host().line(),
+    ));
+}
+
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, tick: Tick) {
+    bar.set_message(format!(
+        "{} states, {} to expand, {} transitions, {:.1} % remembered",
+        tick.states,
+        tick.states - tick.expanded,
+        tick.transitions,
+        tick.hit_rate * 100.0
+    ));
+    bar.tick();
+}

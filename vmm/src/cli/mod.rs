@@ -1,0 +1,138 @@
+//! The command line.
+
+mod check;
+mod list;
+mod probe;
+mod replay;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The expectation held.
+pub const HELD: u8 = 0;
+/// It did not.
+pub const NOT_HELD: u8 = 1;
+/// The input cannot be used.
+pub const UNUSABLE: u8 = 2;
+/// Nothing could be run here.
+pub const SKIPPED: u8 = 4;
+/// Crossmod or the host failed.
+pub const HARNESS: u8 = 70;
+
+/// Test bench for cross-modifying code on x86-64.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
+rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
+    after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
+/dev/kvm), 70 harness error.\n\nExamples:\n  crossmod check                     everything that is shipped\n  crossmod check \
+seed/hold-acked -v    one scenario, with its schedule\n  crossmod check my.toml --traces out/\n  crossmod replay \
+out/my.deadlock.trace.json"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Explore scenarios and compare what is found with what they expect.
+    Check(check::Arguments),
+    /// Execute a recorded schedule again, live, and compare every state.
+    Replay(replay::Arguments),
+    /// List the shipped scenarios and protocols.
+    List(list::Arguments),
+    /// Print a shipped scenario or protocol, to copy and change.
+    Show(list::ShowArguments),
+    /// Print what this host can do, with what follows from it.
+    Probe(probe::Arguments),
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Show(arguments) => list::show(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("{}", failure.message.trim_end());
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// An end without a result.
+pub struct Failure {
+    /// Exit status.
+    pub status: u8,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    /// Input that cannot be used.
+    pub fn unusable(message: impl Into<String>) -> Failure {
+        Failure { status: UNUSABLE, message: message.into() }
+    }
+
+    /// From an error of the library: its kind decides the status.
+    pub fn of(error: crossmod::CheckError) -> Failure {
+        use crossmod::CheckError;
+        use crossmod::machine::MachineError;
+        match error {
+            CheckError::Scenario(error) => {
+                Failure { status: UNUSABLE, message: format!("{:?}", miette::Report::new(error)) }
+            }
+            CheckError::Trace(error) => Failure::unusable(format!("error: {error}")),
+            CheckError::Machine(error @ (MachineError::NoKvm { .. } | MachineError::MissingCapability(_))) => Failure {
+                status: SKIPPED,
+                message: format!(
+                    "skipped: {error}\nExploring executes on KVM. On a machine without it, `crossmod list` and \
+                     `crossmod show` still work."
+                ),
+            },
+            CheckError::Machine(error) => {
+                Failure { status: HARNESS, message: format!("harness error: {}", chain(&error)) }
+            }
+            error @ CheckError::Inconsistent(_) => {
+                Failure { status: HARNESS, message: format!("harness error: {error}") }
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// Prints to standard output; a closed pipe is the reader's wish, not an error.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| {
+        if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }
+    });
+    if written.and_then(|()| out.flush()).is_err() {
+        std::process::exit(i32::from(HELD));
+    }
+}
+
+/// Width of the terminal, or a wide default.
+pub fn width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(140).clamp(80, 240)
+}

@@ -1,0 +1,48 @@
+//! Facts about the host that go with every result.
+
+use serde::Serialize;
+
+/// What a result was obtained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// `model name` of the first CPU.
+    pub cpu: String,
+    /// `microcode` of the first CPU, if the kernel tells.
+    pub microcode: Option<String>,
+    /// CPUs online.
+    pub cpus: usize,
+    /// Kernel release.
+    pub kernel: String,
+    /// Which KVM is loaded: `kvm_intel`, `kvm_amd`, `kvm_pvm`, or `built in / unknown`.
+    pub kvm: String,
+}
+
+impl Host {
+    /// Reads them; what cannot be read is `unknown`.
+    pub fn read() -> Host {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            cpuinfo
+                .lines()
+                .find(|line| line.starts_with(name))
+                .and_then(|line| line.split_once(':'))
+                .map(|(_, value)| value.trim().to_owned())
+        };
+        let kvm = ["kvm_pvm", "kvm_amd", "kvm_intel"]
+            .into_iter()
+            .find(|module| std::path::Path::new("/sys/module").join(module).exists());
+        Host {
+            cpu: field("model name").unwrap_or_else(|| "unknown".into()),
+            microcode: field("microcode"),
+            cpus: std::thread::available_parallelism().map_or(1, |count| count.get()),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .map_or_else(|_| "unknown".into(), |text| text.trim().to_owned()),
+            kvm: kvm.unwrap_or("built in or unknown").to_owned(),
+        }
+    }
+
+    /// One line.
+    pub fn line(&self) -> String {
+        format!("{}, {} CPUs, Linux {}, {}", self.cpu, self.cpus, self.kernel, self.kvm)
+    }
+}

@@ -1,0 +1,73 @@
+//! Reports for machines: JSON, KTAP (the kernel's TAP), JUnit XML.
+
+use std::fmt::Write;
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
+
+use super::{Report, Status, detail};
+use crate::host::Host;
+
+/// All results of one invocation.
+#[derive(Debug, Serialize)]
+pub struct Suite<'a> {
+    /// Version of Crossmod.
+    pub crossmod: &'static str,
+    /// Digest of the guest image.
+    pub image: String,
+    /// Where it ran.
+    pub host: &'a Host,
+    /// The reports.
+    pub reports: &'a [Report],
+}
+
+/// One JSON object.
+pub fn json(suite: &Suite<'_>) -> Result<String, String> {
+    serde_json::to_string_pretty(suite).map_err(|error| error.to_string())
+}
+
+/// KTAP version 1 (Documentation/dev-tools/ktap.rst of the Linux kernel).
+pub fn ktap(reports: &[Report]) -> String {
+    let mut out = format!("KTAP version 1\n1..{}\n", reports.len());
+    for (index, report) in reports.iter().enumerate() {
+        let result = if report.as_expected { "ok" } else { "not ok" };
+        let skip = match (&report.status, &report.reason) {
+            (Status::Skipped, Some(reason)) => format!(" # SKIP {reason}"),
+            (Status::Skipped, None) => " # SKIP".into(),
+            _ => String::new(),
+        };
+        if !report.as_expected {
+            for line in detail(report).lines() {
+                let _ = writeln!(out, "# {line}");
+            }
+        }
+        let _ = writeln!(out, "{result} {} {}{skip}", index + 1, report.name);
+    }
+    out
+}
+
+/// JUnit XML.
+pub fn junit(reports: &[Report]) -> Result<String, String> {
+    let mut junit = Junit::new("crossmod");
+    let mut suite = TestSuite::new("crossmod check");
+    for report in reports {
+        let status = match (report.status, report.as_expected) {
+            (Status::Skipped, _) => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(report.reason.clone().unwrap_or_default());
+                status
+            }
+            (_, true) => TestCaseStatus::success(),
+            (_, false) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message("the expectation did not hold").set_description(detail(report));
+                status
+            }
+        };
+        let mut case = TestCase::new(report.name.clone(), status);
+        case.set_time(std::time::Duration::from_secs_f64(report.counts.seconds));
+        suite.add_test_case(case);
+    }
+    junit.add_test_suite(suite);
+    junit.to_string().map_err(|error| error.to_string())
+}

@@ -1,0 +1,215 @@
+//! Results as data, and their forms: text, JSON, KTAP, JUnit.
+
+mod formats;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::check::{NO_MEMO, status};
+use crate::explore::{Ended, Found, MemoStats, Move};
+use crate::plan::{Plan, VendorRule};
+use crate::property::{Property, Violation, stall::Stall};
+use crate::schedule::Sampled;
+use crate::trace::Trace;
+
+pub use formats::{Suite, json, junit, ktap};
+pub use text::{detail, line, table};
+
+/// What a check amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// No violation within the bounds, all of them searched.
+    Safe,
+    /// At least one violation.
+    Hazard,
+    /// No violation, but not everything was searched.
+    NotDecided,
+    /// Not run.
+    Skipped,
+}
+
+/// The bounds of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    /// Executors.
+    pub executors: usize,
+    /// Passes of each.
+    pub passes: Vec<u8>,
+    /// Ring of each.
+    pub rings: Vec<u8>,
+    /// NMIs.
+    pub nmi: u8,
+    /// Device interrupts.
+    pub irq: u8,
+}
+
+impl Bounds {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Bounds {
+        Bounds {
+            executors: plan.executors.len(),
+            passes: plan.executors.iter().map(|executor| executor.passes).collect(),
+            rings: plan.executors.iter().map(|executor| executor.ring.number()).collect(),
+            nmi: plan.events.nmi,
+            irq: plan.events.irq,
+        }
+    }
+}
+
+/// What it took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Counts {
+    /// Distinct states met.
+    pub states: u64,
+    /// Transitions taken.
+    pub transitions: u64,
+    /// Longest shortest schedule, in moves.
+    pub depth: usize,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// The memo.
+    pub memo: MemoStats,
+}
+
+/// A violation with its evidence.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What.
+    pub violation: Violation,
+    /// The scenario expects this property to be violated.
+    pub expected: bool,
+    /// Context switches of the schedule.
+    pub switches: usize,
+    /// Single-instruction moves.
+    #[serde(skip)]
+    pub schedule: Vec<Move>,
+    /// In columns.
+    pub rendering: String,
+    /// For replay.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Scenario.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// Always `explore`: deterministic stepping, no measurement of silicon.
+    pub tier: &'static str,
+    /// Fetch model.
+    pub fetch: &'static str,
+    /// Vendor rule.
+    pub rule: Option<VendorRule>,
+    /// Digest of the plan.
+    pub plan: String,
+    /// Bounds.
+    pub bounds: Option<Bounds>,
+    /// Verdict.
+    pub status: Status,
+    /// Why it was skipped.
+    pub reason: Option<String>,
+    /// The scenario's expectation held.
+    pub as_expected: bool,
+    /// The expectation.
+    pub expect: Vec<Property>,
+    /// Violations, one a property.
+    pub findings: Vec<Finding>,
+    /// Properties that a search not exhausted cannot decide.
+    pub not_decided: Vec<Property>,
+    /// How the search ended.
+    pub ended: Option<Ended>,
+    /// How passes ended, all schedules together.
+    pub outcomes: Vec<String>,
+    /// Stall of each executor.
+    pub stalls: Vec<Stall>,
+    /// Counts.
+    pub counts: Counts,
+    /// For sampling: what was sampled.
+    pub sampled: Option<Sampled>,
+    /// Hash of the whole run.
+    pub digest: String,
+    /// A second search gave the same hash.
+    pub verified: bool,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, bounds: Bounds) -> Report {
+        Report {
+            title: plan.title.clone(),
+            rule: Some(plan.rule),
+            plan: plan.digest(),
+            bounds: Some(bounds),
+            expect: plan.expect.clone(),
+            ..Report::skipped(&plan.name, "")
+        }
+    }
+
+    /// A report of something that was not run.
+    pub fn skipped(name: &str, reason: &str) -> Report {
+        Report {
+            name: name.into(),
+            title: String::new(),
+            tier: "explore",
+            fetch: "coherent",
+            rule: None,
+            plan: String::new(),
+            bounds: None,
+            status: Status::Skipped,
+            reason: (!reason.is_empty()).then(|| reason.into()),
+            as_expected: true,
+            expect: Vec::new(),
+            findings: Vec::new(),
+            not_decided: Vec::new(),
+            ended: None,
+            outcomes: Vec::new(),
+            stalls: Vec::new(),
+            counts: Counts { states: 0, transitions: 0, depth: 0, seconds: 0.0, memo: NO_MEMO },
+            sampled: None,
+            digest: String::new(),
+            verified: false,
+        }
+    }
+
+    pub(crate) fn conclude(&mut self, plan: &Plan, findings: Vec<Finding>, ended: Ended) {
+        (self.status, self.as_expected) = status(plan, &findings, ended, self.sampled.is_some());
+        let decided = ended == Ended::Exhausted && self.sampled.is_none();
+        if !decided {
+            self.not_decided = Property::ALL
+                .into_iter()
+                .filter(|property| !findings.iter().any(|finding| finding.violation.property == *property))
+                .collect();
+        }
+        self.ended = Some(ended);
+        self.findings = findings;
+    }
+
+    pub(crate) fn set_digest(&mut self, states: u128, found: &BTreeMap<Property, Found>) {
+        let mut text = format!("{states:032x}");
+        for (property, found) in found {
+            text.push_str(property.name());
+            for step in &found.schedule {
+                text.push_str(&step.to_string());
+            }
+        }
+        for outcome in &self.outcomes {
+            text.push_str(outcome);
+        }
+        self.digest = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
+    }
+
+    /// True if the scenario's expectation held: exactly the expected properties were violated.
+    pub fn holds(&self) -> bool {
+        self.as_expected
+    }
+
+    /// The finding for a property.
+    pub fn finding(&self, property: Property) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.violation.property == property)
+    }
+}
