@@ -203,11 +203,12 @@ impl Checker {
         for (property, Found { violation, schedule }) in found {
             let mut schedule = schedule;
             if options.readable
-                && let Some(better) = explore::fewest_switches(&mut model, property, &schedule, options.limits)?
+                && let Some(better) =
+                    explore::fewest_switches(&mut model, property, &schedule, options.limits)?
             {
                 schedule = better;
             }
-            let schedule = model.expand(&schedule)?;
+            let schedule = model.expand(&schedule, property)?;
             findings.push(Finding {
                 expected: plan.expect.contains(&property),
                 violation,
@@ -244,9 +245,12 @@ impl Checker {
         let replayed = self.run_live(plan, &finding.schedule)?;
         if let Some(index) = first_difference(&states, &replayed.states) {
             return Err(CheckError::Inconsistent(format!(
-                "{}: {property} is not reproduced: the live run differs at move {}",
+                "{}: {property} is not reproduced: the live run {} move {} of {} (`{}`)",
                 plan.name,
-                index + 1
+                if replayed.impossible == Some(index) { "cannot make" } else { "differs after" },
+                index + 1,
+                finding.schedule.len(),
+                finding.schedule[index],
             )));
         }
         if replayed.initial != initial || !replayed.shows(property) {
@@ -292,9 +296,10 @@ impl Checker {
         let mut difference = None;
         if trace::hex(replayed.initial) != trace.initial {
             difference = Some("the initial state differs".to_owned());
-        } else if let Some(index) = (0..schedule.len())
-            .find(|&index| replayed.states.get(index).map(|&state| trace::hex(state)).as_ref() != trace.moves.get(index).map(|step| &step.state))
-        {
+        } else if let Some(index) = (0..schedule.len()).find(|&index| {
+            replayed.states.get(index).map(|&state| trace::hex(state)).as_ref()
+                != trace.moves.get(index).map(|step| &step.state)
+        }) {
             let step = &trace.moves[index].step;
             difference = Some(if replayed.impossible == Some(index) {
                 format!("move {} (`{step}`) is not possible in the state before it", index + 1)
@@ -302,7 +307,10 @@ impl Checker {
                 format!("the state after move {} (`{step}`) differs", index + 1)
             });
         } else if !replayed.shows(trace.violation.property) {
-            difference = Some(format!("the schedule runs as recorded but does not violate `{}`", trace.violation.property));
+            difference = Some(format!(
+                "the schedule runs as recorded but does not violate `{}`",
+                trace.violation.property
+            ));
         }
         let rendering = trace::render(&plan, &replayed.rows, width);
         Ok(ReplayReport { rendering, difference, steps: replayed.steps })
@@ -343,7 +351,9 @@ fn first_difference(left: &[u128], right: &[u128]) -> Option<usize> {
     if left == right {
         return None;
     }
-    Some(left.iter().zip(right).position(|(left, right)| left != right).unwrap_or(left.len().min(right.len())))
+    Some(
+        left.iter().zip(right).position(|(left, right)| left != right).unwrap_or(left.len().min(right.len())),
+    )
 }
 
 const _: () = assert!(SHARED_LEN < 256, "offsets of stores are kept in a byte");
@@ -354,7 +364,8 @@ pub(crate) const NO_MEMO: MemoStats =
 /// The status that a search's end and its findings amount to.
 pub(crate) fn status(plan: &Plan, findings: &[Finding], ended: Ended, sampled: bool) -> (Status, bool) {
     let surplus = findings.iter().any(|finding| !finding.expected);
-    let missing = plan.expect.iter().any(|property| !findings.iter().any(|f| f.violation.property == *property));
+    let missing =
+        plan.expect.iter().any(|property| !findings.iter().any(|f| f.violation.property == *property));
     let status = if !findings.is_empty() {
         Status::Hazard
     } else if sampled || ended != Ended::Exhausted {

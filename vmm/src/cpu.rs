@@ -136,12 +136,18 @@ impl Cpu {
         cpu
     }
 
-    /// Takes the stepper's flags out of the frame that was just pushed at RSP.
-    pub fn clean_frame_at_rsp(&mut self) {
-        let slot = self.regs.gpr[reg::RSP] + 16;
-        if let Some(flags) = self.read(slot, 8) {
-            self.write_u64(slot, flags & !HIDDEN_FLAGS);
-        }
+    /// Makes the frame that was just pushed at RSP canonical: the stepper's flags go, and so does what the
+    /// alignment of frames to 16 bytes left between it and the interrupted stack pointer. Says which part of
+    /// the private page it may have changed.
+    pub fn clean_frame_at_rsp(&mut self) -> Option<std::ops::Range<usize>> {
+        let frame = self.regs.gpr[reg::RSP];
+        let Frame { rflags, rsp, .. } = self.frame(frame)?;
+        self.write_u64(frame + 16, rflags & !HIDDEN_FLAGS);
+        let top = frame + FRAME;
+        let hole = top..if (top..top + 16).contains(&rsp) { rsp } else { top };
+        let offset = |address: u64| (address - va::PRIVATE) as usize;
+        self.private.get_mut(offset(hole.start)..offset(hole.end))?.fill(0);
+        Some(offset(frame)..offset(hole.end))
     }
 
     /// Zeroes what no instruction may rely on: stack bytes below the stack pointers in use, found by

@@ -2,8 +2,8 @@
 //! Pure: bytes and registers in, facts out. What it *does* is KVM's business.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory, IntelFormatter,
-    Mnemonic, OpAccess, Register,
+    Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory,
+    IntelFormatter, Mnemonic, OpAccess, Register,
 };
 
 use crate::cpu::{Cpu, Regs};
@@ -117,8 +117,12 @@ pub fn refused(instruction: &Instruction) -> Option<&'static str> {
             Some("writes a port: ports are the doorbells between guest and host")
         }
         Mnemonic::Hlt | Mnemonic::Mwait | Mnemonic::Monitor => Some("waits for an interrupt"),
-        Mnemonic::Int | Mnemonic::Into | Mnemonic::Int1 => Some("raises a software interrupt other than int3"),
-        Mnemonic::Pushfq | Mnemonic::Pushf | Mnemonic::Pushfd => Some("makes the stepper's trap flag visible"),
+        Mnemonic::Int | Mnemonic::Into | Mnemonic::Int1 => {
+            Some("raises a software interrupt other than int3")
+        }
+        Mnemonic::Pushfq | Mnemonic::Pushf | Mnemonic::Pushfd => {
+            Some("makes the stepper's trap flag visible")
+        }
         Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Sysret | Mnemonic::Sysexit | Mnemonic::Rsm => {
             Some("changes the privilege level outside the guest's gates")
         }
@@ -228,7 +232,10 @@ mod tests {
         let load = one(&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0]);
         assert_eq!(accesses(&load, &cpu.regs)[0].address, 0x1017);
         let cmp = one(&[0x83, 0x3c, 0x25, 0, 0x10, 0x20, 0, 0]);
-        assert_eq!(accesses(&cmp, &cpu.regs), [Access { address: 0x20_1000, size: 4, reads: true, writes: false }]);
+        assert_eq!(
+            accesses(&cmp, &cpu.regs),
+            [Access { address: 0x20_1000, size: 4, reads: true, writes: false }]
+        );
     }
 
     #[test]
@@ -244,7 +251,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_explored_is_refused() {
-        for bytes in [&[0x0f, 0x31][..], &[0x0f, 0xa2], &[0xfb], &[0xf3, 0xa4], &[0x0f, 0x57, 0xc0], &[0x9c]] {
+        for bytes in [&[0x0f, 0x31][..], &[0x0f, 0xa2], &[0xfb], &[0xf3, 0xa4], &[0x0f, 0x57, 0xc0], &[0x9c]]
+        {
             assert!(refused(&one(bytes)).is_some(), "{bytes:02x?}");
         }
         for bytes in [&[0x90][..], &[0xcc], &[0x0f, 0x1f, 0x44, 0, 0], &[0xe9, 0, 0, 0, 0], &[0x55]] {

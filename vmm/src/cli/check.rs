@@ -225,7 +225,12 @@ fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure
     Ok(())
 }
 
-fn finish(arguments: &Arguments, checker: &Checker, reports: &[Report], errors: &[String]) -> Result<u8, Failure> {
+fn finish(
+    arguments: &Arguments,
+    checker: &Checker,
+    reports: &[Report],
+    errors: &[String],
+) -> Result<u8, Failure> {
     let suite =
         Suite { crossmod: env!("CARGO_PKG_VERSION"), image: Image::digest(), host: checker.host(), reports };
     let broken = |error| Failure { status: HARNESS, message: format!("harness error: {error}") };

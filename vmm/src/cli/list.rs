@@ -26,9 +26,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         if arguments.filter.as_ref().is_some_and(|filter| !scenario.name.contains(filter)) {
             continue;
         }
-        let plan = scenario
-            .plan(&scenario::Options { ring: None })
-            .map_err(|error| Failure::of(error.into()))?;
+        let plan =
+            scenario.plan(&scenario::Options { ring: None }).map_err(|error| Failure::of(error.into()))?;
         let names: Vec<&str> = plan.expect.iter().map(|property| property.name()).collect();
         let expect = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
         rows.push((scenario.name, expect, plan.title));
@@ -36,12 +35,15 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(name, expect, title)| serde_json::json!({ "name": name, "expect": expect, "title": title }))
+            .map(
+                |(name, expect, title)| serde_json::json!({ "name": name, "expect": expect, "title": title }),
+            )
             .collect();
         print(&serde_json::Value::Array(rows).to_string());
         return Ok(HELD);
     }
-    let widths = rows.iter().fold((0, 0), |(name, expect), row| (name.max(row.0.len()), expect.max(row.1.len())));
+    let widths =
+        rows.iter().fold((0, 0), |(name, expect), row| (name.max(row.0.len()), expect.max(row.1.len())));
     let mut text = String::new();
     for (name, expect, title) in &rows {
         text.push_str(&format!("{name:0$}  {expect:1$}  {title}\n", widths.0, widths.1));
@@ -54,7 +56,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 pub fn show(arguments: &ShowArguments) -> Result<u8, Failure> {
     let name = arguments.name.trim_end_matches(".toml");
-    let scenario = scenario::library().into_iter().find(|scenario| scenario.name == name).map(|found| found.text);
+    let scenario =
+        scenario::library().into_iter().find(|scenario| scenario.name == name).map(|found| found.text);
     let protocol = || {
         let short = name.trim_start_matches("protocols/");
         scenario::protocols().into_iter().find(|(name, _)| name == short).map(|(_, text)| text.to_owned())

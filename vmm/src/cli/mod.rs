@@ -94,7 +94,9 @@ impl Failure {
                 Failure { status: UNUSABLE, message: format!("{:?}", miette::Report::new(error)) }
             }
             CheckError::Trace(error) => Failure::unusable(format!("error: {error}")),
-            CheckError::Machine(error @ (MachineError::NoKvm { .. } | MachineError::MissingCapability(_))) => Failure {
+            CheckError::Machine(
+                error @ (MachineError::NoKvm { .. } | MachineError::MissingCapability(_)),
+            ) => Failure {
                 status: SKIPPED,
                 message: format!(
                     "skipped: {error}\nExploring executes on KVM. On a machine without it, `crossmod list` and \
@@ -124,9 +126,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Prints to standard output; a closed pipe is the reader's wish, not an error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| {
-        if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }
-    });
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     if written.and_then(|()| out.flush()).is_err() {
         std::process::exit(i32::from(HELD));
     }

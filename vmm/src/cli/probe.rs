@@ -25,7 +25,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         for fact in &facts {
             text.push_str(&format!("{}: {}\n    {}\n", fact.question, fact.answer, fact.consequence));
         }
-        text.push_str(if usable { "\nThis host can explore.\n" } else { "\nThis host cannot explore everything.\n" });
+        text.push_str(if usable {
+            "\nThis host can explore.\n"
+        } else {
+            "\nThis host cannot explore everything.\n"
+        });
         print(&text);
     }
     Ok(if usable { HELD } else { SKIPPED })

@@ -43,7 +43,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             if let Some(difference) = report.difference {
                 return Err(Failure {
                     status: HARNESS,
-                    message: format!("{}: not reproduced (replay {}): {difference}", path.display(), time + 1),
+                    message: format!(
+                        "{}: not reproduced (replay {}): {difference}",
+                        path.display(),
+                        time + 1
+                    ),
                 });
             }
         }

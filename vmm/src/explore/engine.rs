@@ -121,7 +121,11 @@ pub struct Live<'a> {
 
 impl<'a> Live<'a> {
     /// Starts a plan on a machine with a vCPU for each executor; `aside` is for runs of old or new alone.
-    pub fn new(machine: &'a mut Machine, aside: &'a mut Machine, plan: &Plan) -> Result<Live<'a>, MachineError> {
+    pub fn new(
+        machine: &'a mut Machine,
+        aside: &'a mut Machine,
+        plan: &Plan,
+    ) -> Result<Live<'a>, MachineError> {
         machine.reset(plan)?;
         machine.write_shared(&super::env::Env::initial(plan).shared)?;
         let aside = Oracle::new(aside, plan)?;

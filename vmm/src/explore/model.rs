@@ -15,7 +15,7 @@ use super::state::{Move, State};
 use crate::cpu::Cpu;
 use crate::machine::{MAX_CPUS, MachineError, PassLabels};
 use crate::plan::{OpKind, Plan, Ring, Role, Start};
-use crate::property::{self, Violation};
+use crate::property::{self, Property, Violation};
 
 /// Aligned block that a store writes and a fetch reads in one go under the coherent fetch model.
 pub const COHERENT_ATOM: u64 = 64;
@@ -178,7 +178,8 @@ impl<'p, E: Engine> Model<'p, E> {
                 moves.push(Move::Execute(index));
             }
             if facts.interrupts_on {
-                let pending = FUNCTIONS.into_iter().filter(|&function| facts.pending & function_bit(function) != 0);
+                let pending =
+                    FUNCTIONS.into_iter().filter(|&function| facts.pending & function_bit(function) != 0);
                 moves.extend(pending.map(|function| Move::Ipi(index, function)));
                 if state.irq > 0 {
                     moves.push(Move::Irq(index));
@@ -202,7 +203,8 @@ impl<'p, E: Engine> Model<'p, E> {
         let slots = 0..self.plan.executors.len();
         match &op.kind {
             OpKind::Store { .. } => {
-                let mine = self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(state.pc));
+                let mine =
+                    self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(state.pc));
                 for (bit, (index, _)) in mine.enumerate() {
                     if state.mask & (1 << bit) == 0 {
                         moves.push(Move::Piece(index as u8));
@@ -275,7 +277,11 @@ impl<'p, E: Engine> Model<'p, E> {
         let mut env = self.envs.get(state.env).clone();
         env.commits.push(index);
         self.engine.stored(piece.offset, &piece.bytes)?;
-        let mut next = State { env: self.intern_env(env), mask: state.mask | 1 << (usize::from(index) - first), ..*state };
+        let mut next = State {
+            env: self.intern_env(env),
+            mask: state.mask | 1 << (usize::from(index) - first),
+            ..*state
+        };
         if next.mask.count_ones() as usize == count {
             (next.mask, next.pc) = (0, state.pc + 1);
         }
@@ -302,7 +308,8 @@ impl<'p, E: Engine> Model<'p, E> {
             OpKind::SetWord { word, value } => env.set(word_offset(*word), *value),
             OpKind::FreeDescriptor => env.free_descriptor(),
             OpKind::FreeTarget(address) => {
-                for (index, _) in self.plan.pads.iter().enumerate().filter(|(_, pad)| pad.address == *address) {
+                for (index, _) in self.plan.pads.iter().enumerate().filter(|(_, pad)| pad.address == *address)
+                {
                     env.pads_freed |= 1 << index;
                 }
             }
@@ -338,29 +345,32 @@ impl<'p, E: Engine> Model<'p, E> {
         Ok(Applied::quiet(next, writes))
     }
 
-    /// The single-instruction moves behind the moves of a reduced schedule.
-    pub fn expand(&mut self, schedule: &[Move]) -> Result<Vec<Move>, MachineError> {
+    /// The single-instruction moves behind the moves of a reduced schedule, up to the one that violates
+    /// `property` (to the end for properties that belong to the graph).
+    pub fn expand(&mut self, schedule: &[Move], property: Property) -> Result<Vec<Move>, MachineError> {
         let mut state = self.initial()?;
         let reduce = std::mem::replace(&mut self.reduce, false);
         let mut moves = Vec::new();
-        let mut run = || -> Result<(), MachineError> {
+        let mut run = |model: &mut Self| -> Result<(), MachineError> {
             for &step in schedule {
-                let applied = self.apply(&state, step)?;
-                state = applied.next;
-                moves.push(step);
-                let Some(slot) = step.executor().filter(|_| reduce && !applied.ended) else { continue };
-                while !self.visible(state.executors[usize::from(slot)], state.env) {
-                    let applied = self.apply(&state, Move::Execute(slot))?;
+                let mut next = Some(step);
+                while let Some(step) = next.take() {
+                    let applied = model.apply(&state, step)?;
                     state = applied.next;
-                    moves.push(Move::Execute(slot));
-                    if applied.ended {
-                        break;
+                    moves.push(step);
+                    let shown =
+                        model.violations(applied.violations).iter().any(|found| found.property == property);
+                    if applied.ended || shown {
+                        return Ok(());
                     }
+                    let more =
+                        |slot: &u8| reduce && !model.visible(state.executors[usize::from(*slot)], state.env);
+                    next = step.executor().filter(more).map(Move::Execute);
                 }
             }
             Ok(())
         };
-        let result = run();
+        let result = run(self);
         self.reduce = reduce;
         result.map(|()| moves)
     }
@@ -479,7 +489,15 @@ impl<'p, E: Engine> Model<'p, E> {
             let passes: Vec<_> = passes
                 .iter()
                 .map(|pass| {
-                    let super::monitor::Pass { label, entry, new_before, after_done, ran_new, trapped, depth } = pass;
+                    let super::monitor::Pass {
+                        label,
+                        entry,
+                        new_before,
+                        after_done,
+                        ran_new,
+                        trapped,
+                        depth,
+                    } = pass;
                     (*label, cpus.digest(*entry), *new_before, *after_done, *ran_new, *trapped, *depth)
                 })
                 .collect();

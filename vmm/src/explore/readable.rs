@@ -45,7 +45,8 @@ pub fn fewest_switches<E: Engine>(
     }
     let mut visited = Visited::new(State::stride(model.plan().executors.len()));
     visited.insert(&initial, 0, 0);
-    let mut nodes = vec![Node { state: 0, actor: NOBODY, goal: goal_state == Some(initial), parent: 0, step: None }];
+    let mut nodes =
+        vec![Node { state: 0, actor: NOBODY, goal: goal_state == Some(initial), parent: 0, step: None }];
     let mut best: FxHashMap<(u32, u8), (u32, u32)> = FxHashMap::default();
     let mut queue = BinaryHeap::from([Reverse((0u32, 0u32, 0u32))]);
     let mut moves = Vec::new();

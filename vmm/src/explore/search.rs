@@ -127,7 +127,8 @@ impl Visited {
         }
         let index = self.parents.len() as u32;
         let words = &self.words;
-        self.table.insert_unique(hash, index, |&index| hash_words(&words[index as usize * stride..][..stride]));
+        self.table
+            .insert_unique(hash, index, |&index| hash_words(&words[index as usize * stride..][..stride]));
         self.parents.push((parent, step));
         (index, true)
     }
@@ -258,4 +259,3 @@ fn blocked<E: Engine>(model: &Model<'_, E>, state: &State) -> String {
     }
     parts.join("; ")
 }
-

@@ -77,7 +77,7 @@ impl<E: Engine> Model<'_, E> {
             return self.compute(slot, executor, env, step, true);
         }
         // The slot takes no part: identical executors share their outcomes.
-        let key = (executor, env, step.encode() & 0xff00);
+        let key = (executor, env, step.encode() & 0xff00 | u16::from(self.reduce));
         if let Some(&known) = self.memo.outcomes.get(&key) {
             self.memo.stats.outcome_hits += 1;
             if self.memo.sample() {
@@ -85,7 +85,8 @@ impl<E: Engine> Model<'_, E> {
                 let again = self.compute(slot, executor, env, step, true)?;
                 if again != known {
                     let rip = self.cpus.get(self.executors.get(executor).cpu).regs.rip;
-                    let what = format!("a remembered transition differs when executed again: {known:?}, {again:?}");
+                    let what =
+                        format!("a remembered transition differs when executed again: {known:?}, {again:?}");
                     return Err(MachineError::Contract { rip, what });
                 }
             }
@@ -236,7 +237,11 @@ impl<E: Engine> Model<'_, E> {
         let rip = cpu.regs.rip;
         let text = self.text(env);
         let Some(window) = self.window(rip, text.current()) else {
-            return Ok(self.ended(number, env, vec![property::wrong_resume_at_fault("a jump to nowhere", rip)]));
+            return Ok(self.ended(
+                number,
+                env,
+                vec![property::wrong_resume_at_fault("a jump to nowhere", rip)],
+            ));
         };
         let decoded = decode::decode(window.bytes(), rip);
         let site = &self.plan.site;
@@ -260,7 +265,9 @@ impl<E: Engine> Model<'_, E> {
             return Ok(self.ended(number, env, violations));
         };
         let accesses = decode::accesses(&instruction, &cpu.regs);
-        violations.extend(accesses.iter().find_map(|access| property::lifetime_at_access(self.envs.get(env), access)));
+        violations.extend(
+            accesses.iter().find_map(|access| property::lifetime_at_access(self.envs.get(env), access)),
+        );
         if violations.iter().any(Violation::ends) {
             return Ok(self.ended(number, env, violations));
         }
@@ -320,7 +327,8 @@ impl<E: Engine> Model<'_, E> {
         if let Some((offset, len, value)) = result.store {
             let mut changed = self.envs.get(env).clone();
             let at = usize::from(offset);
-            changed.shared[at..at + usize::from(len)].copy_from_slice(&value.to_le_bytes()[..usize::from(len)]);
+            changed.shared[at..at + usize::from(len)]
+                .copy_from_slice(&value.to_le_bytes()[..usize::from(len)]);
             next_env = self.intern_env(changed);
         }
         if instruction.mnemonic() == Mnemonic::Iretq {
@@ -362,10 +370,8 @@ impl<E: Engine> Model<'_, E> {
         let memory = self.envs.get(env).shared;
         let Executed { cpu: after, landing, shared } =
             self.engine.execute(slot, cpu, stimulus, text.current(), &memory)?;
-        let store = store_of(&memory, &shared, access).map_err(|what| MachineError::Contract {
-            rip: cpu.regs.rip,
-            what,
-        })?;
+        let store = store_of(&memory, &shared, access)
+            .map_err(|what| MachineError::Contract { rip: cpu.regs.rip, what })?;
         let result = StepResult { cpu: self.intern_cpu(after), landing, store };
         if self.memo.enabled() {
             self.memo.steps.insert(key, result);
@@ -374,7 +380,9 @@ impl<E: Engine> Model<'_, E> {
     }
 
     fn begin_pass(&mut self, executor: &mut Executor, cpu: &Cpu, env: u32) {
-        let Some(label) = self.labels.passes.iter().position(|pass| pass.begin == cpu.regs.rip) else { return };
+        let Some(label) = self.labels.passes.iter().position(|pass| pass.begin == cpu.regs.rip) else {
+            return;
+        };
         let entry = self.intern_cpu(cpu.without_ack());
         let monitor = &mut executor.monitor;
         monitor.passes.push(Pass {
@@ -392,7 +400,8 @@ impl<E: Engine> Model<'_, E> {
     fn note_version(&self, executor: &mut Executor, version: Option<Version>) {
         let Site { old, new, .. } = &self.plan.site;
         let several = old.boundaries.len() > 1 || new.boundaries.len() > 1;
-        if let (true, Some(Version::New), Some(pass)) = (several, version, executor.monitor.passes.last_mut()) {
+        if let (true, Some(Version::New), Some(pass)) = (several, version, executor.monitor.passes.last_mut())
+        {
             pass.ran_new = true;
         }
     }
@@ -475,8 +484,12 @@ impl<E: Engine> Model<'_, E> {
         let text: std::rc::Rc<Text> = self.text(state.env);
         let shared = self.env_of(state).shared;
         match self.engine.execute_aside(&cpu, Stimulus::Instruction, text.current(), &shared) {
-            Ok(Executed { landing: Landing::Handler(fault), .. }) => format!("the CPU raises {}", fault_name(fault)),
-            Ok(Executed { cpu: after, .. }) => format!("the CPU executes it and goes on at {:#x}", after.regs.rip),
+            Ok(Executed { landing: Landing::Handler(fault), .. }) => {
+                format!("the CPU raises {}", fault_name(fault))
+            }
+            Ok(Executed { cpu: after, .. }) => {
+                format!("the CPU executes it and goes on at {:#x}", after.regs.rip)
+            }
             Err(error) => format!("executing it ends in: {error}"),
         }
     }
@@ -496,7 +509,11 @@ pub fn fault_name(number: u8) -> &'static str {
 }
 
 /// The one access to the shared page, if any; an error for accesses outside the state.
-fn shared_access(instruction: &Instruction, accesses: &[Access], rip: u64) -> Result<Option<Access>, MachineError> {
+fn shared_access(
+    instruction: &Instruction,
+    accesses: &[Access],
+    rip: u64,
+) -> Result<Option<Access>, MachineError> {
     let mut found = None;
     for access in accesses {
         let (start, end) = (access.address, access.address.wrapping_add(access.size as u64));
@@ -508,7 +525,11 @@ fn shared_access(instruction: &Instruction, accesses: &[Access], rip: u64) -> Re
         } else if access.touches(va::SITE, va::SITE + 2 * PAGE) {
             return Err(outside(instruction, rip, "it accesses patchable addresses as data"));
         } else if !within(va::PRIVATE, private::STATE_END) {
-            return Err(outside(instruction, rip, &format!("it accesses {start:#x}, which belongs to no state")));
+            return Err(outside(
+                instruction,
+                rip,
+                &format!("it accesses {start:#x}, which belongs to no state"),
+            ));
         }
     }
     Ok(found)
@@ -526,7 +547,11 @@ fn read_word(memory: &Shared, access: Access) -> u64 {
 }
 
 /// What a step stored to the shared page; an error if it changed what its decoding does not write.
-fn store_of(before: &Shared, after: &Shared, access: Option<Access>) -> Result<Option<(u8, u8, u64)>, String> {
+fn store_of(
+    before: &Shared,
+    after: &Shared,
+    access: Option<Access>,
+) -> Result<Option<(u8, u8, u64)>, String> {
     let written = access.filter(|access| access.writes);
     let mut rest = *after;
     let store = written.map(|access| {

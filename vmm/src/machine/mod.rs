@@ -190,16 +190,7 @@ impl Machine {
         stimulus: Stimulus,
     ) -> Result<(Cpu, Landing), MachineError> {
         let (regs, landing) = self.step_regs(slot, regs, stimulus)?;
-        let (cpu, landing) = self.finish(slot, regs, landing)?;
-        if let Landing::Handler(_) = landing {
-            // The stepper's own flags must not come back with the handler's IRET.
-            let flags = cpu.regs.gpr[crate::cpu::reg::RSP] + 16;
-            if let Some(value) = cpu.read(flags, 8) {
-                let at = CpuPages::of(slot).private() + (flags - va::PRIVATE);
-                self.memory.write_u64(at, value)?;
-            }
-        }
-        Ok((cpu, landing))
+        self.finish(slot, regs, landing)
     }
 
     /// Writes the shared state.
@@ -264,7 +255,9 @@ pub fn initial_text(plan: &Plan) -> Vec<u8> {
 fn open() -> Result<Kvm, MachineError> {
     let kvm = Kvm::new().map_err(|error| MachineError::NoKvm {
         reason: match error.errno() {
-            libc::ENOENT => "it does not exist (no KVM module loaded, or a machine without virtualisation)".into(),
+            libc::ENOENT => {
+                "it does not exist (no KVM module loaded, or a machine without virtualisation)".into()
+            }
             libc::EACCES | libc::EPERM => {
                 "permission denied (run as root, or join the group that owns it)".into()
             }

@@ -63,7 +63,12 @@ pub struct Assists {
 impl Machine {
     /// One step of the vCPU in `slot` from `cpu`. The memory it may read must be in place: its private
     /// page is written here, shared page and views by the caller.
-    pub fn step(&mut self, slot: usize, cpu: &Cpu, stimulus: Stimulus) -> Result<(Cpu, Landing), MachineError> {
+    pub fn step(
+        &mut self,
+        slot: usize,
+        cpu: &Cpu,
+        stimulus: Stimulus,
+    ) -> Result<(Cpu, Landing), MachineError> {
         self.write_private(slot, cpu)?;
         let (regs, landing) = self.step_regs(slot, &cpu.regs, stimulus)?;
         self.finish(slot, regs, landing)
@@ -141,11 +146,20 @@ impl Machine {
     }
 
     /// Makes the state after a step canonical: reads the private page back, cleans the frame just pushed.
-    pub(super) fn finish(&mut self, slot: usize, regs: Regs, landing: Landing) -> Result<(Cpu, Landing), MachineError> {
+    pub(super) fn finish(
+        &mut self,
+        slot: usize,
+        regs: Regs,
+        landing: Landing,
+    ) -> Result<(Cpu, Landing), MachineError> {
         let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
         self.memory.read(CpuPages::of(slot).private(), &mut cpu.private[..])?;
-        if let Landing::Handler(_) = landing {
-            cpu.clean_frame_at_rsp();
+        if let Landing::Handler(_) = landing
+            && let Some(changed) = cpu.clean_frame_at_rsp()
+        {
+            // In memory too: the stepper's own flags must not come back with the handler's IRET.
+            let at = CpuPages::of(slot).private() + changed.start as u64;
+            self.memory.write(at, &cpu.private[changed])?;
         }
         if cpu.clear_dead_stack() {
             Ok((cpu, landing))
@@ -213,8 +227,7 @@ pub fn in_landing_window(virt: u64) -> bool {
     use crossmod_abi::va;
     const GIB: u64 = 1 << 30;
     let first = va::SITE / GIB * GIB;
-    (first - 2 * GIB..first + 3 * GIB).contains(&virt)
-        && !(va::SITE..va::SITE + 2 * PAGE).contains(&virt)
+    (first - 2 * GIB..first + 3 * GIB).contains(&virt) && !(va::SITE..va::SITE + 2 * PAGE).contains(&virt)
 }
 
 fn unexpected(exit: &str, after: &Regs, before: &Regs) -> MachineError {

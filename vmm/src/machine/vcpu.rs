@@ -3,8 +3,8 @@
 use crossmod_abi::{selector, va};
 use kvm_bindings::{
     CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS,
-    KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_guest_debug, kvm_regs,
-    kvm_segment, kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
+    KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_guest_debug,
+    kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 

@@ -46,7 +46,9 @@ pub enum Version {
 /// Which version the bytes at `offset` of the site belong to.
 pub fn version_at(site: &Site, offset: usize, bytes: &[u8]) -> Version {
     let has = |code: &crate::plan::Code| {
-        let Some(index) = code.boundaries.iter().position(|&boundary| boundary == offset) else { return false };
+        let Some(index) = code.boundaries.iter().position(|&boundary| boundary == offset) else {
+            return false;
+        };
         let end = code.boundaries.get(index + 1).copied().unwrap_or(code.bytes.len());
         bytes.starts_with(&code.bytes[offset..end])
     };
@@ -78,7 +80,8 @@ mod tests {
 
     #[test]
     fn versions_are_told_apart_at_their_boundaries_only() {
-        let code = |bytes: &[u8], boundaries: &[usize]| Code { bytes: bytes.into(), boundaries: boundaries.into() };
+        let code =
+            |bytes: &[u8], boundaries: &[usize]| Code { bytes: bytes.into(), boundaries: boundaries.into() };
         let site = Site {
             address: 0,
             old: code(&[0x31, 0xc9, 0x0f, 0x1f, 0x00], &[0, 2]),

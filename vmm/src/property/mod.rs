@@ -36,10 +36,17 @@ pub(crate) use progress::decide as decide_progress;
 
 /// Checks of the executor's fetch, before the instruction runs.
 pub fn at_fetch(fetch: &Fetch<'_>) -> Vec<Violation> {
-    [torn::at_fetch, stale::at_fetch, order::at_fetch, unserialised::at_fetch, lifetime::at_fetch, recursion::at_fetch]
-        .iter()
-        .filter_map(|check| check(fetch))
-        .collect()
+    [
+        torn::at_fetch,
+        stale::at_fetch,
+        order::at_fetch,
+        unserialised::at_fetch,
+        lifetime::at_fetch,
+        recursion::at_fetch,
+    ]
+    .iter()
+    .filter_map(|check| check(fetch))
+    .collect()
 }
 
 pub(crate) use interior::at_commit as interior_at_commit;

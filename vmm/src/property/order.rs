@@ -5,9 +5,8 @@ use crate::explore::monitor::Pass;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let pass = fetch.monitor.passes.last()?;
-    (fetch.version? == Version::Old && pass.ran_new).then(|| {
-        Violation::new(Property::Order, "a pass runs a new instruction and then a leftover old one")
-    })
+    (fetch.version? == Version::Old && pass.ran_new)
+        .then(|| Violation::new(Property::Order, "a pass runs a new instruction and then a leftover old one"))
 }
 
 /// At the end of a pass whose outcome is that of old (and not also that of new).

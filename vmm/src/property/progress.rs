@@ -46,10 +46,17 @@ impl Progress {
     /// The violations, with the state to show for each.
     pub(crate) fn violations(&self, waits: impl Fn(u32) -> String) -> Vec<(u32, Violation)> {
         let deadlock = self.deadlock.map(|state| {
-            (state, Violation::new(Property::Deadlock, format!("no schedule completes from here: {}", waits(state))))
+            (
+                state,
+                Violation::new(
+                    Property::Deadlock,
+                    format!("no schedule completes from here: {}", waits(state)),
+                ),
+            )
         });
         let livelock = self.livelock.map(|state| {
-            let detail = format!("no schedule completes from here, though memory keeps changing: {}", waits(state));
+            let detail =
+                format!("no schedule completes from here, though memory keeps changing: {}", waits(state));
             (state, Violation::new(Property::Livelock, detail))
         });
         deadlock.into_iter().chain(livelock).collect()

@@ -10,7 +10,6 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     };
     // The site's own #BP handler may run the site; the innermost pass is the one that fetches.
     let pass = fetch.monitor.passes.last()?;
-    pass.after_done.then(|| {
-        Violation::new(Property::Stale, format!("a pass that began after completion runs {what}"))
-    })
+    pass.after_done
+        .then(|| Violation::new(Property::Stale, format!("a pass that began after completion runs {what}")))
 }

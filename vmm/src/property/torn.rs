@@ -8,7 +8,8 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
         return None;
     }
     let offset = fetch.offset()?;
-    let seen = &fetch.bytes[..fetch.instruction.map_or(fetch.plan.site.len() - offset, |i| i.len()).min(fetch.bytes.len())];
+    let seen = &fetch.bytes
+        [..fetch.instruction.map_or(fetch.plan.site.len() - offset, |i| i.len()).min(fetch.bytes.len())];
     let bytes: Vec<String> = seen.iter().map(|byte| format!("{byte:02x}")).collect();
     Some(Violation::new(
         Property::Torn,

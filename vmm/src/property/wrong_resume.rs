@@ -46,7 +46,8 @@ pub(crate) fn at_fault(what: &str, rip: u64) -> Violation {
 }
 
 const NAMES: [&str; 16] = [
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
+    "R15",
 ];
 
 const _: () = assert!(reg::RSP == 4);

@@ -103,8 +103,11 @@ pub fn detail(report: &Report) -> String {
         let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
     }
     if !report.stalls.is_empty() {
-        let stalls: Vec<String> =
-            report.stalls.iter().map(|stall| format!("{} ({} of all)", stall.patcher, stall.others)).collect();
+        let stalls: Vec<String> = report
+            .stalls
+            .iter()
+            .map(|stall| format!("{} ({} of all)", stall.patcher, stall.others))
+            .collect();
         let _ = writeln!(
             out,
             "  stall      patcher moves in the longest interrupts-off window, by executor: {}",

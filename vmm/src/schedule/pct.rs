@@ -71,8 +71,9 @@ impl Strategy for Pct {
         }
         self.steps += 1;
         let top = highest(&self.priorities);
-        let best: Vec<usize> =
-            (0..moves.len()).filter(|&index| Some(self.priorities[Pct::actor(moves[index])]) == top).collect();
+        let best: Vec<usize> = (0..moves.len())
+            .filter(|&index| Some(self.priorities[Pct::actor(moves[index])]) == top)
+            .collect();
         best[self.random.usize(..best.len())]
     }
 

@@ -126,13 +126,14 @@ impl Trace {
             None => None,
             Some(0) => Some(Ring::Kernel),
             Some(3) => Some(Ring::User),
-            Some(ring) => return Err(TraceError::Scenario(format!("there is no ring {ring} here, only 0 and 3"))),
+            Some(ring) => {
+                return Err(TraceError::Scenario(format!("there is no ring {ring} here, only 0 and 3")));
+            }
         };
         let scenario =
             Scenario { name: self.scenario.clone(), text: self.text.clone(), path: "(trace)".into() };
-        let plan = scenario
-            .plan(&Options { ring })
-            .map_err(|error| TraceError::Scenario(error.to_string()))?;
+        let plan =
+            scenario.plan(&Options { ring }).map_err(|error| TraceError::Scenario(error.to_string()))?;
         let digest = plan.digest();
         if self.plan != digest {
             return other("plan", &self.plan, &digest);

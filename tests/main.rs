@@ -1,0 +1,7 @@
+//! The integration tests: one binary, one module a topic.
+//!
+//! Whatever executes on KVM asks [`kvm::required`] first: without `/dev/kvm` it says so and passes, unless
+//! `CROSSMOD_REQUIRE_KVM=1` is set, as in CI; then it fails.
+
+mod kvm;
+mod shipped;
