@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::explore::{Limits, Tick};
+use crossmod::explore::{Ended, Limits, Tick};
 use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::plan::Ring;
 use crossmod::report::{self, Suite};
 use crossmod::{CheckError, CheckOptions, Checker, Mode, Report, Scenario, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, HARNESS, HELD, NOT_HELD, SKIPPED, print, width};
+use super::{Failure, HARNESS, HELD, INTERRUPTED, NOT_HELD, SKIPPED, print, width};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -97,16 +97,18 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if text && scenarios.len() > 1 {
         print(&report::table(name_width));
     }
-    let (mut reports, mut errors) = (Vec::new(), Vec::new());
+    let (mut reports, mut errors, mut interrupted) = (Vec::new(), Vec::new(), false);
     let bar = progress();
     for (index, scenario) in scenarios.iter().enumerate() {
         if stop_requested() {
+            interrupted = true;
             reports.push(Report::skipped(&scenario.name, "interrupted before its turn"));
             continue;
         }
         bar.set_prefix(format!("{}/{} {}", index + 1, scenarios.len(), scenario.name));
         match checker.check(scenario, &options, |tick| show(&bar, tick)) {
             Ok(report) => {
+                interrupted |= report.ended == Some(Ended::Interrupted);
                 write_traces(arguments.traces.as_deref(), &report)?;
                 if text {
                     bar.suspend(|| tell(&report, arguments, scenarios.len() == 1, name_width));
@@ -115,6 +117,12 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             }
             Err(error) => {
                 let failure = Failure::of(error);
+                if failure.status == INTERRUPTED {
+                    // Its search was over; a finding was being executed again.
+                    interrupted = true;
+                    reports.push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
+                    continue;
+                }
                 if failure.status != HARNESS {
                     return Err(failure);
                 }
@@ -124,7 +132,12 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
     }
     bar.finish_and_clear();
-    finish(arguments, &checker, &reports, &errors)
+    let status = finish(arguments, &checker, &reports, &errors)?;
+    if interrupted && status != HARNESS {
+        eprintln!("interrupted: what is printed is what was known until then");
+        return Ok(INTERRUPTED);
+    }
+    Ok(status)
 }
 
 fn options(arguments: &Arguments) -> CheckOptions {

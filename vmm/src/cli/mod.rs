@@ -20,6 +20,8 @@ pub const UNUSABLE: u8 = 2;
 pub const SKIPPED: u8 = 4;
 /// Crossmod or the host failed.
 pub const HARNESS: u8 = 70;
+/// SIGINT or SIGTERM ended it (128 + SIGINT, as shells say it).
+pub const INTERRUPTED: u8 = 130;
 
 /// Test bench for cross-modifying code on x86-64.
 #[derive(Parser)]
@@ -29,7 +31,8 @@ pub const HARNESS: u8 = 70;
     long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
     after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
-/dev/kvm), 70 harness error.\n\nExamples:\n  crossmod check                     everything that is shipped\n  crossmod check \
+/dev/kvm), 70 harness error or a trace that is not reproduced, 130 interrupted (what is known until then is \
+printed).\n\nExamples:\n  crossmod check                     everything that is shipped\n  crossmod check \
 seed/hold-acked -v    one scenario, with its schedule\n  crossmod check my.toml --traces out/\n  crossmod replay \
 out/my.deadlock.trace.json"
 )]
@@ -103,6 +106,9 @@ impl Failure {
                      `crossmod show` still work."
                 ),
             },
+            CheckError::Machine(error @ MachineError::Interrupted) => {
+                Failure { status: INTERRUPTED, message: error.to_string() }
+            }
             CheckError::Machine(error) => {
                 Failure { status: HARNESS, message: format!("harness error: {}", chain(&error)) }
             }
