@@ -5,3 +5,4 @@
 
 mod kvm;
 mod shipped;
+mod stepping;

@@ -71,7 +71,9 @@ pub fn needs_planted_stop(instruction: &Instruction) -> bool {
             | Mnemonic::Iret
             | Mnemonic::Iretd
             | Mnemonic::Serialize
+            | Mnemonic::Lfence
             | Mnemonic::Mfence
+            | Mnemonic::Sfence
             | Mnemonic::Swapgs
             | Mnemonic::Endbr64
             | Mnemonic::Pause

@@ -120,7 +120,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 if failure.status == INTERRUPTED {
                     // Its search was over; a finding was being executed again.
                     interrupted = true;
-                    reports.push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
+                    reports
+                        .push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
                     continue;
                 }
                 if failure.status != HARNESS {

@@ -36,7 +36,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let mut steps = 0;
         for time in 0..arguments.times.max(1) {
             if stop_requested() {
-                print(&format!("{}: interrupted after {time} of {} replays", path.display(), arguments.times));
+                print(&format!(
+                    "{}: interrupted after {time} of {} replays",
+                    path.display(),
+                    arguments.times
+                ));
                 return Err(fail(MachineError::Interrupted));
             }
             let report = checker.replay(&trace, width()).map_err(Failure::of)?;

@@ -92,6 +92,12 @@ impl Machine {
             Stimulus::Nmi => (false, Inject::Nmi),
             Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
         };
+        if let Stimulus::InstructionTo(to) = stimulus
+            && to.abs_diff(regs.rip) < DOORBELL
+        {
+            let what = "the stop after an instruction would stand on the instruction itself".into();
+            return Err(MachineError::Contract { rip: regs.rip, what });
+        }
         let planted = match stimulus {
             Stimulus::InstructionTo(to) => Some((to, self.plant(slot, to)?)),
             _ => None,
