@@ -2,6 +2,7 @@
 //! states, and the complete state afterwards is compared with what the manuals say. Everything else rests on
 //! this: a form of instruction that has no row here cannot enter the guest or the shipped scenarios.
 
+mod accepted;
 mod events;
 mod fetch;
 mod places;

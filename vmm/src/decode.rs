@@ -139,7 +139,10 @@ pub fn refused(instruction: &Instruction) -> Option<&'static str> {
 
 fn uses_vector_state(instruction: &Instruction) -> bool {
     instruction.is_save_restore_instruction()
-        || instruction.mnemonic() == Mnemonic::Emms
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Emms | Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr | Mnemonic::Wait
+        )
         || instruction
             .op_kinds()
             .enumerate()

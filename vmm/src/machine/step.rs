@@ -136,6 +136,12 @@ impl Machine {
             Exit::Doorbell(number) if !self.rung_by_handler(number, &after) => {
                 Err(unexpected(&format!("doorbell {number:#x}"), &after, regs))
             }
+            // On a stack that is part of no state.
+            Exit::Doorbell(vector::DF) => Err(unexpected(
+                "double fault (an exception without a gate, or without a stack)",
+                &after,
+                regs,
+            )),
             Exit::Doorbell(vector::DB) => {
                 self.assists.user_traps += 1;
                 let frame = self.debug_frame(slot)?;
