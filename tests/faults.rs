@@ -5,7 +5,7 @@ mod engine;
 mod guest;
 mod signals;
 
-use crossmod::cpu::Cpu;
+use crossmod::cpu::{Cpu, Regs};
 use crossmod::machine::{FILLER, Landing, Machine, MachineError, Stimulus};
 use crossmod::plan::{Events, HandlerVariant, Plan};
 use crossmod::scenario::{self, Options};
@@ -61,10 +61,15 @@ fn assert_works(machine: &mut Machine) {
     assert!(cpu.regs.nmi_masked);
 }
 
+/// Without the private page, which is long.
+fn brief(result: Result<(Cpu, Landing), MachineError>) -> Result<(Regs, Landing), MachineError> {
+    result.map(|(cpu, landing)| (cpu.regs, landing))
+}
+
 /// The exit's name, of an error that must be an unexpected exit.
 fn exit_of(result: Result<(Cpu, Landing), MachineError>) -> String {
     match result {
         Err(MachineError::UnexpectedExit { exit, .. }) => exit,
-        other => panic!("no unexpected exit: {other:x?}"),
+        other => panic!("no unexpected exit: {:x?}", brief(other)),
     }
 }

@@ -3,6 +3,7 @@
 //! Whatever executes on KVM asks [`kvm::required`] first: without `/dev/kvm` it says so and passes, unless
 //! `CROSSMOD_REQUIRE_KVM=1` is set, as in CI; then it fails.
 
+mod cli;
 mod faults;
 mod kvm;
 mod shipped;

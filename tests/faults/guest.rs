@@ -4,7 +4,7 @@ use crossmod::cpu::reg;
 use crossmod::machine::{Landing, MachineError, Stimulus};
 use crossmod_abi::{port, va, vector};
 
-use super::{SITE, assert_works, at, exit_of, load, machine};
+use super::{SITE, assert_works, at, brief, exit_of, load, machine};
 use crate::kvm;
 
 #[test]
@@ -82,7 +82,7 @@ fn an_endless_loop_is_ended_and_what_was_planted_is_taken_away() {
     }
     let mut machine = machine(&[0xeb, 0xfe]);
     let result = machine.step(0, &at(SITE, true), Stimulus::InstructionTo(SITE + 0x20));
-    let Err(MachineError::Endless { from, .. }) = result else { panic!("{result:x?}") };
+    let Err(MachineError::Endless { from, .. }) = result else { panic!("{:x?}", brief(result)) };
     assert_eq!(from, SITE);
     let (cpu, _) = machine.step(0, &at(SITE + 0x20, true), Stimulus::Instruction).unwrap();
     assert_eq!(cpu.regs.rip, SITE + 0x21, "a NOP, and no doorbell");
@@ -90,7 +90,7 @@ fn an_endless_loop_is_ended_and_what_was_planted_is_taken_away() {
     match machine.step(0, &at(SITE, false), Stimulus::InstructionTo(SITE + 0x20)) {
         Ok((cpu, Landing::Boundary)) => assert_eq!(cpu.regs.rip, SITE),
         Err(MachineError::Endless { from, .. }) => assert_eq!(from, SITE),
-        other => panic!("{other:x?}"),
+        other => panic!("{:x?}", brief(other)),
     }
     // With TF it is an instruction like any other.
     for user in [false, true] {
@@ -108,15 +108,15 @@ fn foreign_io_has_a_name_and_does_not_leak_into_the_next_step() {
         return;
     }
     let mut machine = machine(&[]);
-    for (code, name) in [
-        (&[0xec][..], "IO (in from port 0x3f8)"),
-        (&[0xee], "IO (out to port 0x3f8)"),
-        (&[0xed], "IO (in from port 0x3f8)"),
+    for (code, number, name, rings) in [
+        (&[0xec][..], 0x80, "IO (in from port 0x80)", &[false, true][..]), // in al, dx
+        (&[0xed], 0x80, "IO (in from port 0x80)", &[false, true]),         // in eax, dx
+        (&[0xee], 0x3f8, "IO (out to port 0x3f8)", &[false]),              // out dx, al
     ] {
-        for user in [false, true] {
+        for &user in rings {
             load(&mut machine, code);
             let mut cpu = at(SITE, user);
-            cpu.regs.gpr[2] = 0x3f8;
+            cpu.regs.gpr[2] = number;
             assert_eq!(exit_of(machine.step(0, &cpu, Stimulus::Instruction)), name, "user {user}");
             // KVM still owes that instruction its result: it must not reach another state.
             for address in [SITE, SITE + 8] {
@@ -132,12 +132,16 @@ fn foreign_io_has_a_name_and_does_not_leak_into_the_next_step() {
 }
 
 #[test]
-fn hlt_has_a_name_at_ring_0_and_faults_at_ring_3() {
+fn hlt_stops_no_vcpu_at_ring_0_and_faults_at_ring_3() {
     if !kvm::required() {
         return;
     }
     let mut machine = machine(&[0xf4]);
-    assert_eq!(exit_of(machine.step(0, &at(SITE, false), Stimulus::Instruction)), "HLT");
+    // Some hosts end the single step before the halt: then it is an instruction that did nothing.
+    match machine.step(0, &at(SITE, false), Stimulus::Instruction) {
+        Ok((cpu, Landing::Boundary)) => assert_eq!(cpu.regs.rip, SITE + 1),
+        other => assert_eq!(exit_of(other), "HLT"),
+    }
     let (_, landing) = machine.step(0, &at(SITE, true), Stimulus::Instruction).unwrap();
     assert_eq!(landing, Landing::Handler(vector::GP));
     assert_works(&mut machine);
@@ -190,7 +194,7 @@ fn a_stack_pointer_that_is_in_no_stack_breaks_the_contract() {
                     assert!(what.contains(&format!("RSP {rsp:#x} is in no stack")), "{what}");
                     assert_eq!(rip, SITE + 3);
                 }
-                other => panic!("user {user}, {rsp:#x}: {other:x?}"),
+                other => panic!("user {user}, {rsp:#x}: {:x?}", brief(other)),
             }
         }
     }
@@ -204,7 +208,7 @@ fn a_stop_that_cannot_be_planted_breaks_the_contract() {
     }
     let mut machine = machine(&[0x0f, 0xae, 0xf0]);
     for to in [SITE, SITE + 1, SITE - 1, 0, va::SHARED, va::PRIVATE, u64::MAX] {
-        let result = machine.step(0, &at(SITE, false), Stimulus::InstructionTo(to));
+        let result = brief(machine.step(0, &at(SITE, false), Stimulus::InstructionTo(to)));
         assert!(matches!(result, Err(MachineError::Contract { .. })), "{to:#x}: {result:x?}");
     }
     let (cpu, _) = machine.step(0, &at(SITE, false), Stimulus::InstructionTo(SITE + 3)).unwrap();

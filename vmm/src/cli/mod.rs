@@ -5,7 +5,7 @@ mod list;
 mod probe;
 mod replay;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -129,14 +129,19 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Prints to standard output; a closed pipe is the reader's wish, not an error.
+/// Prints to standard output. A closed pipe is the reader's wish, not an error: the work goes on, so that the
+/// exit status says what it always says. Any other failure would lose a result: it ends the program.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
-    if written.and_then(|()| out.flush()).is_err() {
-        std::process::exit(i32::from(HELD));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("harness error: standard output: {error}");
+            std::process::exit(i32::from(HARNESS));
+        }
+        _ => {}
     }
 }
 

@@ -277,8 +277,10 @@ fn open() -> Result<Kvm, MachineError> {
         },
     })?;
     let version = kvm.get_api_version();
-    if version != 12 {
-        return Err(MachineError::NoKvm { reason: format!("API version {version}, 12 is needed") });
+    match version {
+        12 => {}
+        ..0 => return Err(MachineError::NoKvm { reason: "what stands there is not KVM".into() }),
+        _ => return Err(MachineError::NoKvm { reason: format!("API version {version}, 12 is needed") }),
     }
     for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
         if !kvm.check_extension(cap) {
