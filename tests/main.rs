@@ -5,5 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cli;
+mod faults;
 mod kvm;
 mod shipped;
+mod stepping;
