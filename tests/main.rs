@@ -3,5 +3,10 @@
 //! Whatever executes on KVM asks [`kvm::required`] first: without `/dev/kvm` it says so and passes, unless
 //! `CROSSMOD_REQUIRE_KVM=1` is set, as in CI; then it fails.
 
+mod bench;
+mod determinism;
+mod golden;
 mod kvm;
+mod properties;
+mod semantics;
 mod shipped;
