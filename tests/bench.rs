@@ -55,7 +55,10 @@ pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
 
 /// Visits every reachable state of a plan, without reduction, by a search of its own; returns how many states
 /// and transitions there are.
-pub fn walk(scenario: &Scenario, visit: &mut dyn FnMut(&Model<'_, Oracle<'_>>, &State, &[Move])) -> [usize; 2] {
+pub fn walk(
+    scenario: &Scenario,
+    visit: &mut dyn FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
+) -> [usize; 2] {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     let oracle = Oracle::new(&mut machine, &plan).unwrap();

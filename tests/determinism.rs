@@ -54,7 +54,9 @@ fn memory_rechecks_and_seeds_change_no_hash() {
     if !kvm::required() {
         return;
     }
-    for name in ["seed/hold-1-nmi", "seed/interior-parked", "seed/stop-machine", "seed/retry-irqs-off-counting"] {
+    for name in
+        ["seed/hold-1-nmi", "seed/interior-parked", "seed/stop-machine", "seed/retry-irqs-off-counting"]
+    {
         for ring in [None, Some(Ring::User)] {
             let scenario = shipped(name);
             let plain = CheckOptions { ring, recheck: 0, ..options() };
@@ -97,8 +99,10 @@ fn different_scenarios_have_different_hashes() {
     if !kvm::required() {
         return;
     }
-    let names = ["seed/hold-1", "seed/hold-1-nmi", "seed/softirq-none", "seed/softirq-8", "seed/traced-handler"];
-    let digests: BTreeSet<String> = names.iter().map(|name| check(&shipped(name), &options()).digest).collect();
+    let names =
+        ["seed/hold-1", "seed/hold-1-nmi", "seed/softirq-none", "seed/softirq-8", "seed/traced-handler"];
+    let digests: BTreeSet<String> =
+        names.iter().map(|name| check(&shipped(name), &options()).digest).collect();
     assert_eq!(digests.len(), names.len());
 }
 

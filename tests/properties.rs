@@ -159,18 +159,28 @@ fn wrong_resume_is_found() {
     .holds();
 }
 
+/// A push and its pop become NOPs.
+fn balanced(name: &str, steps: &str) -> Scenario {
+    let site = "[site]\nold = [\"push-rbp\", \"pop-rbp\"]\nnew = [\"nop1\", \"nop1\"]\noffset = 0x100\n";
+    inline(name, &format!("{steps}\n[executors]\ncount = 1\npasses = 1\n{site}"))
+}
+
 #[test]
 fn wrong_resume_into_nothing_is_found() {
     if !kvm::required() {
         return;
     }
+    let order = "[\"arm\", \"int3\", \"sync-int3\", \"grace\", \"tail\", \"sync-tail\", \"first\", \"sync-first\", \"disarm\"]";
+    let grace = "[[step]]\nlabel = \"grace\"\nquiesce = {}\n";
+    let mut quiesced = balanced("quiesced", &format!("protocol = \"text_poke_fixup\"\norder = {order}"));
+    quiesced.text.push_str(grace);
     Case {
         property: Property::WrongResume,
-        broken: resuming("{ at = 64 }"),
-        besides: &[],
-        moves: 22,
-        says: &["an invalid instruction at RIP 0x4000100140"],
-        fixed: resuming("\"new\""),
+        broken: balanced("pushed-not-popped", "protocol = \"plain_store\""),
+        besides: &[Property::Unserialised],
+        moves: 8,
+        says: &["a jump to nowhere at RIP 0x0", "neither old nor new leads there"],
+        fixed: quiesced,
         instead: &[],
     }
     .holds();
