@@ -20,6 +20,8 @@ pub const UNUSABLE: u8 = 2;
 pub const SKIPPED: u8 = 4;
 /// Crossmod or the host failed.
 pub const HARNESS: u8 = 70;
+/// How messages of such failures begin.
+pub const HARNESS_ERROR: &str = "harness error: ";
 /// SIGINT or SIGTERM ended it (128 + SIGINT, as shells say it).
 pub const INTERRUPTED: u8 = 130;
 
@@ -31,10 +33,12 @@ pub const INTERRUPTED: u8 = 130;
     long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
     after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
-/dev/kvm), 70 harness error or a trace that is not reproduced, 130 interrupted (what is known until then is \
-printed).\n\nExamples:\n  crossmod check                     everything that is shipped\n  crossmod check \
-seed/hold-acked -v    one scenario, with its schedule\n  crossmod check my.toml --traces out/\n  crossmod replay \
-out/my.deadlock.trace.json"
+/dev/kvm, or nothing that could run), 70 harness error or a trace that is not reproduced: no verdict, 130 \
+interrupted (what is known until then is printed).\n\nExamples:
+  crossmod check                         everything that is shipped
+  crossmod check seed/hold-acked         one scenario, with its schedules
+  crossmod check my.toml --traces out    a scenario of yours, with trace files
+  crossmod replay out/my.torn.trace.json"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -110,10 +114,10 @@ impl Failure {
                 Failure { status: INTERRUPTED, message: error.to_string() }
             }
             CheckError::Machine(error) => {
-                Failure { status: HARNESS, message: format!("harness error: {}", chain(&error)) }
+                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{}", chain(&error)) }
             }
             error @ CheckError::Inconsistent(_) => {
-                Failure { status: HARNESS, message: format!("harness error: {error}") }
+                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") }
             }
         }
     }
@@ -145,7 +149,9 @@ pub fn print(text: &str) {
     }
 }
 
-/// Width of the terminal, or a wide default.
+/// `COLUMNS` if set, else the width of the terminal, else a wide default.
 pub fn width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(140).clamp(80, 240)
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    set.or_else(terminal).unwrap_or(140).clamp(80, 240)
 }

@@ -174,7 +174,8 @@ impl Machine {
     ) -> Result<(Cpu, Landing), MachineError> {
         let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
         self.memory.read(CpuPages::of(slot).private(), &mut cpu.private[..])?;
-        if let Landing::Handler(_) = landing
+        if let Landing::Handler(vector) = landing
+            && !pushes_error_code(vector)
             && let Some(changed) = cpu.clean_frame_at_rsp()
         {
             // In memory too: the stepper's own flags must not come back with the handler's IRET.
@@ -258,6 +259,11 @@ pub fn in_landing_window(virt: u64) -> bool {
     const GIB: u64 = 1 << 30;
     let first = va::SITE / GIB * GIB;
     (first - 2 * GIB..first + 3 * GIB).contains(&virt) && !(va::SITE..va::SITE + 2 * PAGE).contains(&virt)
+}
+
+/// True for the faults whose frame has an error code below it (SDM vol. 3, table 6-1).
+fn pushes_error_code(number: u8) -> bool {
+    matches!(number, vector::DF | vector::GP | vector::PF)
 }
 
 fn unexpected(exit: &str, after: &Regs, before: &Regs) -> MachineError {
