@@ -3,5 +3,19 @@
 //! Whatever executes on KVM asks [`kvm::required`] first: without `/dev/kvm` it says so and passes, unless
 //! `CROSSMOD_REQUIRE_KVM=1` is set, as in CI; then it fails.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bench;
+mod cli;
+mod determinism;
+mod faults;
+mod golden;
 mod kvm;
+mod model;
+mod properties;
+mod random;
+mod reduction;
+mod schedule;
+mod semantics;
 mod shipped;
+mod stepping;

@@ -1,6 +1,8 @@
 //! README.md is true: its commands run and print what it quotes, its scenario and its library example are the
 //! files beside this one, and its verdicts are those of the shipped set.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[allow(dead_code, reason = "the other test binary uses all of it")]
 #[path = "../kvm.rs"]
 mod kvm;

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::explore::{Limits, Tick};
+use crossmod::explore::{Ended, Limits, Tick};
 use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::plan::Ring;
 use crossmod::report::{self, Status, Suite};
 use crossmod::{CheckError, CheckOptions, Checker, Mode, Report, Scenario, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, NOT_HELD, SKIPPED, print, width};
+use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, SKIPPED, print, width};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -99,18 +99,29 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if tabular && !arguments.verbose {
         print(&report::table(name_width));
     }
-    let mut reports = Vec::new();
+    let (mut reports, mut interrupted) = (Vec::new(), false);
     let bar = progress();
     for (index, scenario) in scenarios.iter().enumerate() {
         if stop_requested() {
+            interrupted = true;
             reports.push(Report::skipped(&scenario.name, "interrupted before its turn"));
             continue;
         }
         bar.set_prefix(format!("{}/{} {}", index + 1, scenarios.len(), scenario.name));
         let report = match checker.check(scenario, &options, |tick| show(&bar, tick)) {
-            Ok(report) => report,
+            Ok(report) => {
+                interrupted |= report.ended == Some(Ended::Interrupted);
+                report
+            }
             Err(error) => {
                 let failure = Failure::of(error);
+                if failure.status == INTERRUPTED {
+                    // Its search was over; a finding was being executed again.
+                    interrupted = true;
+                    reports
+                        .push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
+                    continue;
+                }
                 if failure.status != HARNESS {
                     return Err(failure);
                 }
@@ -125,7 +136,12 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         reports.push(report);
     }
     bar.finish_and_clear();
-    finish(arguments, &checker, &reports)
+    let status = finish(arguments, &checker, &reports)?;
+    if interrupted && status != HARNESS {
+        eprintln!("interrupted: what is printed is what was known until then");
+        return Ok(INTERRUPTED);
+    }
+    Ok(status)
 }
 
 fn options(arguments: &Arguments) -> CheckOptions {

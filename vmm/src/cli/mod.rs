@@ -5,7 +5,7 @@ mod list;
 mod probe;
 mod replay;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +22,8 @@ pub const SKIPPED: u8 = 4;
 pub const HARNESS: u8 = 70;
 /// How messages of such failures begin.
 pub const HARNESS_ERROR: &str = "harness error: ";
+/// SIGINT or SIGTERM ended it (128 + SIGINT, as shells say it).
+pub const INTERRUPTED: u8 = 130;
 
 /// Test bench for cross-modifying code on x86-64.
 #[derive(Parser)]
@@ -31,7 +33,8 @@ pub const HARNESS_ERROR: &str = "harness error: ";
     long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
     after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
-/dev/kvm, or nothing that could run), 70 harness error: no verdict.\n\nExamples:
+/dev/kvm, or nothing that could run), 70 harness error or a trace that is not reproduced: no verdict, 130 \
+interrupted (what is known until then is printed).\n\nExamples:
   crossmod check                         everything that is shipped
   crossmod check seed/hold-acked         one scenario, with its schedules
   crossmod check my.toml --traces out    a scenario of yours, with trace files
@@ -107,6 +110,9 @@ impl Failure {
                      `crossmod show` still work."
                 ),
             },
+            CheckError::Machine(error @ MachineError::Interrupted) => {
+                Failure { status: INTERRUPTED, message: error.to_string() }
+            }
             CheckError::Machine(error) => {
                 Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{}", chain(&error)) }
             }
@@ -127,14 +133,19 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Prints to standard output; a closed pipe is the reader's wish, not an error.
+/// Prints to standard output. A closed pipe is the reader's wish, not an error: the work goes on, so that the
+/// exit status says what it always says. Any other failure would lose a result: it ends the program.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
-    if written.and_then(|()| out.flush()).is_err() {
-        std::process::exit(i32::from(HELD));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("harness error: standard output: {error}");
+            std::process::exit(i32::from(HARNESS));
+        }
+        _ => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use crossmod::machine::catch_signals;
+use crossmod::machine::{MachineError, catch_signals, stop_requested};
 use crossmod::property::{Property, Violation};
 use crossmod::{CheckError, Checker, Trace};
 
@@ -36,6 +36,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     for (path, trace) in traces {
         let (mut steps, times) = (0, arguments.times.max(1));
         for time in 0..times {
+            if stop_requested() {
+                print(&format!("{}: interrupted after {time} of {times} replays", path.display()));
+                return Err(fail(MachineError::Interrupted));
+            }
             let report = checker.replay(&trace, width()).map_err(Failure::of)?;
             steps += report.steps;
             if time == 0 && !arguments.quiet {

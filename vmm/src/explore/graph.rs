@@ -40,7 +40,7 @@ impl Graph {
     }
 
     /// Number of states.
-    pub fn len(&self) -> usize {
+    pub fn states(&self) -> usize {
         self.starts.len()
     }
 
@@ -64,7 +64,7 @@ impl Graph {
     /// For each state, whether some schedule from it completes or ends.
     pub fn can_finish(&self) -> Vec<bool> {
         let mut sources = vec![0u32; self.edges.len()];
-        let mut heads = vec![0usize; self.len() + 1];
+        let mut heads = vec![0usize; self.states() + 1];
         for edge in self.edges.iter().filter(|edge| edge.to != ENDED) {
             heads[edge.to as usize + 1] += 1;
         }
@@ -73,7 +73,7 @@ impl Graph {
         }
         let mut cursor = heads.clone();
         let mut finishes = self.complete.clone();
-        for state in 0..self.len() as u32 {
+        for state in 0..self.states() as u32 {
             for edge in self.edges(state) {
                 if edge.to == ENDED {
                     finishes[state as usize] = true;
@@ -84,7 +84,8 @@ impl Graph {
                 }
             }
         }
-        let mut work: Vec<u32> = (0..self.len() as u32).filter(|&state| finishes[state as usize]).collect();
+        let mut work: Vec<u32> =
+            (0..self.states() as u32).filter(|&state| finishes[state as usize]).collect();
         while let Some(state) = work.pop() {
             for &source in &sources[heads[state as usize]..heads[state as usize + 1]] {
                 if !finishes[source as usize] {
@@ -100,7 +101,7 @@ impl Graph {
     /// (Tarjan, without recursion). `u32::MAX` for states left out.
     pub fn components(&self, keep: impl Fn(u32) -> bool) -> (Vec<u32>, u32) {
         const NONE: u32 = u32::MAX;
-        let count = self.len();
+        let count = self.states();
         let (mut index, mut low) = (vec![NONE; count], vec![0u32; count]);
         let mut component = vec![NONE; count];
         let (mut next_index, mut next_component) = (0, 0);

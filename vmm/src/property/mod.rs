@@ -26,6 +26,8 @@ mod progress;
 mod recursion;
 mod stale;
 pub mod stall;
+#[cfg(test)]
+mod tests;
 mod torn;
 mod unclaimed_trap;
 mod unserialised;

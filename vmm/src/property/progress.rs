@@ -22,7 +22,7 @@ pub(crate) fn decide(graph: &Graph) -> Progress {
     let stuck = |state: u32| !finishes[state as usize];
     let (component, count) = graph.components(stuck);
     let (mut closed, mut writes) = (vec![true; count as usize], vec![false; count as usize]);
-    let states = || (0..graph.len() as u32).filter(|&state| stuck(state));
+    let states = || (0..graph.states() as u32).filter(|&state| stuck(state));
     for state in states() {
         let here = component[state as usize];
         for edge in graph.edges(state) {
