@@ -44,6 +44,8 @@ pub(super) struct Vcpu {
     fd: VcpuFd,
     sregs: kvm_sregs,
     single_step: bool,
+    /// RIP at the last exit, if that was an OUT that KVM has yet to complete.
+    unfinished: Option<u64>,
 }
 
 impl Vcpu {
@@ -71,7 +73,7 @@ impl Vcpu {
         sregs.efer = 0x500; // LMA LME
         sregs.cr2 = 0;
         fd.get_kvm_run().kvm_valid_regs = u64::from(SYNC);
-        Ok(Vcpu { fd, sregs, single_step: false })
+        Ok(Vcpu { fd, sregs, single_step: false, unfinished: None })
     }
 
     /// Turns KVM's own single-stepping on or off; an ioctl only when it changes.
@@ -87,7 +89,19 @@ impl Vcpu {
     }
 
     /// Puts a complete state into the sync-regs page; KVM takes it at the next run.
+    ///
+    /// A run that follows an I/O exit first completes the I/O. With hardware virtualisation RIP still stands
+    /// at the OUT then, and completing it means skipping it: *after* the new state is taken from the page, and
+    /// if its RIP is that of the OUT. A step that begins where the last one met a planted doorbell would lose
+    /// its first bytes, so the OUT is completed before the new state is put there.
     pub(super) fn restore(&mut self, cr3: u64, regs: &Regs, trap_flag: bool, inject: Inject) {
+        if self.unfinished.take() == Some(regs.rip) {
+            self.fd.set_kvm_immediate_exit(1);
+            // EINTR is the expected answer: nothing but the completion was asked for. Whatever else this
+            // reports (a single-step that ended with the OUT) belongs to the state that is replaced now.
+            let _ = self.fd.run();
+            self.fd.set_kvm_immediate_exit(0);
+        }
         self.sregs.cr3 = cr3;
         self.sregs.cr2 = regs.cr2;
         if self.sregs.cs.selector != regs.cs {
@@ -121,7 +135,10 @@ impl Vcpu {
             let result = self.fd.run();
             guard.leave();
             return match result {
-                Ok(VcpuExit::IoOut(port, _)) if port <= 0xff => Ok(Exit::Doorbell(port as u8)),
+                Ok(VcpuExit::IoOut(port, _)) if port <= 0xff => {
+                    self.unfinished = Some(self.rip());
+                    Ok(Exit::Doorbell(port as u8))
+                }
                 Ok(VcpuExit::Debug(_)) => Ok(Exit::Debug),
                 Ok(VcpuExit::InternalError) => Ok(Exit::Internal(self.internal_error())),
                 Ok(VcpuExit::Intr) => Err(MachineError::Interrupted),
