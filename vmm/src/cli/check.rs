@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let text = arguments.format == Format::Text;
     let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     if text && scenarios.len() > 1 {
-        print(&report::table(name_width));
+        print(&report::table(name_width, !checker.host().emulated));
     }
     let (mut reports, mut errors) = (Vec::new(), Vec::new());
     let bar = progress();
@@ -255,12 +255,13 @@ fn summary(checker: &Checker, reports: &[Report], errors: &[String]) {
     let count = |accept: &dyn Fn(&Report) -> bool| reports.iter().filter(|report| accept(report)).count();
     let skipped = count(&|report| report.status == report::Status::Skipped);
     let unexpected = count(&|report| !report.holds());
-    let seconds: f64 = reports.iter().map(|report| report.counts.seconds).sum();
+    let seconds: f64 = reports.iter().filter_map(|report| report.counts.seconds).sum();
+    let time = if checker.host().emulated { String::new() } else { format!(" in {seconds:.2} s") };
     let transitions: u64 = reports.iter().map(|report| report.counts.transitions).sum();
     let assists = checker.assists();
     print(&format!(
-        "\n{} as expected, {unexpected} not, {skipped} skipped, {} harness errors\n{transitions} transitions in \
-         {seconds:.2} s of exploration; {} steps on KVM, {} #BP completed by the host\n{}",
+        "\n{} as expected, {unexpected} not, {skipped} skipped, {} harness errors\n{transitions} transitions{time} of \
+         exploration; {} steps on KVM, {} #BP completed by the host\n{}",
         reports.len() - skipped - unexpected,
         errors.len(),
         assists.steps,
