@@ -5,5 +5,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bench;
+mod cli;
+mod determinism;
+mod faults;
+mod golden;
 mod kvm;
+mod model;
+mod properties;
+mod random;
+mod reduction;
+mod schedule;
+mod semantics;
 mod shipped;
+mod stepping;

@@ -143,8 +143,11 @@ impl Checker {
             Err(error) => return Err(error.into()),
         };
         let mut report = self.look(&plan, options, &mut tick)?;
-        if options.verify {
+        if options.verify && report.ended != Some(Ended::Interrupted) {
             let again = self.look(&plan, options, &mut tick)?;
+            if again.ended == Some(Ended::Interrupted) {
+                return Err(MachineError::Interrupted.into());
+            }
             if again.digest != report.digest {
                 return Err(CheckError::Inconsistent(format!(
                     "two searches of {} differ: {} and {}",

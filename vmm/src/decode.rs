@@ -71,7 +71,9 @@ pub fn needs_planted_stop(instruction: &Instruction) -> bool {
             | Mnemonic::Iret
             | Mnemonic::Iretd
             | Mnemonic::Serialize
+            | Mnemonic::Lfence
             | Mnemonic::Mfence
+            | Mnemonic::Sfence
             | Mnemonic::Swapgs
             | Mnemonic::Endbr64
             | Mnemonic::Pause
@@ -137,7 +139,10 @@ pub fn refused(instruction: &Instruction) -> Option<&'static str> {
 
 fn uses_vector_state(instruction: &Instruction) -> bool {
     instruction.is_save_restore_instruction()
-        || instruction.mnemonic() == Mnemonic::Emms
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Emms | Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr | Mnemonic::Wait
+        )
         || instruction
             .op_kinds()
             .enumerate()

@@ -4,29 +4,30 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::explore::{Limits, Tick};
+use crossmod::explore::{Ended, Limits, Tick};
 use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::plan::Ring;
-use crossmod::report::{self, Suite};
+use crossmod::report::{self, Status, Suite};
 use crossmod::{CheckError, CheckOptions, Checker, Mode, Report, Scenario, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, HARNESS, HELD, NOT_HELD, SKIPPED, print, width};
+use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, SKIPPED, print, width};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Scenario files, directories of them, names or prefixes of shipped scenarios; nothing means all shipped.
+    /// Scenario files, directories of them, or shipped scenarios by name (`seed/fixup`) or group (`seed`);
+    /// without any, everything that is shipped.
     scenarios: Vec<String>,
-    /// Output.
+    /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Show each finding's schedule, not only the unexpected ones'.
     #[arg(short, long)]
     verbose: bool,
-    /// Run every executor at this ring instead of the scenario's.
+    /// Run every executor at this ring, 0 or 3, instead of the scenario's.
     #[arg(long, value_parser = ring)]
     ring: Option<Ring>,
-    /// Write a trace file for each finding into this directory.
+    /// Write a trace file for each finding into this directory, for `crossmod replay`.
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
     /// Show the schedule with the fewest context switches instead of the shortest.
@@ -35,22 +36,22 @@ pub struct Arguments {
     /// Search each scenario twice and compare the hashes.
     #[arg(long)]
     verify: bool,
-    /// Sample this many random walks instead of exploring everything.
+    /// Sample this many random walks instead of exploring everything; not exhaustive.
     #[arg(long, value_name = "RUNS", conflicts_with = "pct")]
     random: Option<u64>,
-    /// Sample this many runs by probabilistic concurrency testing.
+    /// Sample this many runs by probabilistic concurrency testing; not exhaustive.
     #[arg(long, value_name = "RUNS")]
     pct: Option<u64>,
     /// Ordering constraints of the violations that --pct looks for.
-    #[arg(long, default_value_t = 3, requires = "pct")]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "pct")]
     pct_depth: usize,
-    /// Seed of sampling and of re-execution.
+    /// Seed of sampling, and of the choice of what --recheck executes again.
     #[arg(long, env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
-    /// Stop a search at this many states.
-    #[arg(long, default_value_t = 20_000_000)]
+    /// Stop a search at this many states; what is not found then is not decided.
+    #[arg(long, value_name = "N", default_value_t = 20_000_000)]
     max_states: usize,
-    /// Stop a search after this many seconds.
+    /// Stop a search after this many seconds; what is not found then is not decided.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Execute one remembered transition in N again and compare; 0 = none.
@@ -59,7 +60,7 @@ pub struct Arguments {
     /// Execute every transition instead of remembering.
     #[arg(long)]
     no_memo: bool,
-    /// Interleave after every instruction, also after those that no other actor can tell apart.
+    /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
 }
@@ -94,37 +95,53 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let options = options(arguments);
     let text = arguments.format == Format::Text;
     let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
-    if text && scenarios.len() > 1 {
+    let tabular = text && scenarios.len() > 1;
+    if tabular && !arguments.verbose {
         print(&report::table(name_width, !checker.host().emulated));
     }
-    let (mut reports, mut errors) = (Vec::new(), Vec::new());
+    let (mut reports, mut interrupted) = (Vec::new(), false);
     let bar = progress();
     for (index, scenario) in scenarios.iter().enumerate() {
         if stop_requested() {
+            interrupted = true;
             reports.push(Report::skipped(&scenario.name, "interrupted before its turn"));
             continue;
         }
         bar.set_prefix(format!("{}/{} {}", index + 1, scenarios.len(), scenario.name));
-        match checker.check(scenario, &options, |tick| show(&bar, tick)) {
+        let report = match checker.check(scenario, &options, |tick| show(&bar, tick)) {
             Ok(report) => {
-                write_traces(arguments.traces.as_deref(), &report)?;
-                if text {
-                    bar.suspend(|| tell(&report, arguments, scenarios.len() == 1, name_width));
-                }
-                reports.push(report);
+                interrupted |= report.ended == Some(Ended::Interrupted);
+                report
             }
             Err(error) => {
                 let failure = Failure::of(error);
+                if failure.status == INTERRUPTED {
+                    // Its search was over; a finding was being executed again.
+                    interrupted = true;
+                    reports
+                        .push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
+                    continue;
+                }
                 if failure.status != HARNESS {
                     return Err(failure);
                 }
                 bar.suspend(|| eprintln!("{}: {}", scenario.name, failure.message));
-                errors.push(scenario.name.clone());
+                Report::failed(&scenario.name, failure.message.trim_start_matches(HARNESS_ERROR))
             }
+        };
+        write_traces(arguments.traces.as_deref(), &report)?;
+        if text {
+            bar.suspend(|| tell(&report, arguments, !tabular, name_width));
         }
+        reports.push(report);
     }
     bar.finish_and_clear();
-    finish(arguments, &checker, &reports, &errors)
+    let status = finish(arguments, &checker, &reports)?;
+    if interrupted && status != HARNESS {
+        eprintln!("interrupted: what is printed is what was known until then");
+        return Ok(INTERRUPTED);
+    }
+    Ok(status)
 }
 
 fn options(arguments: &Arguments) -> CheckOptions {
@@ -183,8 +200,15 @@ fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
         } else if path.exists() || name.ends_with(".toml") {
             chosen.push(scenario::load(path).map_err(|error| Failure::of(error.into()))?);
         } else {
+            let near: Vec<&str> = library.iter().map(|scenario| scenario.name.as_str()).collect();
+            let near: Vec<&str> = near.into_iter().filter(|known| known.contains(name)).take(8).collect();
+            let help = if near.is_empty() {
+                "`crossmod list` shows the shipped ones".to_owned()
+            } else {
+                format!("shipped names that contain it: {}", near.join(", "))
+            };
             return Err(Failure::unusable(format!(
-                "error: `{name}` is neither a file nor a shipped scenario\n`crossmod list` shows the shipped ones."
+                "error: `{name}` is neither a file nor a shipped scenario or group\n{help}"
             )));
         }
     }
@@ -197,13 +221,20 @@ fn tell(report: &Report, arguments: &Arguments, alone: bool, name_width: usize) 
     } else {
         print(&report::line(report, name_width));
     }
-    let Some(directory) = &arguments.traces else { return };
-    if alone || arguments.verbose || !report.holds() {
-        for finding in &report.findings {
-            let path = trace_path(directory, report, finding.violation.property.name());
-            print(&format!("\n  replay: crossmod replay {}\n", path.display()));
-        }
+    if !(alone || arguments.verbose || !report.holds()) || report.findings.is_empty() {
+        return;
     }
+    let directory = arguments.traces.as_deref();
+    let mut text = String::from(match directory {
+        Some(_) => "\n  to replay:\n",
+        None => "\n  to replay, write traces with `--traces DIR`, then:\n",
+    });
+    for finding in &report.findings {
+        let directory = directory.unwrap_or(Path::new("DIR"));
+        let path = trace_path(directory, report, finding.violation.property.name());
+        text.push_str(&format!("    crossmod replay {}\n", path.display()));
+    }
+    print(&text);
 }
 
 fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
@@ -225,49 +256,61 @@ fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure
     Ok(())
 }
 
-fn finish(
-    arguments: &Arguments,
-    checker: &Checker,
-    reports: &[Report],
-    errors: &[String],
-) -> Result<u8, Failure> {
+fn finish(arguments: &Arguments, checker: &Checker, reports: &[Report]) -> Result<u8, Failure> {
     let suite =
         Suite { crossmod: env!("CARGO_PKG_VERSION"), image: Image::digest(), host: checker.host(), reports };
-    let broken = |error| Failure { status: HARNESS, message: format!("harness error: {error}") };
+    let broken = |error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") };
     match arguments.format {
-        Format::Text => summary(checker, reports, errors),
+        Format::Text => summary(arguments, checker, reports),
         Format::Json => print(&report::json(&suite).map_err(broken)?),
         Format::Ktap => print(&report::ktap(reports)),
         Format::Junit => print(&report::junit(reports).map_err(broken)?),
     }
-    Ok(if !errors.is_empty() {
+    let is = |status| move |report: &Report| report.status == status;
+    // A signal may end a search between two steps or inside one: either way it was not Crossmod that decided.
+    Ok(if stop_requested() || reports.iter().any(is(Status::HarnessError)) {
         HARNESS
     } else if reports.iter().any(|report| !report.holds()) {
         NOT_HELD
-    } else if !reports.is_empty() && reports.iter().all(|report| report.status == report::Status::Skipped) {
+    } else if !reports.is_empty() && reports.iter().all(is(Status::Skipped)) {
         SKIPPED
     } else {
         HELD
     })
 }
 
-fn summary(checker: &Checker, reports: &[Report], errors: &[String]) {
-    let count = |accept: &dyn Fn(&Report) -> bool| reports.iter().filter(|report| accept(report)).count();
-    let skipped = count(&|report| report.status == report::Status::Skipped);
-    let unexpected = count(&|report| !report.holds());
+fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
+    let count = |status| reports.iter().filter(|report| report.status == status).count();
+    let (skipped, errors) = (count(Status::Skipped), count(Status::HarnessError));
+    let unexpected = reports.iter().filter(|report| !report.holds()).count() - errors;
     let seconds: f64 = reports.iter().filter_map(|report| report.counts.seconds).sum();
     let time = if checker.host().emulated { String::new() } else { format!(" in {seconds:.2} s") };
     let transitions: u64 = reports.iter().map(|report| report.counts.transitions).sum();
     let assists = checker.assists();
-    print(&format!(
-        "\n{} as expected, {unexpected} not, {skipped} skipped, {} harness errors\n{transitions} transitions{time} of \
-         exploration; {} steps on KVM, {} #BP completed by the host\n{}",
-        reports.len() - skipped - unexpected,
-        errors.len(),
+    let sampled = arguments.random.is_some() || arguments.pct.is_some();
+    let (held, how) = if sampled {
+        ("with nothing unexpected (sampled: nothing is decided)", "sampling")
+    } else {
+        ("as expected", "exploration")
+    };
+    let mut text = String::from("\n");
+    if reports.len() > 1 && !arguments.verbose {
+        text.push_str(&format!("{}\n\n", report::LEGEND));
+    }
+    if let Some(directory) = &arguments.traces {
+        let traces: usize = reports.iter().map(|report| report.findings.len()).sum();
+        text.push_str(&format!("{traces} traces written to {}\n", directory.display()));
+    }
+    text.push_str(&format!(
+        "{} {held}, {unexpected} not, {skipped} skipped, {errors} harness errors\n{transitions} transitions{time} \
+         of {how}; {} steps on KVM, {} #BP delivered by the host for KVM\n{}\n{}",
+        reports.len() - skipped - unexpected - errors,
         assists.steps,
         assists.completed_breakpoints,
+        report::TIER,
         checker.host().line(),
     ));
+    print(&text);
 }
 
 fn progress() -> ProgressBar {

@@ -7,9 +7,9 @@ use super::{Failure, HELD, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Only names that contain this.
+    /// Only scenarios whose name, title or expectation contains this.
     filter: Option<String>,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -23,14 +23,15 @@ pub struct ShowArguments {
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     for scenario in scenario::library() {
-        if arguments.filter.as_ref().is_some_and(|filter| !scenario.name.contains(filter)) {
-            continue;
-        }
         let plan =
             scenario.plan(&scenario::Options { ring: None }).map_err(|error| Failure::of(error.into()))?;
         let names: Vec<&str> = plan.expect.iter().map(|property| property.name()).collect();
         let expect = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
-        rows.push((scenario.name, expect, plan.title));
+        let row = (scenario.name, expect, plan.title);
+        let wanted = |filter: &String| [&row.0, &row.1, &row.2].into_iter().any(|text| text.contains(filter));
+        if arguments.filter.as_ref().is_none_or(wanted) {
+            rows.push(row);
+        }
     }
     if arguments.json {
         let rows: Vec<_> = rows
@@ -47,6 +48,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut text = String::new();
     for (name, expect, title) in &rows {
         text.push_str(&format!("{name:0$}  {expect:1$}  {title}\n", widths.0, widths.1));
+    }
+    if let Some(filter) = arguments.filter.as_ref().filter(|_| rows.is_empty()) {
+        text.push_str(&format!("no shipped scenario has `{filter}` in its name, title or expectation\n"));
     }
     let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
     text.push_str(&format!("\nprotocols: {}\n", protocols.join(", ")));

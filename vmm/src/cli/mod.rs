@@ -5,7 +5,7 @@ mod list;
 mod probe;
 mod replay;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +20,10 @@ pub const UNUSABLE: u8 = 2;
 pub const SKIPPED: u8 = 4;
 /// Crossmod or the host failed.
 pub const HARNESS: u8 = 70;
+/// How messages of such failures begin.
+pub const HARNESS_ERROR: &str = "harness error: ";
+/// SIGINT or SIGTERM ended it (128 + SIGINT, as shells say it).
+pub const INTERRUPTED: u8 = 130;
 
 /// Test bench for cross-modifying code on x86-64.
 #[derive(Parser)]
@@ -29,9 +33,12 @@ pub const HARNESS: u8 = 70;
     long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
     after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
-/dev/kvm), 70 harness error.\n\nExamples:\n  crossmod check                     everything that is shipped\n  crossmod check \
-seed/hold-acked -v    one scenario, with its schedule\n  crossmod check my.toml --traces out/\n  crossmod replay \
-out/my.deadlock.trace.json"
+/dev/kvm, or nothing that could run), 70 harness error or a trace that is not reproduced: no verdict, 130 \
+interrupted (what is known until then is printed).\n\nExamples:
+  crossmod check                         everything that is shipped
+  crossmod check seed/hold-acked         one scenario, with its schedules
+  crossmod check my.toml --traces out    a scenario of yours, with trace files
+  crossmod replay out/my.torn.trace.json"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -103,11 +110,14 @@ impl Failure {
                      `crossmod show` still work."
                 ),
             },
+            CheckError::Machine(error @ MachineError::Interrupted) => {
+                Failure { status: INTERRUPTED, message: error.to_string() }
+            }
             CheckError::Machine(error) => {
-                Failure { status: HARNESS, message: format!("harness error: {}", chain(&error)) }
+                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{}", chain(&error)) }
             }
             error @ CheckError::Inconsistent(_) => {
-                Failure { status: HARNESS, message: format!("harness error: {error}") }
+                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") }
             }
         }
     }
@@ -123,18 +133,25 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Prints to standard output; a closed pipe is the reader's wish, not an error.
+/// Prints to standard output. A closed pipe is the reader's wish, not an error: the work goes on, so that the
+/// exit status says what it always says. Any other failure would lose a result: it ends the program.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
-    if written.and_then(|()| out.flush()).is_err() {
-        std::process::exit(i32::from(HELD));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("harness error: standard output: {error}");
+            std::process::exit(i32::from(HARNESS));
+        }
+        _ => {}
     }
 }
 
-/// Width of the terminal, or a wide default.
+/// `COLUMNS` if set, else the width of the terminal, else a wide default.
 pub fn width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(140).clamp(80, 240)
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    set.or_else(terminal).unwrap_or(140).clamp(80, 240)
 }

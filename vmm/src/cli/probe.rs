@@ -9,7 +9,7 @@ use super::{Failure, HELD, SKIPPED, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

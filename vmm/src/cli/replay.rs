@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use crossmod::machine::catch_signals;
+use crossmod::machine::{MachineError, catch_signals, stop_requested};
+use crossmod::property::{Property, Violation};
 use crossmod::{CheckError, Checker, Trace};
 
 use super::{Failure, HARNESS, HELD, print, width};
@@ -13,10 +14,10 @@ pub struct Arguments {
     /// Trace files written by `crossmod check --traces DIR`.
     #[arg(required = true)]
     traces: Vec<PathBuf>,
-    /// Replay each this many times.
+    /// Replay each trace this many times.
     #[arg(long, default_value_t = 1, value_name = "N")]
     times: u32,
-    /// Print no schedule.
+    /// Do not print the schedule.
     #[arg(short, long)]
     quiet: bool,
 }
@@ -33,12 +34,17 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
     for (path, trace) in traces {
-        let mut steps = 0;
-        for time in 0..arguments.times.max(1) {
+        let (mut steps, times) = (0, arguments.times.max(1));
+        for time in 0..times {
+            if stop_requested() {
+                print(&format!("{}: interrupted after {time} of {times} replays", path.display()));
+                return Err(fail(MachineError::Interrupted));
+            }
             let report = checker.replay(&trace, width()).map_err(Failure::of)?;
             steps += report.steps;
             if time == 0 && !arguments.quiet {
-                print(&format!("{}: {}\n\n{}", trace.scenario, trace.violation.property, report.rendering));
+                let Violation { property, detail } = &trace.violation;
+                print(&format!("{}: {property}: {detail}\n\n{}\n", trace.scenario, report.rendering));
             }
             if let Some(difference) = report.difference {
                 return Err(Failure {
@@ -52,11 +58,14 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             }
         }
         print(&format!(
-            "{}: `{}` reproduced {} of {}; {} moves, every state equal; {steps} steps on KVM",
+            "{}: `{}` {} {times} of {times}; {} moves, every state equal; {steps} steps on KVM",
             path.display(),
             trace.violation.property,
-            arguments.times.max(1),
-            arguments.times.max(1),
+            // That nothing completes from there is a fact of the whole graph, not of one schedule.
+            match trace.violation.property {
+                Property::Deadlock | Property::Livelock => "reached",
+                _ => "reproduced",
+            },
             trace.moves.len()
         ));
     }

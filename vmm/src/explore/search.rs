@@ -172,7 +172,7 @@ pub fn explore<E: Engine>(
     let mut ended = Ended::Exhausted;
     let mut moves = Vec::new();
     let mut next = 0u32;
-    while (next as usize) < visited.len() {
+    'search: while (next as usize) < visited.len() {
         if next as usize == level_end {
             (level_end, depth) = (visited.len(), depth + 1);
         }
@@ -201,7 +201,14 @@ pub fn explore<E: Engine>(
         graph.state(model.complete(&state), model.held(&state));
         model.moves(&state, &mut moves);
         for &step in &moves {
-            let applied = model.apply(&state, step)?;
+            let applied = match model.apply(&state, step) {
+                // A signal during a KVM_RUN is the same request as one between two.
+                Err(MachineError::Interrupted) => {
+                    ended = Ended::Interrupted;
+                    break 'search;
+                }
+                applied => applied?,
+            };
             transitions += 1;
             outcomes.extend(applied.outcome);
             if applied.violations != 0 {

@@ -463,6 +463,9 @@ impl<E: Engine> Model<'_, E> {
             if let Some(reason) = decode::refused(&instruction) {
                 return Err(lost(&format!("`{}` {reason}", decode::format(&instruction))));
             }
+            if decode::is_int3(&instruction) {
+                return Err(lost("`int3` traps"));
+            }
             let expected = decode::successors(&instruction, &cpu, |at| load(&cpu, &[0; SHARED_LEN], at));
             let stimulus = match expected.first() {
                 Some(&to) if decode::needs_planted_stop(&instruction) => Stimulus::InstructionTo(to),

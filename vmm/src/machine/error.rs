@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum MachineError {
     /// `/dev/kvm` cannot be used at all.
-    #[error("/dev/kvm cannot be opened: {reason}")]
+    #[error("/dev/kvm cannot be used: {reason}")]
     NoKvm {
         /// Why, and what to do.
         reason: String,

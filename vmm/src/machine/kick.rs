@@ -4,6 +4,7 @@
 //! is odd and has not moved for the time limit, the guard signals the vCPU thread until it moves; the signal
 //! makes KVM_RUN return. Nothing is armed or disarmed on the fast path.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -52,7 +53,8 @@ pub fn catch_signals() -> Result<(), MachineError> {
 struct Shared {
     /// Odd while KVM_RUN is under way.
     runs: AtomicU64,
-    expired: AtomicBool,
+    /// The run that took too long, if one did: a late signal must not end another one.
+    expired: AtomicU64,
     quit: AtomicBool,
 }
 
@@ -61,6 +63,8 @@ struct Shared {
 pub(super) struct Guard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Not `Send`: signals go to the thread that made the guard, so that one must be the one that runs vCPUs.
+    _here: PhantomData<*const ()>,
 }
 
 impl Guard {
@@ -76,12 +80,12 @@ impl Guard {
             .name("crossmod-guard".into())
             .spawn(move || watch(&theirs, target))
             .map_err(|error| MachineError::Memory(format!("guard thread: {error}")))?;
-        Ok(Guard { shared, thread: Some(thread) })
+        Ok(Guard { shared, thread: Some(thread), _here: PhantomData })
     }
 
-    /// Call directly before KVM_RUN.
-    pub(super) fn enter(&self) {
-        self.shared.runs.fetch_add(1, Ordering::Relaxed);
+    /// Call directly before KVM_RUN. Returns the number of the run.
+    pub(super) fn enter(&self) -> u64 {
+        self.shared.runs.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Call directly after KVM_RUN.
@@ -89,9 +93,9 @@ impl Guard {
         self.shared.runs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// True, once, if the guard ended the run.
-    pub(super) fn take_expired(&self) -> bool {
-        self.shared.expired.swap(false, Ordering::Relaxed)
+    /// True if the guard ended this run.
+    pub(super) fn expired(&self, run: u64) -> bool {
+        self.shared.expired.load(Ordering::Relaxed) == run
     }
 }
 
@@ -119,8 +123,8 @@ fn watch(shared: &Shared, target: libc::pthread_t) {
         ticks += 1;
         if ticks >= limit || stop_requested() {
             // Again at every tick: a signal that lands just before KVM_RUN is lost.
-            shared.expired.store(true, Ordering::Relaxed);
-            // SAFETY: the vCPU thread owns the Guard and joins this thread before it ends.
+            shared.expired.store(runs, Ordering::Relaxed);
+            // SAFETY: the vCPU thread owns the Guard, which cannot leave it, and joins this thread before it ends.
             unsafe { libc::pthread_kill(target, SIGRTMIN()) };
         }
     }

@@ -37,6 +37,24 @@ pub type Shared = [u8; SHARED_LEN];
 /// Filler of everything executable that nothing should reach: `06` is #UD in 64-bit mode, at any alignment.
 pub const FILLER: u8 = 0x06;
 
+/// The gates, each with its plain handler.
+const HANDLERS: [(u8, &str); 14] = [
+    (vector::DB, "db_stub"),
+    (vector::UD, "ud_stub"),
+    (vector::DF, "df_stub"),
+    (vector::GP, "gp_stub"),
+    (vector::PF, "pf_stub"),
+    (vector::IPI_SYNC, "ipi_sync"),
+    (vector::IPI_ACK_FIRST, "ipi_ack_first"),
+    (vector::IPI_ACK_ONLY, "ipi_ack_only"),
+    (vector::IPI_HOLD, "ipi_hold"),
+    (vector::IPI_STOP, "ipi_stop"),
+    (vector::IPI_EARLY, "ipi_early"),
+    (vector::NMI, "nmi_plain"),
+    (vector::IRQ, "irq_plain"),
+    (vector::BP, "bp_plain"),
+];
+
 /// How KVM vCPUs serve slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backing {
@@ -106,29 +124,14 @@ impl Machine {
             doorbells: [None; 256],
             assists: Assists::default(),
         };
-        for (number, name) in [
-            (vector::DB, "db_stub"),
-            (vector::UD, "ud_stub"),
-            (vector::DF, "df_stub"),
-            (vector::GP, "gp_stub"),
-            (vector::PF, "pf_stub"),
-            (vector::IPI_SYNC, "ipi_sync"),
-            (vector::IPI_ACK_FIRST, "ipi_ack_first"),
-            (vector::IPI_ACK_ONLY, "ipi_ack_only"),
-            (vector::IPI_HOLD, "ipi_hold"),
-            (vector::IPI_STOP, "ipi_stop"),
-            (vector::IPI_EARLY, "ipi_early"),
-            (vector::NMI, "nmi_plain"),
-            (vector::IRQ, "irq_plain"),
-            (vector::BP, "bp_plain"),
-        ] {
-            machine.set_handler(number, name)?;
-        }
+        machine.set_handlers()?;
         Ok(machine)
     }
 
     /// Makes the machine ready for a plan: gates, landing pads, filler. Contents only; tables stay.
     pub fn reset(&mut self, plan: &Plan) -> Result<(), MachineError> {
+        // All of them: ring-0 code of an earlier plan may have written to the IDT.
+        self.set_handlers()?;
         let pick = |site, with, without| if site { with } else { without };
         self.set_handler(vector::NMI, pick(plan.events.nmi_runs_site, "nmi_site", "nmi_plain"))?;
         self.set_handler(vector::IRQ, pick(plan.events.irq_runs_site, "irq_site", "irq_plain"))?;
@@ -158,6 +161,14 @@ impl Machine {
             Backing::PerRing => 1,
             Backing::PerSlot => self.vcpus.len(),
         }
+    }
+
+    /// Points every gate to its plain handler.
+    fn set_handlers(&mut self) -> Result<(), MachineError> {
+        for (number, name) in HANDLERS {
+            self.set_handler(number, name)?;
+        }
+        Ok(())
     }
 
     /// Points the gate of a vector to one of the image's handlers.
@@ -266,8 +277,10 @@ fn open() -> Result<Kvm, MachineError> {
         },
     })?;
     let version = kvm.get_api_version();
-    if version != 12 {
-        return Err(MachineError::NoKvm { reason: format!("API version {version}, 12 is needed") });
+    match version {
+        12 => {}
+        ..0 => return Err(MachineError::NoKvm { reason: "what stands there is not KVM".into() }),
+        _ => return Err(MachineError::NoKvm { reason: format!("API version {version}, 12 is needed") }),
     }
     for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
         if !kvm.check_extension(cap) {

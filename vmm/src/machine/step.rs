@@ -27,6 +27,9 @@ use super::vcpu::{Exit, Inject};
 use super::{Backing, Machine};
 use crate::cpu::{Cpu, FRAME, Frame, HIDDEN_FLAGS, PRIVATE_LEN, Regs, reg};
 
+/// Length in bytes of a doorbell, `out imm8, al`.
+const DOORBELL: u64 = 2;
+
 /// What to do in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stimulus {
@@ -93,6 +96,12 @@ impl Machine {
             Stimulus::Nmi => (false, Inject::Nmi),
             Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
         };
+        if let Stimulus::InstructionTo(to) = stimulus
+            && to.abs_diff(regs.rip) < DOORBELL
+        {
+            let what = "the stop after an instruction would stand on the instruction itself".into();
+            return Err(MachineError::Contract { rip: regs.rip, what });
+        }
         let planted = match stimulus {
             Stimulus::InstructionTo(to) => Some((to, self.plant(slot, to)?)),
             _ => None,
@@ -100,7 +109,7 @@ impl Machine {
         let index = self.backing(slot, regs.user());
         let vcpu = &mut self.vcpus[index];
         vcpu.set_single_step(!regs.user())?;
-        vcpu.restore(cr3, regs, trap_flag, inject);
+        vcpu.restore(cr3, regs, trap_flag, inject)?;
         let mut exit = vcpu.run(&self.guard, regs.rip);
         if stimulus == Stimulus::Breakpoint
             && let Ok(Exit::Internal(_)) = exit
@@ -118,11 +127,25 @@ impl Machine {
             Exit::Debug => Ok((after, Landing::Boundary)),
             Exit::Doorbell(port::STOP) => {
                 self.assists.planted_stops += 1;
-                let Stimulus::InstructionTo(to) = stimulus else {
-                    return Err(unexpected("planted doorbell", &after, regs));
-                };
-                Ok((Regs { rip: to, ..after }, Landing::Boundary))
+                match stimulus {
+                    Stimulus::InstructionTo(to) if at_doorbell(&after, to) => {
+                        if after.rip == to {
+                            self.vcpus[index].owes_completion_at(to);
+                        }
+                        Ok((Regs { rip: to, ..after }, Landing::Boundary))
+                    }
+                    _ => Err(unexpected("planted doorbell", &after, regs)),
+                }
             }
+            Exit::Doorbell(number) if !self.rung_by_handler(number, &after) => {
+                Err(unexpected(&format!("doorbell {number:#x}"), &after, regs))
+            }
+            // On a stack that is part of no state.
+            Exit::Doorbell(vector::DF) => Err(unexpected(
+                "double fault (an exception without a gate, or without a stack)",
+                &after,
+                regs,
+            )),
             Exit::Doorbell(vector::DB) => {
                 self.assists.user_traps += 1;
                 let frame = self.debug_frame(slot)?;
@@ -138,14 +161,11 @@ impl Machine {
                 };
                 Ok((regs, Landing::Boundary))
             }
-            Exit::Doorbell(number) => match self.doorbells[usize::from(number)] {
-                // RIP stands at the OUT on some backends and behind it on others.
-                Some(entry) if after.rip == entry || after.rip == entry + 2 => {
-                    let ss = if regs.user() == after.user() { regs.ss } else { after.ss };
-                    Ok((Regs { rip: entry + 2, ss, ..after }, Landing::Handler(number)))
-                }
-                _ => Err(unexpected(&format!("doorbell {number:#x}"), &after, regs)),
-            },
+            Exit::Doorbell(number) => {
+                let rip = self.doorbells[usize::from(number)].map_or(after.rip, |entry| entry + DOORBELL);
+                let ss = if regs.user() == after.user() { regs.ss } else { after.ss };
+                Ok((Regs { rip, ss, ..after }, Landing::Handler(number)))
+            }
             Exit::Internal(what) | Exit::Other(what) => Err(unexpected(&what, &after, regs)),
         }
     }
@@ -173,6 +193,11 @@ impl Machine {
             let what = format!("RSP {:#x} is in no stack of the guest", cpu.regs.gpr[reg::RSP]);
             Err(MachineError::Contract { rip: cpu.regs.rip, what })
         }
+    }
+
+    /// True if the doorbell with this number was rung by the handler that owns it, not by some other OUT.
+    fn rung_by_handler(&self, number: u8, after: &Regs) -> bool {
+        self.doorbells[usize::from(number)].is_some_and(|entry| at_doorbell(after, entry))
     }
 
     /// Which KVM vCPU executes for `slot`.
@@ -226,6 +251,11 @@ impl Machine {
             Err(MachineError::Contract { rip: virt, what: "no code is mapped there".into() })
         }
     }
+}
+
+/// True at the exit of a doorbell at this address: RIP stands at the OUT on some backends, behind it on others.
+fn at_doorbell(after: &Regs, address: u64) -> bool {
+    after.rip == address || after.rip == address + DOORBELL
 }
 
 /// True for the addresses around the site that all show the landing page.

@@ -44,8 +44,18 @@ pub(super) struct Vcpu {
     fd: VcpuFd,
     sregs: kvm_sregs,
     single_step: bool,
-    /// RIP at the last exit, if that was an OUT that KVM has yet to complete.
-    unfinished: Option<u64>,
+    unfinished: Unfinished,
+}
+
+/// What KVM still has to do for the instruction that caused the last exit. It does so at the beginning of the
+/// next KVM_RUN, after it took the restored state: to the wrong one, unless it is made to do so before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfinished {
+    Nothing,
+    /// Step over an OUT, if RIP is still (or again) here.
+    Out(u64),
+    /// Write back the result of an IN or of an access to memory that is not there.
+    Data,
 }
 
 impl Vcpu {
@@ -73,7 +83,7 @@ impl Vcpu {
         sregs.efer = 0x500; // LMA LME
         sregs.cr2 = 0;
         fd.get_kvm_run().kvm_valid_regs = u64::from(SYNC);
-        Ok(Vcpu { fd, sregs, single_step: false, unfinished: None })
+        Ok(Vcpu { fd, sregs, single_step: false, unfinished: Unfinished::Nothing })
     }
 
     /// Turns KVM's own single-stepping on or off; an ioctl only when it changes.
@@ -89,18 +99,17 @@ impl Vcpu {
     }
 
     /// Puts a complete state into the sync-regs page; KVM takes it at the next run.
-    ///
-    /// A run that follows an I/O exit first completes the I/O. With hardware virtualisation RIP still stands
-    /// at the OUT then, and completing it means skipping it: *after* the new state is taken from the page, and
-    /// if its RIP is that of the OUT. A step that begins where the last one met a planted doorbell would lose
-    /// its first bytes, so the OUT is completed before the new state is put there.
-    pub(super) fn restore(&mut self, cr3: u64, regs: &Regs, trap_flag: bool, inject: Inject) {
-        if self.unfinished.take() == Some(regs.rip) {
-            self.fd.set_kvm_immediate_exit(1);
-            // EINTR is the expected answer: nothing but the completion was asked for. Whatever else this
-            // reports (a single-step that ended with the OUT) belongs to the state that is replaced now.
-            let _ = self.fd.run();
-            self.fd.set_kvm_immediate_exit(0);
+    pub(super) fn restore(
+        &mut self,
+        cr3: u64,
+        regs: &Regs,
+        trap_flag: bool,
+        inject: Inject,
+    ) -> Result<(), MachineError> {
+        match std::mem::replace(&mut self.unfinished, Unfinished::Nothing) {
+            Unfinished::Out(at) if at == regs.rip => self.finish_exit()?,
+            Unfinished::Data => self.finish_exit()?,
+            Unfinished::Out(_) | Unfinished::Nothing => {}
         }
         self.sregs.cr3 = cr3;
         self.sregs.cr2 = regs.cr2;
@@ -116,6 +125,26 @@ impl Vcpu {
         page.sregs = sregs;
         page.events = events(regs, inject);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(SYNC);
+        Ok(())
+    }
+
+    /// The OUT at this address ended the last run and RIP still stands at it: KVM will step over it at the
+    /// next run if that begins at the same address, whatever instruction is there by then.
+    pub(super) fn owes_completion_at(&mut self, rip: u64) {
+        self.unfinished = Unfinished::Out(rip);
+    }
+
+    /// Lets KVM finish the instruction of the last exit, and nothing else (KVM_RUN with `immediate_exit`).
+    fn finish_exit(&mut self) -> Result<(), MachineError> {
+        self.fd.set_kvm_immediate_exit(1);
+        let result = self.fd.run().map(|_| ());
+        self.fd.set_kvm_immediate_exit(0);
+        match result {
+            Err(error) if error.errno() != libc::EINTR => {
+                Err(MachineError::Kvm { what: "KVM_RUN to finish an instruction", source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Goes on from where the last run ended, with one more thing injected.
@@ -131,20 +160,21 @@ impl Vcpu {
     /// KVM_RUN until something other than a stray signal ends it. `from` is for messages.
     pub(super) fn run(&mut self, guard: &Guard, from: u64) -> Result<Exit, MachineError> {
         loop {
-            guard.enter();
+            let run = guard.enter();
             let result = self.fd.run();
             guard.leave();
             return match result {
-                Ok(VcpuExit::IoOut(port, _)) if port <= 0xff => {
-                    self.unfinished = Some(self.rip());
-                    Ok(Exit::Doorbell(port as u8))
-                }
+                Ok(VcpuExit::IoOut(port, _)) if port <= 0xff => Ok(Exit::Doorbell(port as u8)),
                 Ok(VcpuExit::Debug(_)) => Ok(Exit::Debug),
                 Ok(VcpuExit::InternalError) => Ok(Exit::Internal(self.internal_error())),
                 Ok(VcpuExit::Intr) => Err(MachineError::Interrupted),
-                Ok(other) => Ok(Exit::Other(name(&other))),
+                Ok(other) => {
+                    let name = name(&other);
+                    self.unfinished = Unfinished::Data;
+                    Ok(Exit::Other(name))
+                }
                 Err(error) if error.errno() == libc::EINTR => {
-                    let expired = guard.take_expired();
+                    let expired = guard.expired(run);
                     if stop_requested() {
                         Err(MachineError::Interrupted)
                     } else if expired {

@@ -16,12 +16,18 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
         for commit in &text.commits[since..] {
             if !commit.exempt && commit.offset < end && commit.offset + commit.len > offset {
                 let step = &fetch.plan.program[commit.op].step;
-                let read = if version + 1 == text.images.len() { "" } else { " (as it stood before)" };
+                let fetch = if version + 1 == text.images.len() {
+                    format!("the fetch of site+{offset}..{end} overlaps")
+                } else {
+                    format!(
+                        "the fetch at site+{offset} may still find earlier code, whose bytes site+{offset}..{end} overlap"
+                    )
+                };
                 return Some(Violation::new(
                     Property::Unserialised,
                     format!(
-                        "the fetch of site+{offset}..{end}{read} overlaps the store of step `{step}`, and this \
-                         vCPU has executed no serialising instruction since"
+                        "{fetch} the store of step `{step}`; this vCPU has executed no serialising instruction \
+                         since"
                     ),
                 ));
             }

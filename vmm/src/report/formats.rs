@@ -36,7 +36,9 @@ pub fn ktap(reports: &[Report]) -> String {
             (Status::Skipped, None) => " # SKIP".into(),
             _ => String::new(),
         };
-        if !report.as_expected {
+        if report.status == Status::HarnessError {
+            let _ = writeln!(out, "# harness error: {}", report.reason.as_deref().unwrap_or("no reason"));
+        } else if !report.as_expected {
             for line in detail(report).lines() {
                 let _ = writeln!(out, "# {line}");
             }
@@ -54,6 +56,11 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
         let status = match (report.status, report.as_expected) {
             (Status::Skipped, _) => {
                 let mut status = TestCaseStatus::skipped();
+                status.set_message(report.reason.clone().unwrap_or_default());
+                status
+            }
+            (Status::HarnessError, _) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
                 status.set_message(report.reason.clone().unwrap_or_default());
                 status
             }

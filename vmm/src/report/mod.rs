@@ -15,7 +15,7 @@ use crate::schedule::Sampled;
 use crate::trace::Trace;
 
 pub use formats::{Suite, json, junit, ktap};
-pub use text::{detail, line, table};
+pub use text::{LEGEND, TIER, detail, line, table};
 
 /// What a check amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,6 +29,8 @@ pub enum Status {
     NotDecided,
     /// Not run.
     Skipped,
+    /// The host or Crossmod failed: there is no verdict.
+    HarnessError,
 }
 
 /// The bounds of a verdict.
@@ -112,7 +114,7 @@ pub struct Report {
     pub bounds: Option<Bounds>,
     /// Verdict.
     pub status: Status,
-    /// Why it was skipped.
+    /// Why there is no verdict: it was skipped, or the harness failed.
     pub reason: Option<String>,
     /// The scenario's expectation held.
     pub as_expected: bool,
@@ -174,6 +176,11 @@ impl Report {
             digest: String::new(),
             verified: false,
         }
+    }
+
+    /// A report of something that could not be judged, because the host or Crossmod failed.
+    pub fn failed(name: &str, reason: &str) -> Report {
+        Report { status: Status::HarnessError, as_expected: false, ..Report::skipped(name, reason) }
     }
 
     pub(crate) fn conclude(&mut self, plan: &Plan, findings: Vec<Finding>, ended: Ended) {

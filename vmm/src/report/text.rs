@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use super::{Report, Status};
 use crate::explore::Ended;
+use crate::property::stall::Stall;
 
 /// One line: verdict, name, what was found, counts.
 pub fn line(report: &Report, name_width: usize) -> String {
     let mark = match (report.status, report.as_expected) {
         (Status::Skipped, _) => "skip",
+        (Status::HarnessError, _) => "ERR",
         (_, true) => "ok",
         (_, false) => "FAIL",
     };
@@ -17,10 +19,11 @@ pub fn line(report: &Report, name_width: usize) -> String {
         Status::Safe => "safe".to_owned(),
         Status::Hazard => found.join(", "),
         Status::NotDecided => "nothing found, not exhaustive".to_owned(),
-        Status::Skipped => format!("skipped: {}", report.reason.as_deref().unwrap_or("no reason")),
+        Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    let mut line = format!("{mark:<4} {:name_width$}  {verdict:<38}", report.name);
-    if report.status != Status::Skipped {
+    let rule = rule(report);
+    let mut line = format!("{mark:<4} {:name_width$}  {rule:<5}  {verdict:<30}", report.name);
+    if report.bounds.is_some() {
         let stall = report.stalls.iter().map(|stall| stall.patcher).max();
         let stall = stall.map_or(String::from("-"), |stall| stall.to_string());
         let _ = write!(
@@ -38,22 +41,39 @@ pub fn line(report: &Report, name_width: usize) -> String {
 /// The header of a table of lines, with or without times.
 pub fn table(name_width: usize, timed: bool) -> String {
     let header = format!(
-        "     {:name_width$}  {:<38} {:>9} {:>10} {:>6}",
-        "scenario", "violated", "states", "moves", "stall"
+        "     {:name_width$}  {:<5}  {:<30} {:>9} {:>10} {:>6}",
+        "scenario", "rule", "verdict", "states", "moves", "stall"
     );
     if timed { format!("{header} {:>10}", "time") } else { header }
+}
+
+/// What the columns of a table mean.
+pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code \
+fetch are in force. stall: most patcher moves in one interrupts-off window of an executor.";
+
+/// Tier and fetch model, as every text report names them.
+pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetch model coherent";
+
+fn rule(report: &Report) -> String {
+    report.rule.map_or_else(|| "-".into(), |rule| format!("{rule:?}").to_lowercase())
+}
+
+fn no_verdict(report: &Report) -> String {
+    let what = if report.status == Status::Skipped { "skipped" } else { "harness error" };
+    format!("{what}: {}", report.reason.as_deref().unwrap_or("no reason"))
 }
 
 /// The whole report of one scenario.
 pub fn detail(report: &Report) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}: {}", report.name, report.title);
-    if report.status == Status::Skipped {
-        let _ = writeln!(out, "  skipped: {}", report.reason.as_deref().unwrap_or("no reason"));
+    if matches!(report.status, Status::Skipped | Status::HarnessError) {
+        let _ = writeln!(out, "  {}", no_verdict(report));
         return out;
     }
     let _ = writeln!(out, "  verdict    {}", verdict(report));
-    if !report.as_expected {
+    let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
+    if !report.as_expected || missing {
         let names: Vec<&str> = report.expect.iter().map(|property| property.name()).collect();
         let expected = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
         let _ = writeln!(out, "  expected   {expected}");
@@ -61,24 +81,27 @@ pub fn detail(report: &Report) -> String {
     if let Some(bounds) = &report.bounds {
         let _ = writeln!(
             out,
-            "  bounds     {} executor{}, passes {:?}, ring {:?}, {} NMI, {} IRQ; fetch model {}, rule {}",
-            bounds.executors,
-            if bounds.executors == 1 { "" } else { "s" },
-            bounds.passes,
-            bounds.rings,
-            bounds.nmi,
-            bounds.irq,
+            "  bounds     {}, {}, {}, {}, {}; fetch model {}, rule {}",
+            number(bounds.executors, "executor", "executors"),
+            each(&bounds.passes, "pass", "passes"),
+            match bounds.rings.iter().max() {
+                Some(ring) if bounds.rings.iter().all(|other| other == ring) => format!("ring {ring}"),
+                _ => format!("rings {}", list(&bounds.rings)),
+            },
+            number(bounds.nmi.into(), "NMI", "NMIs"),
+            number(bounds.irq.into(), "IRQ", "IRQs"),
             report.fetch,
-            report.rule.map_or("-".into(), |rule| format!("{rule:?}").to_lowercase()),
+            rule(report),
         );
     }
     let counts = &report.counts;
     if let Some(sampled) = &report.sampled {
         let bound = match sampled.bound {
             Some(bound) => format!(
-                "a run shows a violation of the chosen depth with a chance of at least {bound:.3e}, in the {} runs \
-                 without a set-back",
-                sampled.runs - sampled.yielded
+                "a violation of the chosen depth, if there is one, is found by a run with probability at least \
+                 {bound:.1e}; {} runs count, in {} a spinning actor had to be set back",
+                sampled.runs - sampled.yielded,
+                sampled.yielded
             ),
             None => "no bound on what may have been missed".into(),
         };
@@ -91,45 +114,51 @@ pub fn detail(report: &Report) -> String {
         let time = counts.seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
         let _ = writeln!(
             out,
-            "  explored   {} states, {} transitions, depth {}{time}; tier explore (real execution, no silicon \
-             timing)",
+            "  explored   {} states, {} transitions, depth {}{time}",
             counts.states, counts.transitions, counts.depth
         );
     }
+    let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
     let memo = &counts.memo;
     let _ = writeln!(
         out,
-        "  executed   {} steps on KVM for {} executor moves; {} remembered ones executed again and compared",
+        "  executed   {} steps on KVM for {} executor moves; the rest remembered, {} of them executed again and \
+         compared",
         memo.executed, memo.moves, memo.rechecked
     );
     if !report.outcomes.is_empty() {
         let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
     }
     if !report.stalls.is_empty() {
-        let stalls: Vec<String> = report
-            .stalls
-            .iter()
-            .map(|stall| format!("{} ({} of all)", stall.patcher, stall.others))
-            .collect();
-        let _ = writeln!(
-            out,
-            "  stall      patcher moves in the longest interrupts-off window, by executor: {}",
-            stalls.join(", ")
-        );
+        let window = |stall: &Stall| {
+            let patcher = number(stall.patcher as usize, "patcher move", "patcher moves");
+            format!("{patcher} ({} of all other actors)", stall.others)
+        };
+        let text = if report.stalls.iter().all(|stall| *stall == report.stalls[0]) {
+            window(&report.stalls[0])
+        } else {
+            let each = report.stalls.iter().enumerate();
+            each.map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).collect::<Vec<_>>().join(", ")
+        };
+        let _ = writeln!(out, "  stall      longest interrupts-off window: {text}");
     }
     if !report.digest.is_empty() {
         let again = if report.verified { " (twice)" } else { "" };
         let _ = writeln!(out, "  hash       {}{again}", report.digest);
     }
-    for finding in &report.findings {
+    for (index, finding) in report.findings.iter().enumerate() {
         let note = if finding.expected { "expected" } else { "NOT EXPECTED" };
+        let _ = writeln!(out, "\n  {} ({note}): {}", finding.violation.property, finding.violation.detail);
+        let earlier = report.findings[..index].iter().find(|earlier| earlier.schedule == finding.schedule);
+        if let Some(earlier) = earlier.filter(|earlier| !earlier.schedule.is_empty()) {
+            let _ = writeln!(out, "  the schedule is that of `{}` above", earlier.violation.property);
+            continue;
+        }
         let _ = writeln!(
             out,
-            "\n  {} ({note}): {}\n  {} moves, {} context switches\n",
-            finding.violation.property,
-            finding.violation.detail,
-            finding.schedule.len(),
-            finding.switches
+            "  {}, {}\n",
+            number(finding.schedule.len(), "move", "moves"),
+            number(finding.switches, "context switch", "context switches")
         );
         for line in finding.rendering.lines() {
             let _ = writeln!(out, "  {line}");
@@ -138,18 +167,38 @@ pub fn detail(report: &Report) -> String {
     out
 }
 
+fn number(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn list(numbers: &[u8]) -> String {
+    numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `2 passes each`, or the number of every executor in turn.
+fn each(numbers: &[u8], one: &str, many: &str) -> String {
+    match numbers {
+        [only] => number(usize::from(*only), one, many),
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => {
+            format!("{} each", number(usize::from(*first), one, many))
+        }
+        _ => format!("{many} {}", list(numbers)),
+    }
+}
+
 fn verdict(report: &Report) -> String {
     let found: Vec<&str> = report.findings.iter().map(|finding| finding.violation.property.name()).collect();
     let mut text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
         Status::Hazard => format!("hazard: {}", found.join(", ")),
         Status::NotDecided => "no violation found".to_owned(),
-        Status::Skipped => "skipped".to_owned(),
+        Status::Skipped | Status::HarnessError => no_verdict(report),
     };
     text.push_str(match report.ended {
         Some(Ended::MaxStates) => " (bounded, not exhaustive: the limit of states was reached)",
         Some(Ended::Timeout) => " (bounded, not exhaustive: the time was up)",
         Some(Ended::Interrupted) => " (bounded, not exhaustive: interrupted)",
+        Some(Ended::Exhausted) if report.sampled.is_some() => " (sampled, not exhaustive)",
         Some(Ended::Exhausted) | None => "",
     });
     text

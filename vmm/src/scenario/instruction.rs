@@ -73,6 +73,9 @@ pub(super) fn refusal(instruction: &Instruction) -> Option<&'static str> {
         M::Rsm | M::Iret | M::Iretd | M::Iretq | M::Retf => {
             return Some("it returns to where no executor came from");
         }
+        M::Ldmxcsr | M::Stmxcsr | M::Wait => {
+            return Some("it uses FPU or vector state, which is not explored");
+        }
         M::Leave | M::Enter => return Some("it moves the stack pointer to an unknown place"),
         _ => {}
     }

@@ -73,7 +73,7 @@ pub fn sample<E: Engine>(
     let mut sum = Sampled { runs: 0, completed: 0, cut: 0, moves: 0, longest: 0, yielded: 0, bound: None };
     let mut moves = Vec::new();
     let initial = model.initial()?;
-    while sum.runs < limits.runs && !stop_requested() {
+    'runs: while sum.runs < limits.runs && !stop_requested() {
         strategy.begin();
         let (mut state, mut schedule, mut yielded) = (initial, Vec::new(), false);
         let mut met = FxHashSet::default();
@@ -88,7 +88,10 @@ pub fn sample<E: Engine>(
                 break;
             }
             let step = moves[strategy.choose(&moves)];
-            let applied = model.apply(&state, step)?;
+            let applied = match model.apply(&state, step) {
+                Err(MachineError::Interrupted) => break 'runs,
+                applied => applied?,
+            };
             schedule.push(step);
             for violation in model.violations(applied.violations) {
                 match found.entry(violation.property) {

@@ -107,7 +107,10 @@ fn instruction<E: Engine>(model: &Model<'_, E>, state: &State, slot: usize) -> S
     let text = model.text(state.env);
     let Some(window) = model.window(rip, text.current()) else { return format!("{rip:#x}: no code") };
     let decoded = decode::decode(window.bytes(), rip);
-    let mnemonic = symbols(model, &decode::disassemble(window.bytes(), rip));
+    let mut mnemonic = symbols(model, &decode::disassemble(window.bytes(), rip));
+    if let Some(target) = decoded.map(|instruction| instruction.near_branch_target()).filter(|&to| to != 0) {
+        mnemonic = mnemonic.replace(&format!("{target:#x}"), &place(model, target));
+    }
     let at = place(model, rip);
     if model.plan().site.contains(rip) {
         let offset = (rip - model.plan().site.address) as usize;

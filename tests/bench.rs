@@ -1,0 +1,82 @@
+//! Scenarios and checks, in the few forms that the tests need them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crossmod::explore::engine::Oracle;
+use crossmod::explore::{Memo, Model, Move, State};
+use crossmod::machine::Machine;
+use crossmod::property::Property;
+use crossmod::report::Status;
+use crossmod::scenario::Options;
+use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+
+use crate::golden;
+
+/// A shipped scenario.
+pub fn shipped(name: &str) -> Scenario {
+    scenario::library()
+        .into_iter()
+        .find(|scenario| scenario.name == name)
+        .unwrap_or_else(|| panic!("no shipped scenario is called {name}"))
+}
+
+/// A scenario of a test's own. What it is said to expect does not matter here.
+pub fn inline(name: &str, body: &str) -> Scenario {
+    let text = format!("title = \"{name}\"\nexpect = \"safe\"\n{body}");
+    Scenario { name: format!("test/{name}"), text, path: format!("{name}.toml") }
+}
+
+/// A site of five bytes inside a cache line, the one of most shipped scenarios.
+pub const SITE: &str = "[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
+
+/// Options that render as the golden files do.
+pub fn options() -> CheckOptions {
+    CheckOptions { width: golden::WIDTH, ..CheckOptions::default() }
+}
+
+/// Checks a scenario on a machine of its own.
+pub fn check(scenario: &Scenario, options: &CheckOptions) -> Report {
+    Checker::new().unwrap().check(scenario, options, |_| {}).unwrap()
+}
+
+/// The properties that a report has found violated.
+pub fn violated(report: &Report) -> BTreeSet<Property> {
+    report.findings.iter().map(|finding| finding.violation.property).collect()
+}
+
+/// Asserts that everything was searched and that exactly these properties are violated.
+pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
+    let report = check(scenario, &options());
+    assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}: {:?}", report.name, report.ended);
+    let expected: BTreeSet<Property> = expected.iter().copied().collect();
+    assert_eq!(violated(&report), expected, "{}", crossmod::report::detail(&report));
+    report
+}
+
+/// Visits every reachable state of a plan, without reduction, by a search of its own; returns how many states
+/// and transitions there are.
+pub fn walk(
+    scenario: &Scenario,
+    visit: &mut dyn FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
+) -> [usize; 2] {
+    let plan = scenario.plan(&Options::default()).unwrap();
+    let mut machine = Machine::oracle().unwrap();
+    let oracle = Oracle::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, oracle, Memo::new(0, 1), false).unwrap();
+    let (mut met, mut transitions) = (HashSet::new(), 0);
+    let mut work = vec![model.initial().unwrap()];
+    met.insert(model.digest(&work[0]));
+    let mut moves = Vec::new();
+    while let Some(state) = work.pop() {
+        model.moves(&state, &mut moves);
+        visit(&model, &state, &moves);
+        for &step in &moves {
+            transitions += 1;
+            let applied = model.apply(&state, step).unwrap();
+            if !applied.ended && met.insert(model.digest(&applied.next)) {
+                work.push(applied.next);
+            }
+        }
+    }
+    [met.len(), transitions]
+}

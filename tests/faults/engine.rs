@@ -1,0 +1,156 @@
+//! Rules that the explorer enforces: broken by a site, or by an engine that does not tell the truth.
+
+use crossmod::cpu::{Cpu, reg};
+use crossmod::explore::engine::{Engine, Executed, Oracle};
+use crossmod::explore::{Limits, Memo, Model, explore};
+use crossmod::machine::{Image, Machine, MachineError, Shared, Stimulus};
+use crossmod::plan::Plan;
+use crossmod_abi::va;
+
+use super::{SITE, assert_works, plan};
+use crate::kvm;
+
+/// What a lying engine does to the result of a step, given how many it has executed.
+type Lie = fn(u64, &mut Result<Executed, MachineError>);
+
+struct Liar<'a> {
+    oracle: Oracle<'a>,
+    steps: u64,
+    lie: Lie,
+}
+
+impl Engine for Liar<'_> {
+    fn execute(
+        &mut self,
+        slot: usize,
+        cpu: &Cpu,
+        stimulus: Stimulus,
+        text: &[u8],
+        shared: &Shared,
+    ) -> Result<Executed, MachineError> {
+        let mut result = self.oracle.execute(slot, cpu, stimulus, text, shared);
+        self.steps += 1;
+        (self.lie)(self.steps, &mut result);
+        result
+    }
+
+    fn execute_aside(
+        &mut self,
+        cpu: &Cpu,
+        stimulus: Stimulus,
+        text: &[u8],
+        shared: &Shared,
+    ) -> Result<Executed, MachineError> {
+        self.oracle.execute_aside(cpu, stimulus, text, shared)
+    }
+
+    fn stored(&mut self, offset: usize, bytes: &[u8]) -> Result<(), MachineError> {
+        self.oracle.stored(offset, bytes)
+    }
+
+    fn shared_stored(&mut self, shared: &Shared) -> Result<(), MachineError> {
+        self.oracle.shared_stored(shared)
+    }
+
+    fn ack_cleared(&mut self, slot: usize) -> Result<(), MachineError> {
+        self.oracle.ack_cleared(slot)
+    }
+
+    fn image(&self) -> &Image {
+        self.oracle.image()
+    }
+}
+
+fn search(machine: &mut Machine, plan: &Plan, memo: Memo, lie: Lie) -> Result<usize, MachineError> {
+    let engine = Liar { oracle: Oracle::new(machine, plan)?, steps: 0, lie };
+    let mut model = Model::new(plan, engine, memo, false)?;
+    explore(&mut model, Limits::default(), |_| {}).map(|search| search.states)
+}
+
+fn honest(_: u64, _: &mut Result<Executed, MachineError>) {}
+
+#[test]
+fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
+    let states = search(&mut machine, &plan, Memo::new(0, 1), honest).unwrap();
+    assert!(states > 10, "{states}");
+    let lie = |machine: &mut Machine, memo, lie| search(machine, &plan, memo, lie).unwrap_err();
+
+    let error = lie(&mut machine, Memo::new(0, 1), |step, result| {
+        if let (3, Ok(executed)) = (step, result) {
+            executed.cpu.regs.rip += 1;
+        }
+    });
+    let MachineError::Misstep { from, rip, .. } = error else { panic!("{error}") };
+    assert_ne!(from, rip);
+
+    let error = lie(&mut machine, Memo::new(0, 1), |step, result| {
+        if let (3, Ok(executed)) = (step, result) {
+            executed.shared[0x30] ^= 1;
+        }
+    });
+    assert!(error.to_string().contains("changed shared bytes that it does not write"), "{error}");
+
+    // A result that is no function of the state: found when a remembered one is executed again.
+    let error = lie(&mut machine, Memo::new(1, 1), |step, result| {
+        if let Ok(executed) = result {
+            executed.cpu.regs.gpr[reg::RAX + 3] = step;
+        }
+    });
+    assert!(error.to_string().contains("a remembered transition differs"), "{error}");
+
+    let error = lie(&mut machine, Memo::disabled(), |step, result| {
+        if step == 5 {
+            *result = Err(MachineError::Endless { millis: 1, from: 0 });
+        }
+    });
+    assert!(matches!(error, MachineError::Endless { .. }), "{error}");
+    assert_works(&mut machine);
+}
+
+/// A request to stop that arrives inside KVM_RUN is an end like one that arrives outside of it.
+#[test]
+fn an_interrupted_step_ends_the_search_with_what_is_known() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
+    let whole = search(&mut machine, &plan, Memo::disabled(), honest).unwrap();
+    let part = search(&mut machine, &plan, Memo::disabled(), |step, result| {
+        if step == 20 {
+            *result = Err(MachineError::Interrupted);
+        }
+    })
+    .unwrap();
+    assert!(0 < part && part < whole, "{part} of {whole} states");
+    assert_works(&mut machine);
+}
+
+#[test]
+fn sites_that_use_text_or_foreign_memory_as_data_break_the_contract() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    // mov [address], eax; mov eax, [address], with an address relative to RIP.
+    for (opcode, address, message) in [
+        (0x89, SITE, "accesses patchable addresses as data"),
+        (0x8b, SITE, "accesses patchable addresses as data"),
+        (0x89, va::SITE + 0x1ffe, "accesses patchable addresses as data"),
+        (0x89, SITE - 0x7000_0000, "which belongs to no state"),
+    ] {
+        let displacement = (address.wrapping_sub(SITE + 6) as u32).to_le_bytes();
+        let code = [&[opcode, 0x05], &displacement[..]].concat();
+        let plan = plan(&code, &[0x66, 0x0f, 0x1f, 0x44, 0, 0]);
+        let error = search(&mut machine, &plan, Memo::new(0, 1), honest).unwrap_err();
+        let MachineError::Contract { rip, what } = &error else { panic!("{error}") };
+        assert_eq!(*rip, SITE);
+        assert!(what.contains(message), "{what}");
+    }
+    assert_works(&mut machine);
+}

@@ -1,0 +1,189 @@
+//! Signals: those that are for us end a run in order, all others change nothing.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossmod::machine::{Landing, Machine, Stimulus};
+use vmm_sys_util::signal::register_signal_handler;
+
+use super::{SITE, at, load};
+use crate::kvm;
+
+static ARRIVED: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    ARRIVED.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn a_storm_of_foreign_signals_changes_no_step() {
+    if !kvm::required() {
+        return;
+    }
+    const STEPS: u64 = 20_000;
+    register_signal_handler(libc::SIGWINCH, count).unwrap();
+    let mut machine = Machine::oracle().unwrap();
+    load(&mut machine, &[0x90; 64]);
+    let done = AtomicBool::new(false);
+    // SAFETY: pthread_self has no preconditions.
+    let target = unsafe { libc::pthread_self() };
+    let mut wrong = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // SAFETY: the target is the thread that waits for this one at the end of the scope.
+                unsafe { libc::pthread_kill(target, libc::SIGWINCH) };
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        // Whatever happens, the storm must end, or the scope does not.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for step in 0..STEPS {
+                let user = step % 8 == 0;
+                let stimulus = match step % 5 {
+                    0 => Stimulus::Nmi,
+                    1 => Stimulus::Interrupt(crossmod_abi::vector::IRQ),
+                    _ => Stimulus::Instruction,
+                };
+                let rip = SITE + step % 60;
+                let (cpu, landing) = machine.step(0, &at(rip, user), stimulus).unwrap();
+                wrong += u64::from(match stimulus {
+                    Stimulus::Instruction => landing != Landing::Boundary || cpu.regs.rip != rip + 1,
+                    _ => {
+                        landing == Landing::Boundary
+                            || cpu.frame(cpu.regs.gpr[4]).map(|frame| frame.rip) != Some(rip)
+                    }
+                });
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
+    assert_eq!(wrong, 0);
+    let arrived = ARRIVED.load(Ordering::Relaxed);
+    assert!(arrived > 100, "only {arrived} signals during {STEPS} steps: no storm");
+}
+
+/// A long check in a process of its own, known to explore.
+fn long_check(more: &[&str]) -> Child {
+    let child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+        .args(["check", "seed/hold-3", "--no-memo", "--no-reduction"])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It catches signals from before it opens KVM: once a vCPU exists, it is ready to be asked to stop.
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let ready = || {
+        let Ok(entries) = std::fs::read_dir(&descriptors) else { return false };
+        let names = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+        entries.flatten().filter_map(names).any(|name| name.to_string_lossy().contains("kvm-vcpu"))
+    };
+    for _ in 0..1000 {
+        if ready() {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the check never opened KVM");
+}
+
+fn signal(child: &Child, number: libc::c_int) {
+    let id = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: the process is our child and has not been waited for.
+    assert_eq!(unsafe { libc::kill(id, number) }, 0);
+}
+
+/// Exit status and what was printed.
+fn end(mut child: Child) -> (Option<i32>, String, String) {
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code(), out, err)
+}
+
+#[test]
+fn sigint_and_sigterm_end_a_check_with_what_is_known() {
+    if !kvm::required() {
+        return;
+    }
+    for number in [libc::SIGINT, libc::SIGTERM] {
+        let child = long_check(&[]);
+        std::thread::sleep(Duration::from_millis(200)); // somewhere in the middle; any moment must do
+        signal(&child, number);
+        let (status, out, err) = end(child);
+        assert_eq!(status, Some(130), "signal {number}: {out}{err}");
+        assert!(out.contains("not exhaustive: interrupted"), "{out}");
+        assert!(out.contains("states,"), "what was explored is told: {out}");
+        assert!(err.contains("interrupted"), "{err}");
+        assert!(!err.contains("harness error") && !err.contains("panicked"), "{err}");
+    }
+}
+
+#[test]
+fn an_interrupted_suite_is_still_a_valid_report_and_says_what_did_not_run() {
+    if !kvm::required() {
+        return;
+    }
+    let child = long_check(&["seed/fixup", "--format", "json"]);
+    signal(&child, libc::SIGINT);
+    let (status, out, err) = end(child);
+    assert_eq!(status, Some(130), "{out}{err}");
+    let suite: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let reports = suite["reports"].as_array().unwrap();
+    assert_eq!(reports.len(), 2);
+    assert_eq!(reports[0]["ended"], "interrupted");
+    assert_eq!(reports[1]["status"], "skipped");
+    assert_eq!(reports[1]["reason"], "interrupted before its turn");
+}
+
+#[test]
+fn a_signal_that_is_for_nobody_ends_nothing() {
+    if !kvm::required() {
+        return;
+    }
+    let child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+        .args(["check", "seed/hold-2", "--no-memo"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for _ in 0..20 {
+        signal(&child, libc::SIGWINCH);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (status, out, err) = end(child);
+    assert_eq!(status, Some(0), "{out}{err}");
+    assert!(out.contains("safe within the bounds"), "{out}");
+}
+
+#[test]
+fn a_replay_that_is_asked_to_stop_says_how_far_it_came() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let traces = directory.path().to_str().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+        .args(["check", "seed/naive-store", "--traces", traces])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let trace = std::fs::read_dir(traces).unwrap().flatten().next().expect("a finding").path();
+    let child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+        .args(["replay", "--quiet", "--times", "1000000"])
+        .arg(trace)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500)); // any moment in a run of hours must do
+    signal(&child, libc::SIGINT);
+    let (status, out, err) = end(child);
+    assert_eq!(status, Some(130), "{out}{err}");
+    assert!(err.contains("interrupted"), "{err}");
+}

@@ -1,0 +1,123 @@
+//! Leaving out what no other actor can tell changes no verdict: searches with and without reduction find the
+//! same violations and the same outcomes, over the shipped set and over random scenarios.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossmod::explore::{Ended, Limits};
+use crossmod::property::Property;
+use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+
+use crate::bench::{options, violated};
+use crate::{kvm, random};
+
+/// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
+/// is counted in moves, and reduced moves are longer.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    violated: BTreeSet<Property>,
+    outcomes: Vec<String>,
+    stalls: Vec<u32>,
+}
+
+fn verdict(report: &Report) -> Verdict {
+    Verdict {
+        violated: violated(report),
+        outcomes: report.outcomes.clone(),
+        stalls: report.stalls.iter().map(|stall| stall.patcher).collect(),
+    }
+}
+
+fn assert_same(reduced: &Report, full: &Report, text: &str) {
+    assert_eq!(verdict(reduced), verdict(full), "with reduction (left) and without: {}\n{text}", full.name);
+    assert!(reduced.counts.states <= full.counts.states, "{}", full.name);
+    for finding in &full.findings {
+        let property = finding.violation.property;
+        let other = reduced.finding(property).map_or(0, |finding| finding.schedule.len());
+        assert!(
+            other >= finding.schedule.len(),
+            "{}: {property} by fewer moves than the shortest",
+            full.name
+        );
+    }
+}
+
+/// The scenario with smaller bounds: one pass each; where events come, one executor instead.
+fn cut(scenario: &Scenario) -> Scenario {
+    let mut file: toml::Table = scenario.text.parse().unwrap();
+    let events = file.contains_key("events");
+    let bounds: toml::Table =
+        if events { "count = 1\npasses = 2" } else { "count = 2\npasses = 1" }.parse().unwrap();
+    assert!(file.remove("executor").is_none(), "{}", scenario.name);
+    let table = file.entry("executors").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+    table.extend(bounds);
+    Scenario { text: file.to_string(), ..scenario.clone() }
+}
+
+#[test]
+fn the_shipped_set_has_the_same_verdicts_without_reduction() {
+    if !kvm::required() {
+        return;
+    }
+    // Beyond this many reduced states the full space has more than a million: smaller bounds are used.
+    const LARGE: u64 = 32_500;
+    let mut checker = Checker::new().unwrap();
+    let mut smaller = Vec::new();
+    for scenario in scenario::library() {
+        let mut scenario = scenario;
+        let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+        if reduced.counts.states > LARGE {
+            scenario = cut(&scenario);
+            reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+            smaller.push(scenario.name.clone());
+        }
+        let full = checker.check(&scenario, &CheckOptions { reduce: false, ..options() }, |_| {}).unwrap();
+        assert_eq!((reduced.ended, full.ended), (Some(Ended::Exhausted), Some(Ended::Exhausted)));
+        assert_same(&reduced, &full, &scenario.text);
+    }
+    println!("with smaller bounds: {}", smaller.join(", "));
+    assert!(smaller.len() <= 20, "{smaller:?}");
+}
+
+#[test]
+fn random_scenarios_have_the_same_verdicts_without_reduction() {
+    if !kvm::required() {
+        return;
+    }
+    const SEEDS: u64 = 900;
+    let limits = Limits { max_states: 60_000, timeout: None };
+    let mut checker = Checker::new().unwrap();
+    let (mut compared, mut large, mut refused) = (0, 0, 0);
+    let mut tally: BTreeMap<Property, u32> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let scenario = random::scenario(seed);
+        let full = CheckOptions { reduce: false, limits, ..options() };
+        let full = checker.check(&scenario, &full, |_| {});
+        let reduced = checker.check(&scenario, &CheckOptions { limits, ..options() }, |_| {});
+        match (reduced, full) {
+            (Ok(reduced), Ok(full)) => {
+                if full.ended == Some(Ended::MaxStates) {
+                    large += 1;
+                    continue;
+                }
+                assert_same(&reduced, &full, &scenario.text);
+                compared += 1;
+                for property in violated(&full) {
+                    *tally.entry(property).or_default() += 1;
+                }
+            }
+            // A contradiction in the scenario, told by the parser.
+            (Err(crossmod::CheckError::Scenario(_)), Err(crossmod::CheckError::Scenario(_))) => refused += 1,
+            (reduced, full) => panic!(
+                "seed {seed}: with reduction {:?}, without {:?}\n{}",
+                reduced.map(|report| verdict(&report)),
+                full.map(|report| verdict(&report)),
+                scenario.text
+            ),
+        }
+    }
+    println!("{compared} compared, {large} too large, {refused} refused; violated: {tally:?}");
+    assert!(compared >= 300, "{compared} compared, {large} too large, {refused} refused");
+    for property in Property::ALL {
+        assert!(tally.contains_key(&property), "no random scenario violates {property}: {tally:?}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The rules that the verdicts rest on, each where breaking it would show: what may be delivered when, what
+//! a wait waits for, how a store is cut, what is exempt. `scripts/break-properties` breaks them in turn.
+
+use crossmod::CheckOptions;
+use crossmod::explore::engine::Oracle;
+use crossmod::explore::{Memo, Model, Move};
+use crossmod::machine::Machine;
+use crossmod::plan::OpKind;
+use crossmod::property::Property;
+use crossmod::scenario::Options;
+
+use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, walk};
+use crate::kvm;
+
+/// One executor, one pass, so that all of it can be walked through.
+fn small(name: &str, body: &str) -> crossmod::Scenario {
+    inline(name, &format!("{body}\n[executors]\ncount = 1\npasses = 1\n{SITE}"))
+}
+
+#[test]
+fn interrupts_are_delivered_with_interrupts_on_only() {
+    if !kvm::required() {
+        return;
+    }
+    let text = "protocol = \"single_ipi_hold\"\nevents = { irq = 1 }";
+    let (mut offered, mut withheld) = (0, 0);
+    walk(&small("hold", text), &mut |model, state, moves| {
+        let on = model.cpu_of(state, 0).regs.interrupts_on();
+        let waiting = model.monitor_of(state, 0).pending != 0 || state.irq > 0;
+        let delivers = moves.iter().any(|step| matches!(step, Move::Ipi(..) | Move::Irq(_)));
+        assert_eq!(delivers, on && waiting);
+        offered += u32::from(delivers);
+        withheld += u32::from(waiting && !on);
+    });
+    assert!(offered > 10 && withheld > 10, "{offered}, {withheld}");
+    // An executor that keeps interrupts off keeps the round from ending.
+    assert_exactly(&shipped("seed/retry-irqs-off"), &[Property::Deadlock]);
+}
+
+#[test]
+fn nmis_are_masked_from_delivery_to_iret() {
+    if !kvm::required() {
+        return;
+    }
+    let scenario = small("two-nmis", "protocol = \"plain_store\"\nevents = { nmi = 2 }");
+    let (mut masked, mut coalesced) = (0, 0);
+    walk(&scenario, &mut |model, state, moves| {
+        let closed = model.cpu_of(state, 0).regs.nmi_masked;
+        let latched = model.monitor_of(state, 0).nmi_latched;
+        assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.nmi > 0));
+        assert_eq!(moves.contains(&Move::RaiseNmi(0)), closed && !latched && state.nmi > 0);
+        masked += u32::from(closed);
+        coalesced += u32::from(latched);
+    });
+    assert!(masked > 10 && coalesced > 10, "{masked}, {coalesced}");
+    // No trap re-opens NMIs here, so the second one waits for the first one's IRET.
+    assert_exactly(&scenario, &[Property::Unserialised]);
+}
+
+#[test]
+fn a_round_waits_for_every_executor() {
+    if !kvm::required() {
+        return;
+    }
+    let text =
+        "executors = { count = 2, passes = 1 }\n[[step]]\nsync = {}\n[[step]]\nstore = { what = \"new\" }\n";
+    let scenario = inline("one-round", &format!("{text}{SITE}"));
+    let plan = scenario.plan(&Options::default()).unwrap();
+    let (mut passed, mut one_of_two) = (0, 0);
+    walk(&scenario, &mut |model, state, moves| {
+        if !matches!(
+            plan.program.get(usize::from(state.pc)).map(|op| &op.kind),
+            Some(OpKind::WaitAcks { .. })
+        ) {
+            return;
+        }
+        let acknowledged = [0, 1].map(|slot| model.cpu_of(state, slot).acknowledged());
+        assert_eq!(moves.contains(&Move::Patcher), acknowledged == [true, true]);
+        passed += u32::from(acknowledged == [true, true]);
+        one_of_two += u32::from(acknowledged[0] != acknowledged[1]);
+    });
+    assert!(passed > 10 && one_of_two > 10, "{passed}, {one_of_two}");
+}
+
+#[test]
+fn a_new_round_needs_new_acknowledgements() {
+    if !kvm::required() {
+        return;
+    }
+    // What an executor acknowledged of the first two rounds says nothing about the last one.
+    assert_exactly(&small("rounds", "protocol = \"text_poke_fixup\""), &[]);
+}
+
+#[test]
+fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    let mut pieces = |offset: u64, old: &str, new: &str| {
+        let text =
+            format!("protocol = \"plain_store\"\n[site]\nold = {old}\nnew = {new}\noffset = {offset:#x}\n");
+        let plan = inline("pieces", &text).plan(&Options::default()).unwrap();
+        let oracle = Oracle::new(&mut machine, &plan).unwrap();
+        let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+        let state = model.initial().unwrap();
+        let mut moves = Vec::new();
+        model.moves(&state, &mut moves);
+        moves.retain(|step| step.actor() == 0);
+        let first: Vec<Move> = (0..model.pieces().len() as u8).map(Move::Piece).collect();
+        assert_eq!(moves, first, "every piece may be the first");
+        model.pieces().iter().map(|piece| (piece.offset, piece.bytes.len())).collect::<Vec<_>>()
+    };
+    let five = ["\"nop5\"", "\"jmp32\""];
+    assert_eq!(pieces(0x100, five[0], five[1]), [(0, 5)]);
+    assert_eq!(pieces(0x13b, five[0], five[1]), [(0, 5)], "up to the last byte of a line");
+    assert_eq!(pieces(0x13e, five[0], five[1]), [(0, 2), (2, 3)]);
+    assert_eq!(pieces(0x140, five[0], five[1]), [(0, 5)]);
+    assert_eq!(pieces(0xffc, five[0], five[1]), [(0, 4), (4, 1)]);
+    let eight =
+        ["[\"nop8\", \"nop8\", \"nop8\", \"nop8\"]", "[\"jmp32\", \"nop3\", \"nop8\", \"nop8\", \"nop8\"]"];
+    assert_eq!(pieces(0x130, eight[0], eight[1]), [(0, 16), (16, 16)]);
+}
+
+#[test]
+fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
+    if !kvm::required() {
+        return;
+    }
+    // The handler finds itself armed in one schedule and not in another, with all else equal.
+    for name in ["seed/fixup-armed-late", "seed/hold-1", "seed/lock-dependency-fixup"] {
+        let scenario = shipped(name);
+        let with = |memo| {
+            let options = CheckOptions { memo, recheck: 0, ..options() };
+            check(&scenario, &options)
+        };
+        let (remembered, executed) = (with(true), with(false));
+        assert_eq!(remembered.digest, executed.digest, "{name}");
+        assert_eq!(remembered.outcomes, executed.outcomes, "{name}");
+        assert!(remembered.counts.memo.executed < executed.counts.memo.executed, "{name}");
+    }
+}
+
+#[test]
+fn remembered_steps_are_executed_again_and_compared() {
+    if !kvm::required() {
+        return;
+    }
+    let report = check(&shipped("seed/stop-machine"), &CheckOptions { recheck: 1, ..options() });
+    let memo = report.counts.memo;
+    assert!(memo.outcome_hits > 1000);
+    assert_eq!(memo.rechecked, memo.outcome_hits);
+    assert!(memo.executed > memo.rechecked, "with reduction a move is one instruction or more");
+}
+
+#[test]
+fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
+    if !kvm::required() {
+        return;
+    }
+    // It points behind the INT3, into the tail that is being exchanged, until the handler moves it.
+    let mut between = 0;
+    let scenario = small("trapped", "protocol = \"text_poke_fixup\"");
+    let site = scenario.plan(&Options::default()).unwrap().site.address;
+    walk(&scenario, &mut |model, state, _| {
+        let cpu = model.cpu_of(state, 0);
+        let frames = &model.monitor_of(state, 0).contexts;
+        let behind = |frame: u64| cpu.frame(frame).is_some_and(|frame| frame.rip == site + 1);
+        between += u32::from(frames.iter().any(|context| behind(context.frame)));
+    });
+    assert!(between > 100, "{between}");
+    assert_exactly(&scenario, &[]);
+}
+
+#[test]
+fn quiescence_looks_at_saved_instruction_pointers_too() {
+    if !kvm::required() {
+        return;
+    }
+    // A trap on its way stands in nobody's RIP, only in its frame.
+    let text = "protocol = \"text_poke_fixup\"\nwithout = [\"sync-first\"]\n\
+        order = [\"arm\", \"int3\", \"sync-int3\", \"tail\", \"sync-tail\", \"first\", \"grace\", \"disarm\"]\n";
+    let grace = "[[step]]\nlabel = \"grace\"\nquiesce = {}\n";
+    assert_exactly(
+        &inline("grace", &format!("{text}[executors]\ncount = 1\npasses = 1\n{SITE}{grace}")),
+        &[],
+    );
+    // Nor does an executor that was interrupted between two instructions.
+    assert_exactly(&shipped("seed/interior-quiesced"), &[]);
+}
+
+#[test]
+fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
+    if !kvm::required() {
+        return;
+    }
+    let at = |offset: u64, rule: &str| {
+        let text = format!(
+            "protocol = \"plain_store\"\nrule = \"{rule}\"\n[executors]\ncount = 1\npasses = 1\n\
+             [site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = {offset:#x}\n"
+        );
+        inline("quadword", &text)
+    };
+    assert_exactly(&at(0x103, "amd"), &[]);
+    assert_exactly(&at(0x104, "amd"), &[Property::Unserialised]);
+    assert_exactly(&at(0x103, "intel"), &[Property::Unserialised]);
+}
+
+#[test]
+fn an_int3_over_a_first_byte_needs_no_serialising() {
+    if !kvm::required() {
+        return;
+    }
+    let steps = |steps: &str| {
+        let site = "[site]\nold = \"nop1\"\nnew = \"f8\"\noffset = 0x100\n";
+        let handler = "[handler]\nresume = \"next\"\narmed = true\n";
+        inline("one-byte", &format!("[executors]\ncount = 1\npasses = 1\n{site}{handler}{steps}"))
+    };
+    let direct = "[[step]]\nstore = { what = \"new\" }\n";
+    let guarded = format!("[[step]]\nstore = {{ what = \"int3\" }}\n{direct}");
+    let unserialised = |steps_of: &str| {
+        let report = check(&steps(steps_of), &options());
+        assert!(report.counts.states > 10, "{}", crossmod::report::detail(&report));
+        report.finding(Property::Unserialised).is_some()
+    };
+    assert!(unserialised(direct), "a one-byte store is no exception by itself");
+    assert!(!unserialised(&guarded), "INT3 may be put there and taken away");
+}

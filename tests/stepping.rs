@@ -1,0 +1,150 @@
+//! The stepping primitive: every instruction that a run may meet is executed by [`Machine::step`] from random
+//! states, and the complete state afterwards is compared with what the manuals say. Everything else rests on
+//! this: a form of instruction that has no row here cannot enter the guest or the shipped scenarios.
+
+mod accepted;
+mod events;
+mod fetch;
+mod places;
+mod rows;
+mod world;
+
+use std::collections::BTreeSet;
+
+use crossmod::decode;
+use crossmod::machine::{Assists, Machine, Stimulus, probe};
+use iced_x86::Instruction;
+
+use crate::kvm;
+use places::Form;
+use rows::{Place, Row};
+use world::World;
+
+/// Random states for each instruction.
+const STATES: usize = 8;
+
+/// The stimulus that the explorer uses for an instruction which goes on at `to`.
+fn stimulus(instruction: &Instruction, to: u64) -> Stimulus {
+    if decode::is_int3(instruction) {
+        Stimulus::Breakpoint
+    } else if decode::needs_planted_stop(instruction) {
+        Stimulus::InstructionTo(to)
+    } else {
+        Stimulus::Instruction
+    }
+}
+
+/// Runs one instruction from many states, and counts in `counted` what the steps should have cost.
+fn compare(
+    machine: &mut Machine,
+    row: &Row,
+    instruction: &Instruction,
+    place: &Place,
+    random: &mut fastrand::Rng,
+    counted: &mut Assists,
+) {
+    for _ in 0..STATES {
+        let from_user = place.user && !row.returns();
+        let mut before = World::random(random, instruction.ip(), from_user);
+        (row.prepare)(instruction, place, random, &mut before);
+        let mut wanted = before.clone();
+        wanted.cpu.regs.rip = instruction.next_ip();
+        (row.effect)(instruction, place, &mut wanted);
+        let stimulus = stimulus(instruction, wanted.cpu.regs.rip);
+        let actual = before.step(machine, 0, stimulus);
+        if let Some(difference) = wanted.difference(&actual) {
+            panic!(
+                "{} at {:#x} ({stimulus:x?}): {difference}\nfrom {:x?}",
+                row.form,
+                instruction.ip(),
+                before.cpu.regs
+            );
+        }
+        counted.steps += 1;
+        match stimulus {
+            Stimulus::InstructionTo(_) => counted.planted_stops += 1,
+            Stimulus::Breakpoint if !from_user => counted.completed_breakpoints += 1,
+            Stimulus::Instruction if from_user => counted.user_traps += 1,
+            _ => {}
+        }
+    }
+}
+
+/// What the host has to do for INT3 at ring 0 depends on the host: nothing, or all of it. The probe says which,
+/// and the counts must agree with it.
+fn assert_counts(machine: &Machine, mut wanted: Assists) {
+    let facts = probe().unwrap();
+    let int3 = facts.iter().find(|fact| fact.question == "INT3 at ring 0").unwrap();
+    if !int3.consequence.contains("the host completes") {
+        wanted.completed_breakpoints = 0;
+    }
+    assert_eq!(machine.assists(), wanted);
+}
+
+#[test]
+fn every_instruction_of_guest_and_sites_has_a_row_and_every_row_is_used() {
+    let mut used: BTreeSet<Form> = places::image().iter().map(|place| Form::of(&place.instruction)).collect();
+    used.extend(places::sites(&places::plans()).iter().map(|place| Form::of(&place.instruction)));
+    let rows: Vec<Form> = rows::table().iter().map(|row| row.form).collect();
+    let known: BTreeSet<Form> = rows.iter().copied().collect();
+    assert_eq!(known.len(), rows.len(), "two rows for one form");
+    let list = |forms: Vec<&Form>| forms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let missing: Vec<_> = used.difference(&known).collect();
+    assert!(missing.is_empty(), "executed without a row in tests/stepping/rows.rs: {}", list(missing));
+    let idle: Vec<_> = known.difference(&used).collect();
+    assert!(idle.is_empty(), "rows that nothing uses any more: {}", list(idle));
+}
+
+#[test]
+fn every_instruction_of_the_guest_steps_as_the_table_says() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    let plans = places::plans();
+    machine.reset(&plans[0]).unwrap();
+    let label = |name: &str| machine.image().label(name).unwrap();
+    let (elsewhere, bp_entry) = (label("exec_loop"), label("bp_plain"));
+    let (mut random, mut counted) = (fastrand::Rng::with_seed(1), Assists::default());
+    for found in places::image() {
+        let table = rows::table();
+        let row = table.iter().find(|row| row.form == Form::of(&found.instruction)).expect("has a row");
+        for user in [false, true] {
+            // Handlers run at ring 0, but those return to both.
+            if !user || found.user || row.returns() {
+                let place = Place { elsewhere, bp_entry, user };
+                compare(&mut machine, row, &found.instruction, &place, &mut random, &mut counted);
+            }
+        }
+    }
+    assert_counts(&machine, counted);
+}
+
+#[test]
+fn every_instruction_of_a_site_steps_as_the_table_says_at_both_rings() {
+    if !kvm::required() {
+        return;
+    }
+    let mut machine = Machine::oracle().unwrap();
+    let image = machine.image();
+    let (elsewhere, bp_entry) = (image.label("exec_loop").unwrap(), image.label("bp_plain").unwrap());
+    let (mut random, mut counted) = (fastrand::Rng::with_seed(2), Assists::default());
+    let plans = places::plans();
+    let table = rows::table();
+    let mut crossing = 0;
+    for found in places::sites(&plans) {
+        let instruction = &found.instruction;
+        let mut plan = plans[found.plan].clone();
+        plan.handler.variant = crossmod::plan::HandlerVariant::Plain;
+        machine.reset(&plan).unwrap();
+        machine.write_view(0, instruction.ip(), &found.bytes).unwrap();
+        let row = table.iter().find(|row| row.form == Form::of(instruction)).expect("has a row");
+        for user in [false, true] {
+            let place = Place { elsewhere, bp_entry, user };
+            compare(&mut machine, row, instruction, &place, &mut random, &mut counted);
+        }
+        crossing += usize::from((instruction.ip() ^ (instruction.next_ip() - 1)) & !0xfff != 0);
+    }
+    assert!(crossing > 0, "some shipped site crosses a page");
+    assert_counts(&machine, counted);
+}
