@@ -165,22 +165,44 @@ fn balanced(name: &str, steps: &str) -> Scenario {
     inline(name, &format!("{steps}\n[executors]\ncount = 1\npasses = 1\n{site}"))
 }
 
+/// The same by way of an INT3 and a grace period, with a handler that goes on at `resume`.
+fn quiesced(resume: &str) -> Scenario {
+    let steps = ["arm", "int3", "sync-int3", "grace", "tail", "sync-tail", "first", "sync-first", "disarm"];
+    let mut scenario = balanced("quiesced", &format!("protocol = \"text_poke_fixup\"\norder = {steps:?}"));
+    scenario.text.push_str(&format!("[handler]\nresume = {resume}\n"));
+    scenario.text.push_str("[[step]]\nlabel = \"grace\"\nquiesce = {}\n");
+    scenario
+}
+
 #[test]
 fn wrong_resume_into_nothing_is_found() {
     if !kvm::required() {
         return;
     }
-    let order = "[\"arm\", \"int3\", \"sync-int3\", \"grace\", \"tail\", \"sync-tail\", \"first\", \"sync-first\", \"disarm\"]";
-    let grace = "[[step]]\nlabel = \"grace\"\nquiesce = {}\n";
-    let mut quiesced = balanced("quiesced", &format!("protocol = \"text_poke_fixup\"\norder = {order}"));
-    quiesced.text.push_str(grace);
     Case {
         property: Property::WrongResume,
         broken: balanced("pushed-not-popped", "protocol = \"plain_store\""),
         besides: &[Property::Unserialised],
         moves: 8,
         says: &["a jump to nowhere at RIP 0x0", "neither old nor new leads there"],
-        fixed: quiesced,
+        fixed: quiesced("\"new\""),
+        instead: &[],
+    }
+    .holds();
+}
+
+#[test]
+fn wrong_resume_by_the_stack_is_found() {
+    if !kvm::required() {
+        return;
+    }
+    Case {
+        property: Property::WrongResume,
+        broken: quiesced("{ at = 1 }"),
+        besides: &[Property::Unserialised],
+        moves: 24,
+        says: &["takes more from the stack than it has put there"],
+        fixed: quiesced("\"new\""),
         instead: &[],
     }
     .holds();

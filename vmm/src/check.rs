@@ -1,6 +1,7 @@
 //! From a scenario to a verdict with evidence: `crossmod check` as a function.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -169,6 +170,8 @@ impl Checker {
         tick: &mut dyn FnMut(Tick),
     ) -> Result<Report, CheckError> {
         let memo = if options.memo { Memo::new(options.recheck, options.seed) } else { Memo::disabled() };
+        let emulated = self.host.emulated;
+        let time = |elapsed: Duration| (!emulated).then_some(elapsed.as_secs_f64());
         let oracle = Oracle::new(&mut self.oracle, plan)?;
         let mut model = Model::new(plan, oracle, memo, options.reduce)?;
         let begun = std::time::Instant::now();
@@ -180,7 +183,7 @@ impl Checker {
                     states: search.states as u64,
                     transitions: search.transitions,
                     depth: search.depth,
-                    seconds: search.elapsed.as_secs_f64(),
+                    seconds: time(search.elapsed),
                     memo: model.memo_stats(),
                 };
                 report.stalls = search.stalls;
@@ -199,7 +202,7 @@ impl Checker {
             }
         };
         if report.sampled.is_some() {
-            report.counts.seconds = begun.elapsed().as_secs_f64();
+            report.counts.seconds = time(begun.elapsed());
             report.counts.memo = model.memo_stats();
         }
         let mut findings = Vec::new();

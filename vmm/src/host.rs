@@ -13,6 +13,9 @@ pub struct Host {
     pub cpus: usize,
     /// Kernel release.
     pub kernel: String,
+    /// The CPU is QEMU's emulation (TCG) of one: what it executes is right, how long it takes means nothing,
+    /// and it is no silicon.
+    pub emulated: bool,
     /// Which KVM is loaded: `kvm_intel`, `kvm_amd`, `kvm_pvm`, or `built in / unknown`.
     pub kvm: String,
 }
@@ -37,12 +40,21 @@ impl Host {
             cpus: std::thread::available_parallelism().map_or(1, |count| count.get()),
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| "unknown".into(), |text| text.trim().to_owned()),
+            emulated: emulated(),
             kvm: kvm.unwrap_or("built in or unknown").to_owned(),
         }
     }
 
     /// One line.
     pub fn line(&self) -> String {
-        format!("{}, {} CPUs, Linux {}, {}", self.cpu, self.cpus, self.kernel, self.kvm)
+        let lab = if self.emulated { "QEMU/TCG lab: correctness only; " } else { "" };
+        format!("{lab}{}, {} CPUs, Linux {}, {}", self.cpu, self.cpus, self.kernel, self.kvm)
     }
+}
+
+/// True where the hypervisor leaf of CPUID has TCG's signature. Asked of the CPU, not of an option: a
+/// measurement made on an emulator cannot be passed off as one by forgetting to say so.
+pub fn emulated() -> bool {
+    let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
+    [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes).concat() == *b"TCGTCGTCGTCG"
 }

@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     let tabular = text && scenarios.len() > 1;
     if tabular && !arguments.verbose {
-        print(&report::table(name_width));
+        print(&report::table(name_width, !checker.host().emulated));
     }
     let (mut reports, mut interrupted) = (Vec::new(), false);
     let bar = progress();
@@ -283,7 +283,8 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
     let count = |status| reports.iter().filter(|report| report.status == status).count();
     let (skipped, errors) = (count(Status::Skipped), count(Status::HarnessError));
     let unexpected = reports.iter().filter(|report| !report.holds()).count() - errors;
-    let seconds: f64 = reports.iter().map(|report| report.counts.seconds).sum();
+    let seconds: f64 = reports.iter().filter_map(|report| report.counts.seconds).sum();
+    let time = if checker.host().emulated { String::new() } else { format!(" in {seconds:.2} s") };
     let transitions: u64 = reports.iter().map(|report| report.counts.transitions).sum();
     let assists = checker.assists();
     let sampled = arguments.random.is_some() || arguments.pct.is_some();
@@ -301,8 +302,8 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
         text.push_str(&format!("{traces} traces written to {}\n", directory.display()));
     }
     text.push_str(&format!(
-        "{} {held}, {unexpected} not, {skipped} skipped, {errors} harness errors\n{transitions} transitions in \
-         {seconds:.2} s of {how}; {} steps on KVM, {} #BP delivered by the host for KVM\n{}\n{}",
+        "{} {held}, {unexpected} not, {skipped} skipped, {errors} harness errors\n{transitions} transitions{time} \
+         of {how}; {} steps on KVM, {} #BP delivered by the host for KVM\n{}\n{}",
         reports.len() - skipped - unexpected - errors,
         assists.steps,
         assists.completed_breakpoints,

@@ -264,6 +264,13 @@ impl<E: Engine> Model<'_, E> {
             }
             return Ok(self.ended(number, env, violations));
         };
+        if let Some(pass) = before.monitor.passes.last()
+            && usize::from(pass.depth) == before.monitor.contexts.len()
+            && !self.engine.image().contains(rip)
+        {
+            let (rsp, rise) = (cpu.regs.gpr[reg::RSP], instruction.stack_pointer_increment());
+            violations.extend(property::wrong_resume_at_stack(rsp, rise, self.cpus.get(pass.entry)));
+        }
         let accesses = decode::accesses(&instruction, &cpu.regs);
         violations.extend(
             accesses.iter().find_map(|access| property::lifetime_at_access(self.envs.get(env), access)),

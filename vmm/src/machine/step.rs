@@ -14,6 +14,10 @@
 //!
 //! A restore through the sync-regs page drops KVM's single-step on kvm-amd, and KVM's single-step at ring 3
 //! is wrong on kvm-pvm; TF works on both.
+//!
+//! A delivery that stays at ring 0 leaves SS alone, also when it takes an IST stack (SDM vol. 3, 6.14.4: only
+//! a change of CPL makes it null; APM vol. 2, 8.9.3). QEMU's emulation of a CPU makes it null there, too, and
+//! the next frame would show it: SS is put back.
 
 use crossmod_abi::{PAGE, port, private, vector};
 
@@ -159,7 +163,8 @@ impl Machine {
             }
             Exit::Doorbell(number) => {
                 let rip = self.doorbells[usize::from(number)].map_or(after.rip, |entry| entry + DOORBELL);
-                Ok((Regs { rip, ..after }, Landing::Handler(number)))
+                let ss = if regs.user() == after.user() { regs.ss } else { after.ss };
+                Ok((Regs { rip, ss, ..after }, Landing::Handler(number)))
             }
             Exit::Internal(what) | Exit::Other(what) => Err(unexpected(&what, &after, regs)),
         }

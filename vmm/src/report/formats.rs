@@ -72,7 +72,9 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
             }
         };
         let mut case = TestCase::new(report.name.clone(), status);
-        case.set_time(std::time::Duration::from_secs_f64(report.counts.seconds));
+        if let Some(seconds) = report.counts.seconds {
+            case.set_time(std::time::Duration::from_secs_f64(seconds));
+        }
         suite.add_test_case(case);
     }
     junit.add_test_suite(suite);

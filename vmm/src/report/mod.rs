@@ -70,8 +70,8 @@ pub struct Counts {
     pub transitions: u64,
     /// Longest shortest schedule, in moves.
     pub depth: usize,
-    /// Wall time in seconds.
-    pub seconds: f64,
+    /// Wall time in seconds; none where the CPU is emulated.
+    pub seconds: Option<f64>,
     /// The memo.
     pub memo: MemoStats,
 }
@@ -171,7 +171,7 @@ impl Report {
             ended: None,
             outcomes: Vec::new(),
             stalls: Vec::new(),
-            counts: Counts { states: 0, transitions: 0, depth: 0, seconds: 0.0, memo: NO_MEMO },
+            counts: Counts { states: 0, transitions: 0, depth: 0, seconds: None, memo: NO_MEMO },
             sampled: None,
             digest: String::new(),
             verified: false,

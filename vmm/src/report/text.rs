@@ -28,21 +28,23 @@ pub fn line(report: &Report, name_width: usize) -> String {
         let stall = stall.map_or(String::from("-"), |stall| stall.to_string());
         let _ = write!(
             line,
-            " {:>9} {:>10} {stall:>6} {:>7.0} ms",
-            report.counts.states,
-            report.counts.transitions,
-            report.counts.seconds * 1e3
+            " {:>9} {:>10} {stall:>6}",
+            report.counts.states, report.counts.transitions
         );
+        if let Some(seconds) = report.counts.seconds {
+            let _ = write!(line, " {:>7.0} ms", seconds * 1e3);
+        }
     }
     line.trim_end().to_owned()
 }
 
-/// The header of a table of lines.
-pub fn table(name_width: usize) -> String {
-    format!(
-        "     {:name_width$}  {:<5}  {:<30} {:>9} {:>10} {:>6} {:>10}",
-        "scenario", "rule", "verdict", "states", "moves", "stall", "time"
-    )
+/// The header of a table of lines, with or without times.
+pub fn table(name_width: usize, timed: bool) -> String {
+    let header = format!(
+        "     {:name_width$}  {:<5}  {:<30} {:>9} {:>10} {:>6}",
+        "scenario", "rule", "verdict", "states", "moves", "stall"
+    );
+    if timed { format!("{header} {:>10}", "time") } else { header }
 }
 
 /// What the columns of a table mean.
@@ -109,10 +111,11 @@ pub fn detail(report: &Report) -> String {
             sampled.runs, sampled.completed, sampled.moves, sampled.longest
         );
     } else {
+        let time = counts.seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
         let _ = writeln!(
             out,
-            "  explored   {} states, {} transitions, depth {}, {:.3} s",
-            counts.states, counts.transitions, counts.depth, counts.seconds
+            "  explored   {} states, {} transitions, depth {}{time}",
+            counts.states, counts.transitions, counts.depth
         );
     }
     let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
