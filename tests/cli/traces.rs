@@ -24,7 +24,7 @@ fn the_command_that_a_check_prints_replays_the_finding() {
     let path = directory.path().to_str().unwrap();
     let found = ok(&["check", "seed/naive-store-crossing-line", "--traces", path]).out;
     let commands: Vec<&str> =
-        found.lines().filter_map(|line| line.trim().strip_prefix("replay: crossmod ")).collect();
+        found.lines().filter_map(|line| line.trim().strip_prefix("crossmod ")).collect();
     assert!(commands.len() >= 2, "{found}");
     for command in commands {
         let arguments: Vec<&str> = command.split(' ').collect();
