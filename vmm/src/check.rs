@@ -215,6 +215,7 @@ impl Checker {
                 schedule = better;
             }
             let schedule = model.expand(&schedule, property)?;
+            let schedule = explore::without_surplus(&mut model, &violation, schedule)?;
             findings.push(Finding {
                 expected: plan.expect.contains(&property),
                 violation,

@@ -9,6 +9,7 @@ mod model;
 pub mod monitor;
 mod readable;
 mod search;
+mod shorten;
 mod state;
 mod step;
 
@@ -16,5 +17,6 @@ pub use memo::{Memo, MemoStats};
 pub use model::{Applied, COHERENT_ATOM, Model, PassOutcome};
 pub use readable::fewest_switches;
 pub use search::{Ended, Found, Limits, Search, Tick, explore};
+pub use shorten::without_surplus;
 pub use state::{Move, State};
 pub use step::{Window, fault_name};
