@@ -79,7 +79,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         let [_, longer] = assert_same(&reduced, &full, &scenario.text);
         assert_eq!(longer, 0, "{}: a schedule longer than the shortest", scenario.name);
     }
-    println!("with smaller bounds: {}", smaller.join(", "));
+    eprintln!("with smaller bounds: {}", smaller.join(", "));
     assert!(smaller.len() <= 20, "{smaller:?}");
 }
 
@@ -127,7 +127,7 @@ fn random_scenarios_have_the_same_verdicts_without_reduction() {
             ),
         }
     }
-    println!("{compared} compared, {large} too large, {refused} refused; violated: {tally:?}");
+    eprintln!("{compared} compared, {large} too large, {refused} refused; violated: {tally:?}");
     assert!(compared >= 300, "{compared} compared, {large} too large, {refused} refused");
     // A schedule that can lose no move is nearly always a shortest one.
     let [all, longer] = schedules;
