@@ -26,11 +26,7 @@ pub fn line(report: &Report, name_width: usize) -> String {
     if report.bounds.is_some() {
         let stall = report.stalls.iter().map(|stall| stall.patcher).max();
         let stall = stall.map_or(String::from("-"), |stall| stall.to_string());
-        let _ = write!(
-            line,
-            " {:>9} {:>10} {stall:>6}",
-            report.counts.states, report.counts.transitions
-        );
+        let _ = write!(line, " {:>9} {:>10} {stall:>6}", report.counts.states, report.counts.transitions);
         if let Some(seconds) = report.counts.seconds {
             let _ = write!(line, " {:>7.0} ms", seconds * 1e3);
         }
