@@ -57,7 +57,7 @@ pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
 /// and transitions there are.
 pub fn walk(
     scenario: &Scenario,
-    visit: &mut dyn FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
+    mut visit: impl FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
 ) -> [usize; 2] {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();

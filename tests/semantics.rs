@@ -24,7 +24,7 @@ fn interrupts_are_delivered_with_interrupts_on_only() {
     }
     let text = "protocol = \"single_ipi_hold\"\nevents = { irq = 1 }";
     let (mut offered, mut withheld) = (0, 0);
-    walk(&small("hold", text), &mut |model, state, moves| {
+    walk(&small("hold", text), |model, state, moves| {
         let on = model.cpu_of(state, 0).regs.interrupts_on();
         let waiting = model.monitor_of(state, 0).pending != 0 || state.irq > 0;
         let delivers = moves.iter().any(|step| matches!(step, Move::Ipi(..) | Move::Irq(_)));
@@ -44,7 +44,7 @@ fn nmis_are_masked_from_delivery_to_iret() {
     }
     let scenario = small("two-nmis", "protocol = \"plain_store\"\nevents = { nmi = 2 }");
     let (mut masked, mut coalesced) = (0, 0);
-    walk(&scenario, &mut |model, state, moves| {
+    walk(&scenario, |model, state, moves| {
         let closed = model.cpu_of(state, 0).regs.nmi_masked;
         let latched = model.monitor_of(state, 0).nmi_latched;
         assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.nmi > 0));
@@ -67,7 +67,7 @@ fn a_round_waits_for_every_executor() {
     let scenario = inline("one-round", &format!("{text}{SITE}"));
     let plan = scenario.plan(&Options::default()).unwrap();
     let (mut passed, mut one_of_two) = (0, 0);
-    walk(&scenario, &mut |model, state, moves| {
+    walk(&scenario, |model, state, moves| {
         if !matches!(
             plan.program.get(usize::from(state.pc)).map(|op| &op.kind),
             Some(OpKind::WaitAcks { .. })
@@ -162,7 +162,7 @@ fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
     let mut between = 0;
     let scenario = small("trapped", "protocol = \"text_poke_fixup\"");
     let site = scenario.plan(&Options::default()).unwrap().site.address;
-    walk(&scenario, &mut |model, state, _| {
+    walk(&scenario, |model, state, _| {
         let cpu = model.cpu_of(state, 0);
         let frames = &model.monitor_of(state, 0).contexts;
         let behind = |frame: u64| cpu.frame(frame).is_some_and(|frame| frame.rip == site + 1);

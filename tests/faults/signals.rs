@@ -68,7 +68,7 @@ fn a_storm_of_foreign_signals_changes_no_step() {
 
 /// A long check in a process of its own, known to explore.
 fn long_check(more: &[&str]) -> Child {
-    let child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
         .args(["check", "seed/hold-3", "--no-memo", "--no-reduction"])
         .args(more)
         .stdout(Stdio::piped())
@@ -88,6 +88,8 @@ fn long_check(more: &[&str]) -> Child {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
     panic!("the check never opened KVM");
 }
 
@@ -141,7 +143,7 @@ fn an_interrupted_suite_is_still_a_valid_report_and_says_what_did_not_run() {
 }
 
 #[test]
-fn a_signal_that_is_for_nobody_ends_nothing() {
+fn a_check_that_is_stopped_and_continued_goes_on() {
     if !kvm::required() {
         return;
     }
@@ -152,7 +154,8 @@ fn a_signal_that_is_for_nobody_ends_nothing() {
         .spawn()
         .unwrap();
     for _ in 0..20 {
-        signal(&child, libc::SIGWINCH);
+        signal(&child, libc::SIGSTOP);
+        signal(&child, libc::SIGCONT);
         std::thread::sleep(Duration::from_millis(5));
     }
     let (status, out, err) = end(child);

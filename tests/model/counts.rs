@@ -82,7 +82,7 @@ fn one_store_in_one_piece() {
         return;
     }
     assert_eq!(explored(0x100, false), [37, 53]);
-    assert_eq!(walk(&store_at(0x100), &mut |_, _, _| {}), [37, 53]);
+    assert_eq!(walk(&store_at(0x100), |_, _, _| {}), [37, 53]);
     assert_eq!(schedules(0x100), [36, 0]);
 }
 
@@ -119,6 +119,6 @@ fn one_store_in_two_pieces() {
         return;
     }
     assert_eq!(explored(0x13e, false), [82, 129]);
-    assert_eq!(walk(&store_at(0x13e), &mut |_, _, _| {}), [82, 129]);
+    assert_eq!(walk(&store_at(0x13e), |_, _, _| {}), [82, 129]);
     assert_eq!(schedules(0x13e), [150, 6]);
 }

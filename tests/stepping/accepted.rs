@@ -24,7 +24,7 @@ fn accepted() -> BTreeMap<Code, (Plan, Instruction)> {
         for (opcode, modrm) in (0..=255u8).flat_map(|opcode| (0..=255u8).step_by(8).map(move |m| (opcode, m)))
         {
             // Register operands, then [rsp], then what follows as displacement and immediate.
-            for modrm in [0xc1 | modrm & 0x38, 0x04 | modrm & 0x38] {
+            for modrm in [0xc1 | (modrm & 0x38), 0x04 | (modrm & 0x38)] {
                 let sib = if modrm < 0xc0 { &[0x24][..] } else { &[] };
                 let bytes = [prefix, *map, &[opcode, modrm], sib, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
                 if let Some(instruction) = decode::decode(&bytes, SITE) {

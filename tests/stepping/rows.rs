@@ -5,7 +5,7 @@ use crossmod_abi::{selector, vector};
 use iced_x86::{Code, Instruction};
 
 use super::places::Form;
-use super::world::{AF, ARITHMETIC, CF, DF, KERNEL_TOP, NMI_TOP, OF, TASK_TOP, World, ZF};
+use super::world::{AF, ARITHMETIC, CF, DF, KERNEL_TOP, NMI_TOP, OF, TASK_TOP, World, ZF, sign, when};
 
 /// What instructions may need to know besides the state.
 pub struct Place {
@@ -62,7 +62,7 @@ fn return_address(_: &Instruction, place: &Place, _: &mut fastrand::Rng, world: 
 }
 
 fn saved_flags(_: &Instruction, _: &Place, random: &mut fastrand::Rng, world: &mut World) {
-    let flags = 2 | random.u64(..) & (ARITHMETIC | DF | IF);
+    let flags = 2 | (random.u64(..) & (ARITHMETIC | DF | IF));
     world.store(world.rsp(), 8, flags);
 }
 
@@ -134,10 +134,8 @@ fn inc(instruction: &Instruction, _: &Place, world: &mut World) {
     let before = world.get(instruction, 0);
     let result = before.wrapping_add(1);
     world.set(instruction, 0, result);
-    let sign = |value: u64| value >> (8 * size - 1) & 1;
-    let flags = World::result_flags(result, size)
-        | u64::from(before & 15 == 15) * AF
-        | u64::from(sign(before) == 0 && sign(result) == 1) * OF;
+    let flags =
+        World::result_flags(result, size) | when(AF, before & 15 == 15) | when(OF, result == sign(size));
     world.set_flags(ARITHMETIC & !CF, flags);
 }
 

@@ -40,7 +40,7 @@ impl World {
         cpu.regs.gpr[reg::RSP] = TASK_TOP - 8 * random.u64(8..16);
         // Ring 3 always runs with interrupts on, and never with NMIs blocked.
         let off = if user || random.bool() { 0 } else { IF };
-        cpu.regs.rflags = 2 | (IF & !off) | random.u64(..) & (ARITHMETIC | DF);
+        cpu.regs.rflags = 2 | (IF & !off) | (random.u64(..) & (ARITHMETIC | DF));
         cpu.regs.nmi_masked = !user && random.bool();
         let live = (cpu.regs.gpr[reg::RSP] - va::PRIVATE) as usize;
         let top = (TASK_TOP - va::PRIVATE) as usize;
@@ -152,25 +152,25 @@ impl World {
 
     /// Sets the flags in `which` as `value` has them.
     pub fn set_flags(&mut self, which: u64, value: u64) {
-        self.cpu.regs.rflags = self.cpu.regs.rflags & !which | value & which;
+        self.cpu.regs.rflags = (self.cpu.regs.rflags & !which) | (value & which);
     }
 
     /// ZF, SF and PF of a result.
     pub fn result_flags(result: u64, size: usize) -> u64 {
         let result = result & mask(size);
-        let sign = result >> (8 * size - 1) & 1;
+        let negative = result & sign(size) != 0;
         let even = (result as u8).count_ones().is_multiple_of(2);
-        u64::from(result == 0) * ZF | sign * SF | u64::from(even) * PF
+        when(ZF, result == 0) | when(SF, negative) | when(PF, even)
     }
 
     /// `left - right`, with every flag of SUB and CMP.
     pub fn subtract(left: u64, right: u64, size: usize) -> (u64, u64) {
         let result = left.wrapping_sub(right) & mask(size);
-        let overflow = (left ^ right) & (left ^ result) & 1 << (8 * size - 1) != 0;
+        let overflow = (left ^ right) & (left ^ result) & sign(size) != 0;
         let flags = World::result_flags(result, size)
-            | u64::from(left < right) * CF
-            | u64::from(left & 15 < right & 15) * AF
-            | u64::from(overflow) * OF;
+            | when(CF, left < right)
+            | when(AF, left & 15 < right & 15)
+            | when(OF, overflow);
         (result, flags)
     }
 
@@ -247,6 +247,16 @@ impl World {
         }
         first(&wanted.shared, &actual.shared).map(|at| format!("shared byte {at:#x}"))
     }
+}
+
+/// A flag, if it is to be set.
+pub fn when(flag: u64, set: bool) -> u64 {
+    if set { flag } else { 0 }
+}
+
+/// The sign bit of a value of so many bytes.
+pub fn sign(size: usize) -> u64 {
+    1 << (8 * size - 1)
 }
 
 pub fn mask(size: usize) -> u64 {

@@ -197,7 +197,11 @@ impl Checker {
                 sample(&mut model, &mut strategy, runs, &mut report)?
             }
             Mode::Pct { runs, depth } => {
-                let mut strategy = Pct::new(plan.executors.len(), depth, options.seed);
+                // How long runs are is not known beforehand: a few random ones tell, doubled for safety.
+                let probe = schedule::Limits { runs: 32, length: RUN_LIMIT };
+                let (probe, _) =
+                    schedule::sample(&mut model, &mut Random::new(options.seed), probe, |_, _| {})?;
+                let mut strategy = Pct::new(plan.executors.len(), depth, 2 * probe.longest, options.seed);
                 sample(&mut model, &mut strategy, runs, &mut report)?
             }
         };
@@ -215,6 +219,7 @@ impl Checker {
                 schedule = better;
             }
             let schedule = model.expand(&schedule, property)?;
+            let schedule = explore::without_surplus(&mut model, &violation, schedule)?;
             findings.push(Finding {
                 expected: plan.expect.contains(&property),
                 violation,
@@ -323,13 +328,16 @@ impl Checker {
     }
 }
 
+/// Most moves in one sampled run.
+const RUN_LIMIT: usize = 100_000;
+
 fn sample(
     model: &mut Model<'_, Oracle<'_>>,
     strategy: &mut dyn Strategy,
     runs: u64,
     report: &mut Report,
 ) -> Result<(BTreeMap<Property, Found>, Ended), MachineError> {
-    let limits = schedule::Limits { runs, length: 100_000 };
+    let limits = schedule::Limits { runs, length: RUN_LIMIT };
     let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
     report.set_digest(u128::from(sampled.moves), &found);

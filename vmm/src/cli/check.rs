@@ -267,8 +267,7 @@ fn finish(arguments: &Arguments, checker: &Checker, reports: &[Report]) -> Resul
         Format::Junit => print(&report::junit(reports).map_err(broken)?),
     }
     let is = |status| move |report: &Report| report.status == status;
-    // A signal may end a search between two steps or inside one: either way it was not Crossmod that decided.
-    Ok(if stop_requested() || reports.iter().any(is(Status::HarnessError)) {
+    Ok(if reports.iter().any(is(Status::HarnessError)) {
         HARNESS
     } else if reports.iter().any(|report| !report.holds()) {
         NOT_HELD

@@ -27,7 +27,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     for path in &arguments.traces {
         let trace = Trace::load(path).map_err(|error| Failure::of(error.into()))?;
         // A trace that does not belong here is refused before KVM is opened.
-        trace.plan().map_err(|error| Failure::unusable(format!("error: {}: {error}", path.display())))?;
+        trace
+            .plan()
+            .and_then(|_| trace.schedule())
+            .map_err(|error| Failure::unusable(format!("error: {}: {error}", path.display())))?;
         traces.push((path, trace));
     }
     let fail = |error| Failure::of(CheckError::Machine(error));

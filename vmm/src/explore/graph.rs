@@ -44,6 +44,11 @@ impl Graph {
         self.starts.len()
     }
 
+    /// True before the first state.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
     /// Edges that leave a state.
     pub fn edges(&self, state: u32) -> &[Edge] {
         let state = state as usize;

@@ -3,19 +3,19 @@
 
 use std::rc::Rc;
 
-use crossmod_abi::vector;
 use rustc_hash::FxHashMap;
 
 use super::engine::Engine;
-use super::env::{Env, Piece, Text, pieces, word_offset};
+use super::env::{Env, Piece, Text, pieces};
 use super::intern::{Interner, content_digest};
 use super::memo::{Memo, MemoStats};
 use super::monitor::{Executor, FUNCTIONS, Monitor, function_bit};
+use super::numbering::Facts;
 use super::state::{Move, State};
 use crate::cpu::Cpu;
 use crate::machine::{MAX_CPUS, MachineError, PassLabels};
 use crate::plan::{OpKind, Plan, Ring, Role, Start};
-use crate::property::{self, Property, Violation};
+use crate::property::{Property, Violation};
 
 /// Aligned block that a store writes and a fetch reads in one go under the coherent fetch model.
 pub const COHERENT_ATOM: u64 = 64;
@@ -30,11 +30,11 @@ pub struct Model<'p, E> {
     pub(super) pieces: Vec<Piece>,
     pub(super) cpus: Interner<Cpu>,
     pub(super) executors: Interner<Executor>,
-    facts: Vec<Facts>,
+    pub(super) facts: Vec<Facts>,
     pub(super) envs: Interner<Env>,
     /// History of the site in each environment, shared by those with equal commits.
     pub(super) texts: Vec<Rc<Text>>,
-    texts_by_commits: FxHashMap<Vec<u8>, Rc<Text>>,
+    pub(super) texts_by_commits: FxHashMap<Vec<u8>, Rc<Text>>,
     pub(super) violations: Interner<Vec<Violation>>,
     pub(super) references: FxHashMap<(u32, u8), (u32, u32)>,
     pub(super) memo: Memo,
@@ -48,18 +48,6 @@ pub(super) struct Labels {
     pub(super) park: u64,
     pub(super) refusal: u64,
     pub(super) passes: Vec<PassLabels>,
-}
-
-/// What is asked of an executor often.
-#[derive(Debug, Clone, Copy)]
-struct Facts {
-    parked: bool,
-    interrupts_on: bool,
-    nmi_masked: bool,
-    nmi_latched: bool,
-    acknowledged: bool,
-    pending: u8,
-    outside: bool,
 }
 
 /// What a move led to.
@@ -197,42 +185,6 @@ impl<'p, E: Engine> Model<'p, E> {
         }
     }
 
-    fn patcher_moves(&self, state: &State, moves: &mut Vec<Move>) {
-        let Some(op) = self.plan.program.get(usize::from(state.pc)) else { return };
-        let facts = |slot: usize| &self.facts[state.executors[slot] as usize];
-        let slots = 0..self.plan.executors.len();
-        match &op.kind {
-            OpKind::Store { .. } => {
-                let mine =
-                    self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(state.pc));
-                for (bit, (index, _)) in mine.enumerate() {
-                    if state.mask & (1 << bit) == 0 {
-                        moves.push(Move::Piece(index as u8));
-                    }
-                }
-            }
-            OpKind::WaitAcks { mask } => {
-                if slots.into_iter().all(|slot| mask & (1 << slot) == 0 || facts(slot).acknowledged) {
-                    moves.push(Move::Patcher);
-                }
-            }
-            OpKind::WaitWord { word, value } => {
-                if self.envs.get(state.env).get(word_offset(*word)) == *value {
-                    moves.push(Move::Patcher);
-                }
-            }
-            OpKind::Quiesce => {
-                if state.mask == self.plan.everyone() {
-                    moves.push(Move::Patcher);
-                } else {
-                    let unseen = slots.filter(|&slot| state.mask & (1 << slot) == 0 && facts(slot).outside);
-                    moves.extend(unseen.map(|slot| Move::Observe(slot as u8)));
-                }
-            }
-            _ => moves.push(Move::Patcher),
-        }
-    }
-
     /// Performs a move.
     pub fn apply(&mut self, state: &State, step: Move) -> Result<Applied, MachineError> {
         match step {
@@ -268,81 +220,6 @@ impl<'p, E: Engine> Model<'p, E> {
                 })
             }
         }
-    }
-
-    fn apply_piece(&mut self, state: &State, index: u8) -> Result<Applied, MachineError> {
-        let piece = self.pieces[usize::from(index)].clone();
-        let first = self.pieces.iter().position(|other| other.op == piece.op).unwrap_or_default();
-        let count = self.pieces.iter().filter(|other| other.op == piece.op).count();
-        let mut env = self.envs.get(state.env).clone();
-        env.commits.push(index);
-        self.engine.stored(piece.offset, &piece.bytes)?;
-        let mut next = State {
-            env: self.intern_env(env),
-            mask: state.mask | 1 << (usize::from(index) - first),
-            ..*state
-        };
-        if next.mask.count_ones() as usize == count {
-            (next.mask, next.pc) = (0, state.pc + 1);
-        }
-        let text = self.text(next.env);
-        let mut violations = Vec::new();
-        for slot in 0..self.plan.executors.len() {
-            let executor = self.executors.get(state.executors[slot]);
-            let cpu = self.cpus.get(executor.cpu);
-            if let Some(mut found) = property::interior_at_commit(self.plan, &text, cpu, &executor.monitor) {
-                found.detail = format!("CPU {slot}: {}", found.detail);
-                violations.push(found);
-            }
-        }
-        Ok(Applied { violations: self.intern_violations(violations), ..Applied::quiet(next, true) })
-    }
-
-    fn apply_patcher(&mut self, state: &State) -> Result<Applied, MachineError> {
-        let mut next = State { pc: state.pc + 1, mask: 0, ..*state };
-        let mut env = self.envs.get(state.env).clone();
-        let commits = env.commits.len() as u8;
-        match &self.plan.program[usize::from(state.pc)].kind {
-            OpKind::Describe => env.describe(self.plan),
-            OpKind::Armed(armed) => env.set(crossmod_abi::shared::ARMED, u32::from(*armed)),
-            OpKind::SetWord { word, value } => env.set(word_offset(*word), *value),
-            OpKind::FreeDescriptor => env.free_descriptor(),
-            OpKind::FreeTarget(address) => {
-                for (index, _) in self.plan.pads.iter().enumerate().filter(|(_, pad)| pad.address == *address)
-                {
-                    env.pads_freed |= 1 << index;
-                }
-            }
-            OpKind::Done => env.done = true,
-            OpKind::Broadcast { function, mask } => {
-                for slot in (0..self.plan.executors.len()).filter(|slot| mask & (1 << slot) != 0) {
-                    let mut executor = self.executors.get(state.executors[slot]).clone();
-                    executor.monitor.pending |= function_bit(*function);
-                    let cpu = self.cpus.get(executor.cpu);
-                    if cpu.acknowledged() {
-                        let cleared = cpu.without_ack();
-                        executor.cpu = self.intern_cpu(cleared);
-                        self.engine.ack_cleared(slot)?;
-                    }
-                    next.executors[slot] = self.intern_executor(executor);
-                }
-            }
-            OpKind::AssumeSynchronised => {
-                for slot in 0..self.plan.executors.len() {
-                    let mut executor = self.executors.get(state.executors[slot]).clone();
-                    executor.monitor.serialised = commits;
-                    next.executors[slot] = self.intern_executor(executor);
-                }
-            }
-            OpKind::Store { .. } | OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } => {}
-            OpKind::Quiesce | OpKind::Delay => {}
-        }
-        let writes = env.shared != self.envs.get(state.env).shared;
-        if writes {
-            self.engine.shared_stored(&env.shared)?;
-        }
-        next.env = self.intern_env(env);
-        Ok(Applied::quiet(next, writes))
     }
 
     /// The single-instruction moves behind the moves of a reduced schedule, up to the one that violates
@@ -455,80 +332,10 @@ impl<'p, E: Engine> Model<'p, E> {
     pub fn text(&self, env: u32) -> Rc<Text> {
         Rc::clone(&self.texts[env as usize])
     }
-
-    pub(super) fn intern_cpu(&mut self, cpu: Cpu) -> u32 {
-        self.cpus.intern(cpu, content_digest)
-    }
-
-    pub(super) fn intern_violations(&mut self, violations: Vec<Violation>) -> u32 {
-        self.violations.intern(violations, |_| 0)
-    }
-
-    pub(super) fn intern_env(&mut self, env: Env) -> u32 {
-        let index = self.envs.intern(env, content_digest);
-        if self.texts.len() <= index as usize {
-            let env = self.envs.get(index);
-            let text = match self.texts_by_commits.get(&env.commits) {
-                Some(text) => Rc::clone(text),
-                None => {
-                    let text = Rc::new(Text::of(self.plan, &self.pieces, env));
-                    self.texts_by_commits.insert(env.commits.clone(), Rc::clone(&text));
-                    text
-                }
-            };
-            self.texts.push(text);
-        }
-        index
-    }
-
-    pub(super) fn intern_executor(&mut self, executor: Executor) -> u32 {
-        let cpus = &self.cpus;
-        let index = self.executors.intern(executor, |executor| {
-            // By content: the numbers of vCPUs depend on the order in which they were met.
-            let Monitor { serialised, pending, nmi_latched, seen_new, passes, contexts } = &executor.monitor;
-            let passes: Vec<_> = passes
-                .iter()
-                .map(|pass| {
-                    let super::monitor::Pass {
-                        label,
-                        entry,
-                        new_before,
-                        after_done,
-                        ran_new,
-                        trapped,
-                        depth,
-                    } = pass;
-                    (*label, cpus.digest(*entry), *new_before, *after_done, *ran_new, *trapped, *depth)
-                })
-                .collect();
-            let events = (*serialised, *pending, *nmi_latched, *seen_new);
-            content_digest(&(cpus.digest(executor.cpu), events, passes, contexts))
-        });
-        if self.facts.len() <= index as usize {
-            let Executor { cpu, monitor } = self.executors.get(index);
-            let cpu = self.cpus.get(*cpu);
-            let site = &self.plan.site;
-            let inside = |rip: u64| site.contains(rip) && rip != site.address;
-            self.facts.push(Facts {
-                parked: cpu.regs.rip == self.labels.park,
-                interrupts_on: cpu.regs.interrupts_on(),
-                nmi_masked: cpu.regs.nmi_masked,
-                nmi_latched: monitor.nmi_latched,
-                acknowledged: cpu.acknowledged(),
-                pending: monitor.pending,
-                outside: !inside(cpu.regs.rip)
-                    && !monitor.contexts.iter().any(|context| {
-                        cpu.frame(context.frame).is_some_and(|frame| inside(frame.rip))
-                            && context.vector != vector::DB
-                    }),
-            });
-        }
-        index
-    }
 }
 
 impl Applied {
-    fn quiet(next: State, writes: bool) -> Applied {
+    pub(super) fn quiet(next: State, writes: bool) -> Applied {
         Applied { next, violations: 0, ended: false, writes, outcome: None }
     }
 }

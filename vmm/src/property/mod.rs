@@ -57,7 +57,10 @@ pub(crate) use lifetime::at_access as lifetime_at_access;
 pub(crate) use nmi_frame::at_delivery as nmi_frame_at_delivery;
 pub(crate) use order::at_pass_end as order_at_pass_end;
 pub(crate) use unclaimed_trap::at_step as unclaimed_trap_at_step;
-pub(crate) use wrong_resume::{at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end};
+pub(crate) use wrong_resume::{
+    at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end,
+    at_stack as wrong_resume_at_stack,
+};
 
 use std::fmt;
 use std::str::FromStr;

@@ -40,6 +40,15 @@ pub(crate) fn at_pass_end(end: &Cpu, old: &Cpu, new: &Cpu) -> (bool, bool, Optio
     (is_old, is_new, violation)
 }
 
+/// Before a step of the site or of a landing pad, `rise` bytes of which come off the stack: what stood there
+/// when the pass began at `entry` belongs to the caller. Executed all the same, a RET would take its address
+/// from a foreign frame, or from beyond the stack, where no byte is part of a state.
+pub(crate) fn at_stack(rsp: u64, rise: i32, entry: &Cpu) -> Option<Violation> {
+    (rise > 0 && rsp.wrapping_add_signed(rise.into()) > entry.regs.gpr[reg::RSP]).then(|| {
+        Violation::new(Property::WrongResume, "the pass takes more from the stack than it has put there")
+    })
+}
+
 /// At a fault, or at a jump to where no code is, that the site led to.
 pub(crate) fn at_fault(what: &str, rip: u64) -> Violation {
     Violation::new(Property::WrongResume, format!("{what} at RIP {rip:#x}: neither old nor new leads there"))
@@ -51,3 +60,19 @@ const NAMES: [&str; 16] = [
 ];
 
 const _: () = assert!(reg::RSP == 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_may_take_its_return_address_and_no_more() {
+        let entry = Cpu::at(0x10_0000, 0, 1, false);
+        let top = entry.regs.gpr[reg::RSP];
+        assert_eq!(at_stack(top - 8, 8, &entry), None, "RET");
+        assert_eq!(at_stack(top, -8, &entry), None, "PUSH");
+        assert_eq!(at_stack(top, 0, &entry), None);
+        assert!(at_stack(top, 8, &entry).is_some());
+        assert!(at_stack(top - 8, 16, &entry).is_some(), "RET 8");
+    }
+}

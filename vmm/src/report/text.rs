@@ -95,9 +95,11 @@ pub fn detail(report: &Report) -> String {
         let bound = match sampled.bound {
             Some(bound) => format!(
                 "a violation of the chosen depth, if there is one, is found by a run with probability at least \
-                 {bound:.1e}; {} runs count, in {} a spinning actor had to be set back",
-                sampled.runs - sampled.yielded,
-                sampled.yielded
+                 {:.1e}; {} runs count, in {} a spinning actor had to be set back or there were more than {} moves",
+                bound.chance,
+                sampled.runs - sampled.uncovered,
+                sampled.uncovered,
+                bound.length
             ),
             None => "no bound on what may have been missed".into(),
         };

@@ -53,6 +53,14 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
             );
         }
     };
+    // TOML has none of them, and quoting one in a message could confuse a terminal.
+    let binary = |character: &char| character.is_ascii_control() && !matches!(character, '\t' | '\n' | '\r');
+    if let Some(at) = text.find(|character| binary(&character)) {
+        return fail(
+            format!("is not text: byte {at} is a control character"),
+            "a scenario is text: is this a binary?",
+        );
+    }
     if text.trim().is_empty() {
         return fail("is empty".into(), "start from a copy of a shipped scenario");
     }
@@ -104,6 +112,8 @@ mod tests {
             (&b" \n\t\n"[..], "is empty"),
             (&b"title = \"\xff\xfe\""[..], "is not UTF-8 text (byte 9)"),
             (&b"\x7fELF\x02\x01\x01\x00\x80"[..], "is not UTF-8 text (byte 8)"),
+            (&b"\0\0\0\0"[..], "is not text: byte 0 is a control character"),
+            (&b"title = \"\x1b[31m\""[..], "is not text: byte 9 is a control character"),
         ] {
             let error = error_for(bytes);
             assert!(error.to_string().contains(message), "{error}");

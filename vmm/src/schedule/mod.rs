@@ -29,9 +29,8 @@ pub trait Strategy {
     /// The move that was chosen led to a state already met in this run: its actor spins.
     fn spins(&mut self, step: Move);
 
-    /// Chance that one run shows a violation that needs `depth` ordering constraints, if the strategy
-    /// promises one, for runs of at most `length` moves.
-    fn bound(&self, length: usize) -> Option<f64>;
+    /// What the strategy promises, if anything.
+    fn bound(&self) -> Option<Bound>;
 }
 
 /// The sum of many runs.
@@ -47,10 +46,19 @@ pub struct Sampled {
     pub moves: u64,
     /// Longest run, in moves.
     pub longest: usize,
-    /// Runs in which a spinning actor had to be set back; the bound does not hold for these.
-    pub yielded: u64,
-    /// Chance that one run shows a violation of the strategy's depth, at least; `None`: no promise.
-    pub bound: Option<f64>,
+    /// Runs that the bound does not cover: longer than it allows for, or a spinning actor was set back.
+    pub uncovered: u64,
+    /// What the strategy promises for the others; `None`: nothing.
+    pub bound: Option<Bound>,
+}
+
+/// A promise of a strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bound {
+    /// Chance that one run shows a violation of the strategy's depth, at least.
+    pub chance: f64,
+    /// Longest run, in moves, that this holds for.
+    pub length: usize,
 }
 
 /// Limits of sampling.
@@ -70,7 +78,15 @@ pub fn sample<E: Engine>(
     mut tick: impl FnMut(u64, u64),
 ) -> Result<(Sampled, BTreeMap<Property, Found>), MachineError> {
     let mut found = BTreeMap::new();
-    let mut sum = Sampled { runs: 0, completed: 0, cut: 0, moves: 0, longest: 0, yielded: 0, bound: None };
+    let mut sum = Sampled {
+        runs: 0,
+        completed: 0,
+        cut: 0,
+        moves: 0,
+        longest: 0,
+        uncovered: 0,
+        bound: strategy.bound(),
+    };
     let mut moves = Vec::new();
     let initial = model.initial()?;
     'runs: while sum.runs < limits.runs && !stop_requested() {
@@ -118,9 +134,9 @@ pub fn sample<E: Engine>(
         sum.runs += 1;
         sum.moves += schedule.len() as u64;
         sum.longest = sum.longest.max(schedule.len());
-        sum.yielded += u64::from(yielded);
+        let long = sum.bound.is_some_and(|bound| schedule.len() > bound.length);
+        sum.uncovered += u64::from(yielded || long);
         tick(sum.runs, sum.moves);
     }
-    sum.bound = strategy.bound(sum.longest);
     Ok((sum, found))
 }

@@ -6,7 +6,7 @@
 //! Actors here are the patcher, each executor, and for each executor the events delivered to it. An actor
 //! that spins would keep everybody else from moving: it is set back, and the bound does not cover that run.
 
-use super::Strategy;
+use super::{Bound, Strategy};
 use crate::explore::Move;
 
 /// The strategy.
@@ -14,7 +14,7 @@ use crate::explore::Move;
 pub struct Pct {
     random: fastrand::Rng,
     depth: usize,
-    /// Longest run so far: where change points are drawn from.
+    /// Change points are drawn from this many moves; fixed, or the promise would not hold for early runs.
     length: usize,
     /// Priorities by actor; higher moves first.
     priorities: Vec<i64>,
@@ -24,12 +24,13 @@ pub struct Pct {
 }
 
 impl Pct {
-    /// For `executors` executors and violations of `depth` ordering constraints, at least 1.
-    pub fn new(executors: usize, depth: usize, seed: u64) -> Pct {
+    /// For `executors` executors, violations of `depth` ordering constraints (at least 1), and runs of up to
+    /// `length` moves.
+    pub fn new(executors: usize, depth: usize, length: usize, seed: u64) -> Pct {
         Pct {
             random: fastrand::Rng::with_seed(seed),
             depth: depth.max(1),
-            length: 64,
+            length: length.max(1),
             priorities: vec![0; 1 + 2 * executors],
             changes: Vec::new(),
             steps: 0,
@@ -53,7 +54,6 @@ impl Pct {
 
 impl Strategy for Pct {
     fn begin(&mut self) {
-        self.length = self.length.max(self.steps);
         let mut order: Vec<i64> = (1..=self.priorities.len() as i64).collect();
         self.random.shuffle(&mut order);
         self.priorities = order;
@@ -81,9 +81,10 @@ impl Strategy for Pct {
         self.demote(Pct::actor(step));
     }
 
-    fn bound(&self, length: usize) -> Option<f64> {
+    fn bound(&self) -> Option<Bound> {
         let actors = self.priorities.len() as f64;
-        Some(1.0 / (actors * (length.max(1) as f64).powi(self.depth as i32 - 1)))
+        let chance = 1.0 / (actors * (self.length as f64).powi(self.depth as i32 - 1));
+        Some(Bound { chance, length: self.length })
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn without_change_points_one_actor_runs_until_it_spins() {
-        let mut pct = Pct::new(2, 1, 7);
+        let mut pct = Pct::new(2, 1, 64, 7);
         pct.begin();
         let moves = [Move::Patcher, Move::Execute(0), Move::Execute(1)];
         let first = pct.choose(&moves);
@@ -106,8 +107,8 @@ mod tests {
 
     #[test]
     fn the_bound_is_that_of_the_paper() {
-        let pct = Pct::new(2, 3, 1);
-        assert!((pct.bound(10).unwrap() - 1.0 / 500.0).abs() < 1e-12);
-        assert!((Pct::new(1, 1, 1).bound(99).unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        let chance = |pct: Pct| pct.bound().unwrap().chance;
+        assert!((chance(Pct::new(2, 3, 10, 1)) - 1.0 / 500.0).abs() < 1e-12);
+        assert!((chance(Pct::new(1, 1, 99, 1)) - 1.0 / 3.0).abs() < 1e-12);
     }
 }

@@ -1,6 +1,6 @@
 //! A seeded random walk: every move of a state is as likely as any other.
 
-use super::Strategy;
+use super::{Bound, Strategy};
 use crate::explore::Move;
 
 /// The walk. It promises nothing about what it finds.
@@ -23,7 +23,7 @@ impl Strategy for Random {
 
     fn spins(&mut self, _: Move) {}
 
-    fn bound(&self, _: usize) -> Option<f64> {
+    fn bound(&self) -> Option<Bound> {
         None
     }
 }

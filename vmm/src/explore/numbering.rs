@@ -1,0 +1,97 @@
+//! Numbers for the parts of a state, and what is derived from a part once.
+
+use std::rc::Rc;
+
+use crossmod_abi::vector;
+
+use super::engine::Engine;
+use super::env::{Env, Text};
+use super::intern::content_digest;
+use super::model::Model;
+use super::monitor::{Executor, Monitor};
+use crate::cpu::Cpu;
+use crate::property::Violation;
+
+/// What is asked of an executor often.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) parked: bool,
+    pub(super) interrupts_on: bool,
+    pub(super) nmi_masked: bool,
+    pub(super) nmi_latched: bool,
+    pub(super) acknowledged: bool,
+    pub(super) pending: u8,
+    pub(super) outside: bool,
+}
+
+impl<E: Engine> Model<'_, E> {
+    pub(super) fn intern_cpu(&mut self, cpu: Cpu) -> u32 {
+        self.cpus.intern(cpu, content_digest)
+    }
+
+    pub(super) fn intern_violations(&mut self, violations: Vec<Violation>) -> u32 {
+        self.violations.intern(violations, |_| 0)
+    }
+
+    pub(super) fn intern_env(&mut self, env: Env) -> u32 {
+        let index = self.envs.intern(env, content_digest);
+        if self.texts.len() <= index as usize {
+            let env = self.envs.get(index);
+            let text = match self.texts_by_commits.get(&env.commits) {
+                Some(text) => Rc::clone(text),
+                None => {
+                    let text = Rc::new(Text::of(self.plan, &self.pieces, env));
+                    self.texts_by_commits.insert(env.commits.clone(), Rc::clone(&text));
+                    text
+                }
+            };
+            self.texts.push(text);
+        }
+        index
+    }
+
+    pub(super) fn intern_executor(&mut self, executor: Executor) -> u32 {
+        let cpus = &self.cpus;
+        let index = self.executors.intern(executor, |executor| {
+            // By content: the numbers of vCPUs depend on the order in which they were met.
+            let Monitor { serialised, pending, nmi_latched, seen_new, passes, contexts } = &executor.monitor;
+            let passes: Vec<_> = passes
+                .iter()
+                .map(|pass| {
+                    let super::monitor::Pass {
+                        label,
+                        entry,
+                        new_before,
+                        after_done,
+                        ran_new,
+                        trapped,
+                        depth,
+                    } = pass;
+                    (*label, cpus.digest(*entry), *new_before, *after_done, *ran_new, *trapped, *depth)
+                })
+                .collect();
+            let events = (*serialised, *pending, *nmi_latched, *seen_new);
+            content_digest(&(cpus.digest(executor.cpu), events, passes, contexts))
+        });
+        if self.facts.len() <= index as usize {
+            let Executor { cpu, monitor } = self.executors.get(index);
+            let cpu = self.cpus.get(*cpu);
+            let site = &self.plan.site;
+            let inside = |rip: u64| site.contains(rip) && rip != site.address;
+            self.facts.push(Facts {
+                parked: cpu.regs.rip == self.labels.park,
+                interrupts_on: cpu.regs.interrupts_on(),
+                nmi_masked: cpu.regs.nmi_masked,
+                nmi_latched: monitor.nmi_latched,
+                acknowledged: cpu.acknowledged(),
+                pending: monitor.pending,
+                outside: !inside(cpu.regs.rip)
+                    && !monitor.contexts.iter().any(|context| {
+                        cpu.frame(context.frame).is_some_and(|frame| inside(frame.rip))
+                            && context.vector != vector::DB
+                    }),
+            });
+        }
+        index
+    }
+}

@@ -1,0 +1,71 @@
+//! Takes out of a schedule what it does not need.
+//!
+//! A search with reduction counts a move of an executor as one, however many instructions it goes on through,
+//! and its executors stand in front of a visible instruction where they could have stopped earlier: a shortest
+//! schedule of reduced moves has instructions to spare once it is spelt out. The result here can lose no single
+//! move; in the tests it is as long as the shortest schedule without reduction, which is not proven in general.
+
+use super::engine::Engine;
+use super::model::Model;
+use super::state::Move;
+use crate::machine::MachineError;
+use crate::property::{Property, Violation};
+
+/// Leaves out single moves, last ones first, as long as the schedule remains possible and its last move still
+/// shows this violation. Progress properties belong to a state, which has to be reached as it is.
+pub fn without_surplus<E: Engine>(
+    model: &mut Model<'_, E>,
+    violation: &Violation,
+    mut schedule: Vec<Move>,
+) -> Result<Vec<Move>, MachineError> {
+    if matches!(violation.property, Property::Deadlock | Property::Livelock) {
+        return Ok(schedule);
+    }
+    let reduce = std::mem::replace(&mut model.reduce, false);
+    let result = shorten(model, violation, &mut schedule);
+    model.reduce = reduce;
+    result.map(|()| schedule)
+}
+
+fn shorten<E: Engine>(
+    model: &mut Model<'_, E>,
+    violation: &Violation,
+    schedule: &mut Vec<Move>,
+) -> Result<(), MachineError> {
+    loop {
+        let before = schedule.len();
+        for index in (0..before.saturating_sub(1)).rev() {
+            let mut shorter = schedule.clone();
+            shorter.remove(index);
+            if shows(model, violation, &shorter)? {
+                *schedule = shorter;
+            }
+        }
+        if schedule.len() == before {
+            return Ok(());
+        }
+    }
+}
+
+/// True if the schedule is possible and its last move is the first that shows the violation.
+fn shows<E: Engine>(
+    model: &mut Model<'_, E>,
+    violation: &Violation,
+    schedule: &[Move],
+) -> Result<bool, MachineError> {
+    let mut state = model.initial()?;
+    let mut moves = Vec::new();
+    for (index, step) in schedule.iter().enumerate() {
+        model.moves(&state, &mut moves);
+        if !moves.contains(step) {
+            return Ok(false);
+        }
+        let applied = model.apply(&state, *step)?;
+        let shown = model.violations(applied.violations).contains(violation);
+        if shown || applied.ended {
+            return Ok(shown && index + 1 == schedule.len());
+        }
+        state = applied.next;
+    }
+    Ok(false)
+}
