@@ -19,11 +19,11 @@
 //! a change of CPL makes it null; APM vol. 2, 8.9.3). QEMU's emulation of a CPU makes it null there, too, and
 //! the next frame would show it: SS is put back.
 
-use crossmod_abi::{PAGE, port, private, vector};
+use crossmod_abi::{PAGE, port, private, va, vector};
 
 use super::error::MachineError;
 use super::layout::CpuPages;
-use super::vcpu::{Exit, Inject};
+use super::vcpu::{Exit, IOPL, Inject};
 use super::{Backing, Machine};
 use crate::cpu::{Cpu, FRAME, Frame, HIDDEN_FLAGS, PRIVATE_LEN, Regs, reg};
 
@@ -103,7 +103,10 @@ impl Machine {
             return Err(MachineError::Contract { rip: regs.rip, what });
         }
         let planted = match stimulus {
-            Stimulus::InstructionTo(to) => Some((to, self.plant(slot, to)?)),
+            Stimulus::InstructionTo(to) => {
+                self.lend_iopl(slot, regs)?;
+                Some((to, self.plant(slot, to)?))
+            }
             _ => None,
         };
         let index = self.backing(slot, regs.user());
@@ -208,6 +211,30 @@ impl Machine {
         }
     }
 
+    /// An IRETQ to ring 3 takes IOPL from its frame, where it is hidden like all that is the stepper's; the
+    /// doorbell planted behind it needs it. The TSS has an I/O bitmap that would do, but QEMU's emulation
+    /// looks at that of an available TSS only, which a TSS in use never is. The frame is dead once it is used.
+    fn lend_iopl(&mut self, slot: usize, regs: &Regs) -> Result<(), MachineError> {
+        const IRETQ: [u8; 2] = [0x48, 0xcf];
+        let mut code = [0; IRETQ.len()];
+        for (distance, byte) in (0..).zip(&mut code) {
+            let at = self.code_address(slot, regs.rip + distance)?;
+            self.memory.read(at, std::slice::from_mut(byte))?;
+        }
+        let offset = regs.gpr[reg::RSP].wrapping_sub(va::PRIVATE);
+        if code != IRETQ || offset > PRIVATE_LEN as u64 - FRAME {
+            return Ok(());
+        }
+        let at = CpuPages::of(slot).private() + offset;
+        let mut word = [0; 8];
+        self.memory.read(at + 8, &mut word)?;
+        if word[0] & 3 == 3 {
+            self.memory.read(at + 16, &mut word)?;
+            self.memory.write_u64(at + 16, u64::from_le_bytes(word) | IOPL)?;
+        }
+        Ok(())
+    }
+
     fn debug_frame(&self, slot: usize) -> Result<Frame, MachineError> {
         let mut bytes = [0; FRAME as usize];
         self.memory.read(CpuPages::of(slot).private() + private::DB_STACK_TOP - FRAME, &mut bytes)?;
@@ -240,7 +267,6 @@ impl Machine {
 
     /// Guest-physical address of the code that `slot` executes at a virtual address.
     fn code_address(&self, slot: usize, virt: u64) -> Result<u64, MachineError> {
-        use crossmod_abi::va;
         if (va::IMAGE..va::PRIVATE).contains(&virt) {
             Ok(virt)
         } else if (va::SITE..va::SITE + 2 * PAGE).contains(&virt) {
@@ -260,7 +286,6 @@ fn at_doorbell(after: &Regs, address: u64) -> bool {
 
 /// True for the addresses around the site that all show the landing page.
 pub fn in_landing_window(virt: u64) -> bool {
-    use crossmod_abi::va;
     const GIB: u64 = 1 << 30;
     let first = va::SITE / GIB * GIB;
     (first - 2 * GIB..first + 3 * GIB).contains(&virt) && !(va::SITE..va::SITE + 2 * PAGE).contains(&virt)

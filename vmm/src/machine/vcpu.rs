@@ -16,7 +16,7 @@ use crate::cpu::{HIDDEN_FLAGS, Regs};
 /// RFLAGS.TF.
 pub(super) const TF: u64 = 1 << 8;
 /// RFLAGS.IOPL = 3: ring 3 may ring doorbells.
-const IOPL: u64 = 3 << 12;
+pub(super) const IOPL: u64 = 3 << 12;
 const SYNC: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
 /// What is delivered before the first instruction.
