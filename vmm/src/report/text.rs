@@ -194,6 +194,7 @@ fn verdict(report: &Report) -> String {
     };
     text.push_str(match report.ended {
         Some(Ended::MaxStates) => " (bounded, not exhaustive: the limit of states was reached)",
+        Some(Ended::MaxMemory) => " (bounded, not exhaustive: the limit of memory was reached)",
         Some(Ended::Timeout) => " (bounded, not exhaustive: the time was up)",
         Some(Ended::Interrupted) => " (bounded, not exhaustive: interrupted)",
         Some(Ended::Exhausted) if report.sampled.is_some() => " (sampled, not exhaustive)",
