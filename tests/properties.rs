@@ -328,7 +328,10 @@ fn unserialised_is_found() {
         broken: shipped("seed/fixup-without-sync-tail"),
         besides: &[],
         moves: 22,
-        says: &["the fetch of site+0..5 overlaps the store of step `tail`", "no serialising instruction"],
+        says: &[
+            "at site+0..5 overlaps the store of step `tail`",
+            "what is missing is a serialising instruction",
+        ],
         fixed: shipped("seed/fixup"),
         instead: &[],
     }

@@ -63,13 +63,13 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         return;
     }
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
-    const LARGE: u64 = 2500;
+    const LARGE: u64 = 4500;
     let mut checker = Checker::new().unwrap();
     let mut smaller = Vec::new();
     for scenario in scenario::library() {
         let mut scenario = scenario;
         let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
-        if reduced.counts.states > LARGE {
+        if reduced.counts.states > LARGE && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
             reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
             smaller.push(scenario.name.clone());

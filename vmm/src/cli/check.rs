@@ -97,7 +97,7 @@ fn ring(text: &str) -> Result<Ring, String> {
 }
 
 /// Bytes, with an optional K, M or G (powers of 1024).
-fn size(text: &str) -> Result<usize, String> {
+pub fn size(text: &str) -> Result<usize, String> {
     let (number, shift) = match text.strip_suffix(['K', 'M', 'G']) {
         Some(number) if text.ends_with('K') => (number, 10),
         Some(number) if text.ends_with('M') => (number, 20),
@@ -109,7 +109,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// The fetch models that `--fetch` names.
-fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
+pub fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
     let mut models = Vec::new();
     for name in names {
         let named: Vec<FetchModel> = match name.as_str() {
@@ -234,7 +234,7 @@ fn options(arguments: &Arguments) -> CheckOptions {
 }
 
 /// The scenarios that the arguments name.
-fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
+pub fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
     let library = scenario::library();
     if names.is_empty() {
         return Ok(library);
@@ -307,7 +307,7 @@ fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
     directory.join(format!("{}.{property}.trace.json", report.case().replace('/', ".")))
 }
 
-fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
+pub fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
     let Some(directory) = directory else { return Ok(()) };
     let fail = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::unusable(format!("error: {}: {error}", path.display()))
@@ -378,7 +378,7 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
     print(&text);
 }
 
-fn progress() -> ProgressBar {
+pub fn progress() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
         bar.set_style(style);
@@ -386,7 +386,7 @@ fn progress() -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, tick: Tick) {
+pub fn show(bar: &ProgressBar, tick: Tick) {
     let rate = |count: f64| count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
     bar.set_message(format!(
         "{} states ({:.1} M/s), {} to expand, {} transitions ({:.1} M/s), {:.1} % remembered, {} MiB",

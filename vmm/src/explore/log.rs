@@ -20,7 +20,7 @@ use crate::property::{self, Property, stall, stall::Stall};
 
 /// Graphs of more states than this are not measured for stalls: every executor's windows are a graph of their
 /// own, several times the size.
-pub const STALL_LIMIT: usize = 400_000;
+pub const STALL_LIMIT: usize = 1_000_000;
 
 /// Sources, numbers of transitions, targets.
 #[derive(Default)]

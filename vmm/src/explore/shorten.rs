@@ -11,8 +11,9 @@ use super::state::Move;
 use crate::machine::MachineError;
 use crate::property::{Property, Violation};
 
-/// Leaves out single moves, last ones first, as long as the schedule remains possible and its last move still
-/// shows this violation. Progress properties belong to a state, which has to be reached as it is.
+/// Leaves out what one actor does for a while, or a single move, last ones first, as long as the schedule remains
+/// possible and its last move still shows this violation. Progress properties belong to a state, which has to
+/// be reached as it is.
 pub fn without_surplus<E: Engine>(
     model: &mut Model<'_, E>,
     violation: &Violation,
@@ -33,19 +34,41 @@ fn shorten<E: Engine>(
     violation: &Violation,
     schedule: &mut Vec<Move>,
 ) -> Result<(), MachineError> {
+    // A pass or a handler can be left out as a whole or not at all.
+    const SPANS: [usize; 12] = [32, 24, 16, 12, 10, 8, 7, 6, 4, 3, 2, 1];
     loop {
         let before = schedule.len();
-        for index in (0..before.saturating_sub(1)).rev() {
-            let mut shorter = schedule.clone();
-            shorter.remove(index);
-            if shows(model, violation, &shorter)? {
-                *schedule = shorter;
+        for span in SPANS.into_iter().filter(|&span| span < before) {
+            let mut first = schedule.len();
+            while first > 0 {
+                first -= 1;
+                if let Some(shorter) = leave_out(schedule, first, span)
+                    && shows(model, violation, &shorter)?
+                {
+                    *schedule = shorter;
+                    first = first.min(schedule.len());
+                }
             }
         }
         if schedule.len() == before {
             return Ok(());
         }
     }
+}
+
+/// The schedule without `span` moves of one actor, the first of them at `first`; the last move stays.
+fn leave_out(schedule: &[Move], first: usize, span: usize) -> Option<Vec<Move>> {
+    let actor = schedule.get(first)?.actor();
+    let mut left = span;
+    let mut shorter = schedule[..first].to_vec();
+    for (index, step) in schedule.iter().enumerate().skip(first) {
+        if left > 0 && step.actor() == actor && index + 1 < schedule.len() {
+            left -= 1;
+        } else {
+            shorter.push(*step);
+        }
+    }
+    (left == 0).then_some(shorter)
 }
 
 /// Brings moves of one actor together where that is possible and saves context switches. The length stays.

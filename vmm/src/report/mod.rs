@@ -1,6 +1,7 @@
 //! Results as data, and their forms: text, JSON, KTAP, JUnit.
 
 mod formats;
+pub mod matrix;
 mod text;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use crate::schedule::Sampled;
 use crate::trace::Trace;
 
 pub use formats::{Suite, json, junit, ktap};
-pub use text::{LEGEND, TIER, detail, line, table};
+pub use text::{LEGEND, TIER, bounds, detail, line, table};
 
 /// What a check amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

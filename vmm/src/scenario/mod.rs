@@ -96,6 +96,7 @@ mod file;
 mod forms;
 mod instruction;
 mod models;
+mod mutants;
 mod pads;
 mod program;
 mod resolve;
@@ -112,6 +113,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ErrorKind, ScenarioError};
 pub use file::load;
+pub use mutants::Mutant;
 
 use crate::fetch::FetchModel;
 use crate::plan::{Plan, Ring};
@@ -149,6 +151,16 @@ impl Scenario {
     /// See [`parse`].
     pub fn plan(&self, options: &Options) -> Result<Plan, ScenarioError> {
         parse_as(&self.name, &self.path, &self.text, options)
+    }
+
+    /// The scenario with every single step of its patcher changed in turn; the first one is the scenario as it
+    /// is, with the steps of its protocol written out.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`]. That a mutant makes no sense is told when it is parsed.
+    pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
+        mutants::of(self)
     }
 
     /// The fetch models that the scenario asks for; one at least.

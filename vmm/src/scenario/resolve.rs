@@ -66,7 +66,7 @@ pub(super) fn plan(
     })
 }
 
-fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
+pub(super) fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
     let shipped = protocols();
     let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
