@@ -290,7 +290,11 @@ impl<'p, E: Engine> Model<'p, E> {
                             let phase = Phase::at(&model.phases, &state.global);
                             let executor = state.executors[usize::from(slot)];
                             let view = model.invisible(executor, state.global.env, &phase)?;
-                            view.map(|view| Move::Execute(slot, view))
+                            let more = view.map(|view| Move::Execute(slot, view));
+                            match more {
+                                Some(more) if model.apply(&state, more)?.ended => None,
+                                more => more,
+                            }
                         }
                         _ => None,
                     };

@@ -97,6 +97,10 @@ impl<E: Engine> Model<'_, E> {
             let Some(view) = self.invisible(outcome.executor, outcome.env, &phase)? else { break };
             let more = Move::Execute(slot as u8, view);
             let more = self.single(slot, outcome.executor, outcome.env, more, live)?;
+            if more.ended {
+                // What ends an execution keeps everything else from happening: it is a move of its own.
+                break;
+            }
             let mut violations = self.violations.get(outcome.violations).clone();
             violations.extend_from_slice(self.violations.get(more.violations));
             outcome = Outcome {

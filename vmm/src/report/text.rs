@@ -118,14 +118,31 @@ pub fn detail(report: &Report) -> String {
             "  explored   {} states, {} transitions, depth {}{time}",
             counts.states, counts.transitions, counts.depth
         );
+        if report.ended.is_some_and(|ended| ended != Ended::Exhausted) {
+            let _ = writeln!(
+                out,
+                "  covered    {} states with all their successors: every schedule of fewer than {} moves",
+                counts.expanded,
+                counts.depth + 1
+            );
+        }
+        let _ = writeln!(
+            out,
+            "  memory     {:.1} MiB, {} bytes a state",
+            counts.memory as f64 / f64::from(1 << 20),
+            counts.memory / counts.states.max(1)
+        );
     }
     let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
     let memo = &counts.memo;
     let _ = writeln!(
         out,
-        "  executed   {} steps on KVM for {} executor moves; the rest remembered, {} of them executed again and \
+        "  executed   {} steps on KVM for {} moves of executors; remembered for {} uses, {} of them executed again and \
          compared",
-        memo.executed, memo.moves, memo.rechecked
+        memo.executed,
+        memo.moves,
+        counts.lookups.max(memo.outcome_hits),
+        memo.rechecked
     );
     if !report.outcomes.is_empty() {
         let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
