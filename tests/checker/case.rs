@@ -83,6 +83,8 @@ pub struct Case {
     pub resume: Option<Resume>,
     /// The handler is armed before the first step.
     pub armed: bool,
+    /// The handler also writes a shared word.
+    pub counting: bool,
     pub nmis: u8,
     /// AMD's rule is in force, whatever the fetch model.
     pub amd: bool,
@@ -200,7 +202,12 @@ impl Case {
                 Resume::Retry => "\"retry\"".into(),
                 Resume::At(byte) => format!("{{ at = {byte} }}"),
             };
-            let _ = write!(text, "\n[handler]\nresume = {resume}\narmed = {}\n", self.armed);
+            let variant = if self.counting { "counting" } else { "plain" };
+            let _ = write!(
+                text,
+                "\n[handler]\nresume = {resume}\nvariant = \"{variant}\"\narmed = {}\n",
+                self.armed
+            );
         }
         let _ = write!(text, "\n[events]\nnmi = {}\n", self.nmis);
         for step in &self.steps {

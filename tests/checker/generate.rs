@@ -161,7 +161,8 @@ pub fn case(seed: u64) -> Case {
         if random.bool() { *random.choice(&ACROSS).unwrap() } else { *random.choice(&INSIDE).unwrap() };
     // A site of two bytes crosses where its first byte is the last one.
     let offset = if len == 2 && ACROSS.contains(&offset) { offset | 7 } else { offset };
-    let nmis = u8::from(random.u8(..4) == 0);
+    let counting = random.u8(..3) == 0;
+    let nmis = *random.choice(&[0, 0, 0, 0, 0, 1, 1, 2]).unwrap();
     let one = |random: &mut Rng, passes| Executor {
         passes,
         interior: (old.len() > 1 && random.bool()).then(|| old[0].bytes.len()),
@@ -172,7 +173,7 @@ pub fn case(seed: u64) -> Case {
         (_, 0) => vec![one(random, 2)],
         _ => vec![one(random, 1)],
     };
-    Case { old, new, offset, executors, resume, armed, nmis, amd: random.u8(..5) == 0, steps }
+    Case { old, new, offset, executors, resume, armed, counting, nmis, amd: random.u8(..5) == 0, steps }
 }
 
 /// Drops rounds that would come while an earlier broadcast may still be on its way.

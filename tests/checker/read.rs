@@ -93,6 +93,7 @@ pub fn case(file: &Table) -> Case {
         executors,
         resume,
         armed: false,
+        counting: false,
         nmis: number(file.get("events"), "nmi") as u8,
         amd: false,
         steps: steps.iter().map(|one| step(one.as_table().unwrap(), &old, &new)).collect(),

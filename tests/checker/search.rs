@@ -17,6 +17,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     // Those from which a state can be reached; and where an execution can end.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     let mut ends = Vec::new();
+    // From where an executor writes shared memory, and might again and again.
+    let mut writes = Vec::new();
     let mut at = 0;
     while at < worlds.len() {
         if worlds.len() > most {
@@ -41,27 +43,44 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
                 worlds.len() - 1
             });
             before[index].push(at);
+            if case.counting && matches!(next.label, Label::Claim(_)) {
+                writes.push(at);
+            }
         }
         if ended {
             ends.push(at);
         }
         at += 1;
     }
-    // Whatever cannot reach an end is stuck; nobody there writes anything but his own stack for ever.
-    let mut completes = vec![false; worlds.len()];
-    while let Some(at) = ends.pop() {
-        if !std::mem::replace(&mut completes[at], true) {
-            ends.extend(&before[at]);
+    // Whatever cannot reach an end is stuck. Either it can get to where nobody writes any more, or others will
+    // write for ever.
+    let completes = reaching(ends, &before);
+    let writing = reaching(writes, &before);
+    let stuck = |at: &usize| !completes[*at];
+    let silent: Vec<usize> = (0..worlds.len()).filter(stuck).filter(|&at| !writing[at]).collect();
+    let silenced = reaching(silent.clone(), &before);
+    let busy = (0..worlds.len()).filter(stuck).find(|&at| !silenced[at]);
+    for (property, first) in [("deadlock", silent.first().copied()), ("livelock", busy)] {
+        if let Some(first) = first {
+            verdict.violated.insert(property);
+            verdict
+                .schedules
+                .extend(from[first].map(|(origin, label)| (property, schedule(&from, origin, label))));
         }
-    }
-    if let Some(stuck) = completes.iter().position(|completes| !completes) {
-        verdict.violated.insert("deadlock");
-        let label = from[stuck].map_or(Label::Patcher(0, 0), |(_, label)| label);
-        let origin = from[stuck].map_or(0, |(origin, _)| origin);
-        verdict.schedules.push(("deadlock", schedule(&from, origin, label)));
     }
     verdict.states = worlds.len();
     Some(verdict)
+}
+
+/// The states from which one of these can be reached.
+fn reaching(mut work: Vec<usize>, before: &[Vec<usize>]) -> Vec<bool> {
+    let mut known = vec![false; before.len()];
+    while let Some(at) = work.pop() {
+        if !std::mem::replace(&mut known[at], true) {
+            work.extend(&before[at]);
+        }
+    }
+    known
 }
 
 fn schedule(from: &[Option<(usize, Label)>], mut at: usize, last: Label) -> Vec<Label> {

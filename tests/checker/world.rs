@@ -82,6 +82,8 @@ pub enum Label {
     Begin(usize),
     Fetch(usize, usize, Seen),
     Advance(usize),
+    /// The handler reads the descriptor, and counts if it does.
+    Claim(usize),
     Ipi(usize, Run),
     Nmi(usize),
 }
@@ -337,6 +339,7 @@ impl<'a> Bench<'a> {
                     nexts.push(Next { label, world: None, violated: vec!["lifetime"] });
                     return;
                 }
+                label = Label::Claim(slot);
                 top(&mut next, slot).place = Place::Returning;
             }
             Place::Returning => {
