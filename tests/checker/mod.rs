@@ -187,10 +187,10 @@ fn each_fetch_model_allows_what_a_stronger_one_does() {
         [&[COHERENT, LINE, AMD, AMD_BLOCK, INTEL], &[LINE, LINE_BLOCK], &[LINE_BLOCK, AMD_BLOCK]];
     let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
     let mut grows = 0;
-    for seed in 0..400 {
+    for seed in 0..200 {
         let case = generate::case(seed);
         let verdict = |&model: &Model| -> Option<Names> {
-            let mut verdict = search(&case, model, 20_000)?.violated;
+            let mut verdict = search(&case, model, 10_000)?.violated;
             for property in ["unserialised", MIXTURE] {
                 if verdict.remove(property) {
                     *tally.entry(property).or_default() += 1;
