@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
+    /// For `scripts/conformance --self-test`.
+    #[arg(long, hide = true)]
+    plant_host_dependent_bug: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -92,6 +95,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let fail = |error| Failure::of(CheckError::Machine(error));
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
+    if arguments.plant_host_dependent_bug {
+        checker.plant_bug();
+    }
     let options = options(arguments);
     let text = arguments.format == Format::Text;
     let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
@@ -309,6 +315,14 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
         report::TIER,
         checker.host().line(),
     ));
+    let modelled: Vec<&str> = reports
+        .iter()
+        .filter(|report| !report.modelled.is_empty())
+        .map(|report| report.name.as_str())
+        .collect();
+    if !modelled.is_empty() && (reports.len() > 1 && !arguments.verbose) {
+        text.push_str(&format!("\nmodelled {}: {}", report::MODELLED_SMI, modelled.join(", ")));
+    }
     print(&text);
 }
 

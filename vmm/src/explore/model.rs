@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crossmod_abi::vector;
 use rustc_hash::FxHashMap;
 
 use super::engine::Engine;
@@ -124,6 +125,8 @@ impl<'p, E: Engine> Model<'p, E> {
             pc: 0,
             nmi: self.plan.events.nmi,
             irq: self.plan.events.irq,
+            smi: self.plan.events.smi,
+            mce: self.plan.events.mce,
             mask: 0,
             env,
             executors: [0; MAX_CPUS],
@@ -182,6 +185,13 @@ impl<'p, E: Engine> Model<'p, E> {
             } else if facts.nmi_latched || state.nmi > 0 {
                 moves.push(Move::Nmi(index));
             }
+            if state.smi > 0 {
+                moves.push(Move::Smi(index));
+            }
+            // Nothing masks a machine check; one during another would shut the CPU down, and is not explored.
+            if state.mce > 0 && !self.monitor_of(state, slot).inside(vector::MC) {
+                moves.push(Move::MachineCheck(index));
+            }
         }
     }
 
@@ -201,13 +211,20 @@ impl<'p, E: Engine> Model<'p, E> {
                 next.executors[usize::from(slot)] = self.intern_executor(executor);
                 Ok(Applied::quiet(next, false))
             }
-            Move::Execute(slot) | Move::Ipi(slot, _) | Move::Nmi(slot) | Move::Irq(slot) => {
+            Move::Execute(slot)
+            | Move::Ipi(slot, _)
+            | Move::Nmi(slot)
+            | Move::Irq(slot)
+            | Move::Smi(slot)
+            | Move::MachineCheck(slot) => {
                 let slot = usize::from(slot);
                 let outcome = self.executor_step(slot, state.executors[slot], state.env, step)?;
                 let mut next = State { env: outcome.env, ..*state };
                 next.executors[slot] = outcome.executor;
                 match step {
                     Move::Irq(_) => next.irq -= 1,
+                    Move::Smi(_) => next.smi -= 1,
+                    Move::MachineCheck(_) => next.mce -= 1,
                     Move::Nmi(_) if !self.facts[state.executors[slot] as usize].nmi_latched => next.nmi -= 1,
                     _ => {}
                 }
@@ -275,7 +292,8 @@ impl<'p, E: Engine> Model<'p, E> {
         for (slot, part) in parts[1..=self.plan.executors.len()].iter_mut().enumerate() {
             *part = self.executors.digest(state.executors[slot]);
         }
-        content_digest(&(state.pc, state.nmi, state.irq, state.mask, &parts[..=self.plan.executors.len()]))
+        let budgets = (state.nmi, state.irq, state.smi, state.mce);
+        content_digest(&(state.pc, budgets, state.mask, &parts[..=self.plan.executors.len()]))
     }
 
     /// The violations of an [`Applied`].

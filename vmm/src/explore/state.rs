@@ -15,6 +15,10 @@ pub struct State {
     pub nmi: u8,
     /// Device interrupts that may still come.
     pub irq: u8,
+    /// SMIs that may still come.
+    pub smi: u8,
+    /// Machine checks that may still come.
+    pub mce: u8,
     /// For a store: its pieces that are committed. For a quiescence: executors seen outside.
     pub mask: u32,
     /// Interned environment.
@@ -31,7 +35,9 @@ impl State {
 
     /// Appends the packed form.
     pub fn pack(&self, executors: usize, words: &mut Vec<u32>) {
-        words.push(u32::from(self.pc) | u32::from(self.nmi) << 8 | u32::from(self.irq) << 16);
+        // Budgets are at most 8.
+        let budgets = [self.pc, self.nmi, self.irq, self.smi | self.mce << 4];
+        words.push(u32::from_le_bytes(budgets));
         words.push(self.mask);
         words.push(self.env);
         words.extend_from_slice(&self.executors[..executors]);
@@ -41,8 +47,8 @@ impl State {
     pub fn unpack(words: &[u32]) -> State {
         let mut executors = [0; MAX_CPUS];
         executors[..words.len() - 3].copy_from_slice(&words[3..]);
-        let [pc, nmi, irq, _] = words[0].to_le_bytes();
-        State { pc, nmi, irq, mask: words[1], env: words[2], executors }
+        let [pc, nmi, irq, more] = words[0].to_le_bytes();
+        State { pc, nmi, irq, smi: more & 15, mce: more >> 4, mask: words[1], env: words[2], executors }
     }
 }
 
@@ -65,6 +71,10 @@ pub enum Move {
     Irq(u8),
     /// An NMI is raised.
     RaiseNmi(u8),
+    /// An SMI comes, and is over.
+    Smi(u8),
+    /// A machine check is delivered.
+    MachineCheck(u8),
 }
 
 impl Move {
@@ -72,14 +82,25 @@ impl Move {
     pub fn actor(self) -> u8 {
         match self {
             Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
-            Move::Execute(i) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => i + 1,
+            Move::Execute(i)
+            | Move::Ipi(i, _)
+            | Move::Nmi(i)
+            | Move::Irq(i)
+            | Move::RaiseNmi(i)
+            | Move::Smi(i)
+            | Move::MachineCheck(i) => i + 1,
         }
     }
 
     /// The executor that this move steps, if it steps one.
     pub fn executor(self) -> Option<u8> {
         match self {
-            Move::Execute(i) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) => Some(i),
+            Move::Execute(i)
+            | Move::Ipi(i, _)
+            | Move::Nmi(i)
+            | Move::Irq(i)
+            | Move::Smi(i)
+            | Move::MachineCheck(i) => Some(i),
             Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => None,
         }
     }
@@ -94,6 +115,8 @@ impl Move {
             Move::Nmi(i) => (4, i),
             Move::Irq(i) => (5, i),
             Move::RaiseNmi(i) => (6, i),
+            Move::Smi(i) => (7, i),
+            Move::MachineCheck(i) => (16, i),
             Move::Ipi(i, function) => {
                 let index = super::monitor::FUNCTIONS.iter().position(|&f| f == function).unwrap_or_default();
                 (8 + index as u8, i)
@@ -113,6 +136,8 @@ impl Move {
             4 => Move::Nmi(argument),
             5 => Move::Irq(argument),
             6 => Move::RaiseNmi(argument),
+            7 => Move::Smi(argument),
+            16 => Move::MachineCheck(argument),
             kind => Move::Ipi(argument, *super::monitor::FUNCTIONS.get(usize::from(kind.checked_sub(8)?))?),
         })
     }
@@ -128,6 +153,8 @@ impl fmt::Display for Move {
             Move::Nmi(i) => write!(f, "nmi {i}"),
             Move::Irq(i) => write!(f, "irq {i}"),
             Move::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
+            Move::Smi(i) => write!(f, "smi {i}"),
+            Move::MachineCheck(i) => write!(f, "machine-check {i}"),
             Move::Ipi(i, function) => write!(f, "{} {i}", function.name()),
         }
     }
@@ -148,6 +175,8 @@ impl FromStr for Move {
             "nmi" => Move::Nmi(argument),
             "irq" => Move::Irq(argument),
             "raise-nmi" => Move::RaiseNmi(argument),
+            "smi" => Move::Smi(argument),
+            "machine-check" => Move::MachineCheck(argument),
             _ => {
                 let function = super::monitor::FUNCTIONS.into_iter().find(|function| function.name() == kind);
                 Move::Ipi(argument, function.ok_or(())?)
@@ -162,21 +191,22 @@ mod tests {
 
     #[test]
     fn packing_and_encoding_come_back() {
-        let mut state = State { pc: 7, nmi: 2, irq: 1, mask: 0x55, env: 9, executors: [0; MAX_CPUS] };
+        let executors = [0; MAX_CPUS];
+        let mut state = State { pc: 7, nmi: 2, irq: 1, smi: 8, mce: 3, mask: 0x55, env: 9, executors };
         state.executors[..3].copy_from_slice(&[4, 5, 6]);
         let mut words = Vec::new();
         state.pack(3, &mut words);
         assert_eq!(words.len(), State::stride(3));
         assert_eq!(State::unpack(&words), state);
         let mut moves = vec![Move::Patcher, Move::Piece(3), Move::Observe(1), Move::Execute(2), Move::Nmi(0)];
-        moves.extend([Move::Irq(4), Move::RaiseNmi(5)]);
+        moves.extend([Move::Irq(4), Move::RaiseNmi(5), Move::Smi(6), Move::MachineCheck(7)]);
         moves.extend(super::super::monitor::FUNCTIONS.map(|function| Move::Ipi(1, function)));
         for one in moves {
             assert_eq!(Move::decode(one.encode()), Some(one));
             assert_eq!(one.to_string().parse(), Ok(one));
         }
         assert_eq!(Move::decode(0xff00), None);
-        assert_eq!(Move::decode(0x0700), None);
+        assert_eq!(Move::decode(0x1100), None);
         for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1"] {
             assert_eq!(text.parse::<Move>(), Err(()), "{text}");
         }
