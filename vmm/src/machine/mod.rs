@@ -221,7 +221,7 @@ impl Machine {
     }
 
     /// Plants a bug that is none on the host that it was written on: it takes for granted that a single step over
-    /// the injection of an NMI ends at the first instruction of its handler, so that no doorbell is needed there.
+    /// the injection of an NMI ends inside its handler, so that no doorbell is needed there.
     /// `scripts/conformance --self-test` has to notice it.
     #[doc(hidden)]
     pub fn plant_bug(&mut self) {

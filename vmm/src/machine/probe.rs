@@ -246,7 +246,7 @@ impl Machine {
             || plan.handler.variant == HandlerVariant::Traced;
         for ring in [Ring::Kernel, Ring::User] {
             let runs = plan.executors.iter().any(|executor| executor.ring == ring);
-            if !runs && !(ring == Ring::Kernel && in_handlers) {
+            if !(runs || in_handlers && ring == Ring::Kernel) {
                 continue;
             }
             for code in [&site.old, &site.new] {

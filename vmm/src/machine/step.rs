@@ -146,7 +146,7 @@ impl Machine {
         let after = self.vcpus[index].regs()?;
         match exit? {
             Exit::Debug if self.planted_bug && stimulus == Stimulus::Nmi => {
-                Ok((after, Landing::Handler(vector::NMI)))
+                Ok((Regs { ss: regs.ss, ..after }, Landing::Handler(vector::NMI)))
             }
             Exit::Debug => Ok((after, Landing::Boundary)),
             Exit::Doorbell(port::STOP) => {

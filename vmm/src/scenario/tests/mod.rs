@@ -128,7 +128,7 @@ fn settings_reach_the_plan() {
         "rule = \"amd\"",
         "intermediates = [\"eb fe\"]\nnew-target = 0x40\n\
          [handler]\nresume = { at = 0x40 }\nvariant = \"counting\"\narmed = true\n\
-         [events]\nnmi = 2\nirq = 1\nirq-runs = \"nothing\"\n\
+         [events]\nnmi = 2\nirq = 1\nirq-runs = \"nothing\"\nsmi = 3\nmce = 1\nmce-runs = \"nothing\"\n\
          [[executor]]\nring = 3\n[[executor]]\nrole = \"lock-irqs-off\"\npasses = 5\n\
          [[step]]\nstore = { what = \"new\", each = 2 }\n\
          [[step]]\ndelay = { moves = 2 }\n\
@@ -147,6 +147,7 @@ fn settings_reach_the_plan() {
     assert!(plan.handler.armed_at_start);
     assert_eq!((plan.events.nmi, plan.events.nmi_runs_site), (2, true));
     assert_eq!((plan.events.irq, plan.events.irq_runs_site), (1, false));
+    assert_eq!((plan.events.smi, plan.events.mce, plan.events.mce_runs_site), (3, 1, false));
     assert_eq!((plan.executors[0].ring, plan.executors[0].role), (Ring::User, Role::Loop));
     assert_eq!((plan.executors[1].passes, plan.executors[1].role), (5, Role::LockIrqOff));
     let kinds: Vec<_> = plan.program.iter().map(|op| op.kind.clone()).collect();
