@@ -85,32 +85,39 @@ pub fn capabilities() -> Result<Capabilities, MachineError> {
         return Ok(known.clone());
     }
     let mut entries = Vec::new();
+    let mut machine = scratch()?;
     for feature in Feature::ALL {
-        entries.push((feature, ability(feature)?));
+        machine.reset(&tiny())?;
+        let ability = ability(&mut machine, feature)?;
+        if matches!(ability, Ability::Missing(_)) {
+            // What fails may leave a vCPU in any state.
+            machine = scratch()?;
+        }
+        entries.push((feature, ability));
     }
     Ok(KNOWN.get_or_init(|| Capabilities::new(entries)).clone())
 }
 
-/// Tries a feature on a machine of its own: what fails may leave a vCPU in any state.
-fn ability(feature: Feature) -> Result<Ability, MachineError> {
-    let mut machine = scratch()?;
+/// Tries a feature.
+fn ability(machine: &mut Machine, feature: Feature) -> Result<Ability, MachineError> {
+    let helped = machine.assists().completed_breakpoints;
     let result = match feature {
-        Feature::Step(ring) => step(&mut machine, ring),
-        Feature::Breakpoint(ring) => breakpoint(&mut machine, ring),
-        Feature::Nmi(ring) => there_and_back(&mut machine, ring, Stimulus::Nmi, vector::NMI),
-        Feature::NmiMask => nmi_mask(&mut machine),
+        Feature::Step(ring) => step(machine, ring),
+        Feature::Breakpoint(ring) => breakpoint(machine, ring),
+        Feature::Nmi(ring) => there_and_back(machine, ring, Stimulus::Nmi, vector::NMI),
+        Feature::NmiMask => nmi_mask(machine),
         Feature::Interrupt(ring) => {
-            there_and_back(&mut machine, ring, Stimulus::Interrupt(vector::IRQ), vector::IRQ)
+            there_and_back(machine, ring, Stimulus::Interrupt(vector::IRQ), vector::IRQ)
         }
         Feature::Serialise => match machine.cannot_execute(NOP, &[0x0f, 0x22, 0xd0], Ring::Kernel)? {
             Some(why) => Ok(Err(why)),
             None => Ok(Ok(())),
         },
-        Feature::MachineCheck(ring) => there_and_back(&mut machine, ring, Stimulus::MachineCheck, vector::MC),
-        Feature::Smi => smi(&mut machine),
+        Feature::MachineCheck(ring) => there_and_back(machine, ring, Stimulus::MachineCheck, vector::MC),
+        Feature::Smi => smi(machine),
     };
     Ok(match result {
-        Ok(Ok(())) if machine.assists().completed_breakpoints > 0 => Ability::HostHelps,
+        Ok(Ok(())) if machine.assists().completed_breakpoints > helped => Ability::HostHelps,
         Ok(Ok(())) => Ability::Works,
         Ok(Err(why)) => Ability::Missing(why),
         Err(error @ MachineError::Interrupted) => return Err(error),
