@@ -21,6 +21,7 @@ core::arch::global_asm!(
     lock = const va::SHARED + shared::LOCK,
     call = const action::CALL,
     p_unclaimed = const port::UNCLAIMED,
+    v_de = const vector::DE,
     v_db = const vector::DB,
     v_nmi = const vector::NMI,
     v_bp = const vector::BP,

@@ -197,6 +197,8 @@ bp_unclaimed:
     hlt
 
 // ---- stepping and faults: each ends the path or is consumed by the host ---------------------------------
+doorbell de_stub, {v_de}
+    hlt
 doorbell db_stub, {v_db}
     hlt
 doorbell ud_stub, {v_ud}

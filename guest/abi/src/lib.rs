@@ -98,6 +98,8 @@ pub mod action {
 
 /// Interrupt vectors.
 pub mod vector {
+    /// Divide error.
+    pub const DE: u8 = 0;
     /// Debug exception; ring-3 stepping.
     pub const DB: u8 = 1;
     /// Non-maskable interrupt.

@@ -330,6 +330,7 @@ impl<E: Engine> Model<'_, E> {
 /// Name of an exception vector.
 pub fn fault_name(number: u8) -> &'static str {
     match number {
+        vector::DE => "#DE",
         vector::BP => "#BP",
         vector::DB => "#DB",
         vector::UD => "#UD",

@@ -41,7 +41,8 @@ pub type Shared = [u8; SHARED_LEN];
 pub const FILLER: u8 = 0x06;
 
 /// The gates, each with its plain handler.
-const HANDLERS: [(u8, &str); 15] = [
+const HANDLERS: [(u8, &str); 16] = [
+    (vector::DE, "de_stub"),
     (vector::DB, "db_stub"),
     (vector::UD, "ud_stub"),
     (vector::DF, "df_stub"),

@@ -144,6 +144,10 @@ impl Machine {
             self.unplant(slot, to, &original)?;
         }
         let after = self.vcpus[index].regs()?;
+        if matches!(exit, Ok(Exit::Doorbell(_))) && after.rip == regs.rip {
+            // An OUT where the step began. KVM is not done with it, and would step over whatever stands there next.
+            self.vcpus[index].owes_completion_at(regs.rip);
+        }
         match exit? {
             Exit::Debug if self.planted_bug && stimulus == Stimulus::Nmi => {
                 Ok((Regs { ss: regs.ss, ..after }, Landing::Handler(vector::NMI)))
@@ -160,9 +164,6 @@ impl Machine {
                     }
                     Stimulus::Smi if at_doorbell(&after, regs.rip) && entered => {
                         self.assists.smis += 1;
-                        if after.rip == regs.rip {
-                            self.vcpus[index].owes_completion_at(regs.rip);
-                        }
                         Ok((Regs { rip: regs.rip, ..after }, Landing::Boundary))
                     }
                     _ => Err(unexpected("planted doorbell", &after, regs)),
