@@ -24,7 +24,7 @@ fn plan(old: &[u8], new: &[u8]) -> Plan {
     (plan.site.new.bytes, plan.site.new.boundaries) = (new.to_vec(), vec![0]);
     plan.site.intermediates.clear();
     plan.handler.variant = HandlerVariant::Plain;
-    plan.events = Events { nmi: 0, nmi_runs_site: false, irq: 0, irq_runs_site: false };
+    plan.events = Events::default();
     plan
 }
 

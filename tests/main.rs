@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod capabilities;
 mod checker;
 mod cli;
 mod determinism;

@@ -4,10 +4,11 @@
 use crossmod::CheckOptions;
 use crossmod::explore::engine::Oracle;
 use crossmod::explore::{Memo, Model, Move};
-use crossmod::machine::Machine;
-use crossmod::plan::OpKind;
+use crossmod::machine::{Feature, Machine, capabilities};
+use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;
 use crossmod::scenario::Options;
+use crossmod_abi::vector;
 
 use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, walk};
 use crate::kvm;
@@ -55,6 +56,54 @@ fn nmis_are_masked_from_delivery_to_iret() {
     assert!(masked > 10 && coalesced > 10, "{masked}, {coalesced}");
     // No trap re-opens NMIs here, so the second one waits for the first one's IRET.
     assert_exactly(&scenario, &[Property::Unserialised]);
+}
+
+#[test]
+fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
+    if !kvm::required() || !capable(Feature::MachineCheck(Ring::Kernel)) {
+        return;
+    }
+    let text = "protocol = \"single_ipi_hold\"\nevents = { mce = 2, nmi = 1, nmi-runs = \"nothing\" }";
+    let (mut masked, mut inside) = (0, 0);
+    walk(&small("machine-checks", text), |model, state, moves| {
+        let within = model.monitor_of(state, 0).inside(vector::MC);
+        assert_eq!(moves.contains(&Move::MachineCheck(0)), state.global.mce > 0 && !within);
+        let regs = &model.cpu_of(state, 0).regs;
+        masked += u32::from(state.global.mce > 0 && regs.nmi_masked && !regs.interrupts_on());
+        inside += u32::from(state.global.mce > 0 && within);
+    });
+    assert!(masked > 10 && inside > 10, "{masked}, {inside}");
+}
+
+#[test]
+fn an_smi_comes_wherever_it_likes_and_serialises() {
+    if !kvm::required() {
+        return;
+    }
+    let scenario = small("smi", "protocol = \"plain_store\"\nevents = { smi = 1 }");
+    let mut offered = 0;
+    walk(&scenario, |_, state, moves| {
+        assert_eq!(moves.contains(&Move::Smi(0)), state.global.smi > 0);
+        offered += u32::from(state.global.smi > 0);
+    });
+    assert!(offered > 5, "{offered}");
+    // It need not come, so that it saves nobody.
+    assert_exactly(&scenario, &[Property::Unserialised]);
+    let plan = scenario.plan(&Options::default()).unwrap();
+    let mut machine = Machine::oracle().unwrap();
+    machine.set_real_smis(capable(Feature::Smi));
+    let oracle = Oracle::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+    let mut state = model.initial().unwrap();
+    for step in [Move::Piece(0), Move::Smi(0)] {
+        assert_eq!(model.monitor_of(&state, 0).serialised, 0);
+        state = model.apply(&state, step).unwrap().next;
+    }
+    assert_eq!((model.monitor_of(&state, 0).serialised, state.global.smi), (1, 0));
+}
+
+fn capable(feature: Feature) -> bool {
+    capabilities().unwrap().has(feature)
 }
 
 #[test]

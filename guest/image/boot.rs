@@ -4,7 +4,7 @@
 #![no_std]
 #![no_main]
 
-use crossmod_abi::{action, port, private, shared, va, vector};
+use crossmod_abi::{action, msr, port, private, shared, va, vector};
 
 core::arch::global_asm!(
     include_str!("executor.s"),
@@ -21,6 +21,7 @@ core::arch::global_asm!(
     lock = const va::SHARED + shared::LOCK,
     call = const action::CALL,
     p_unclaimed = const port::UNCLAIMED,
+    v_de = const vector::DE,
     v_db = const vector::DB,
     v_nmi = const vector::NMI,
     v_bp = const vector::BP,
@@ -28,6 +29,8 @@ core::arch::global_asm!(
     v_df = const vector::DF,
     v_gp = const vector::GP,
     v_pf = const vector::PF,
+    v_mc = const vector::MC,
+    mcg_status = const msr::MCG_STATUS,
     v_sync = const vector::IPI_SYNC,
     v_ack_first = const vector::IPI_ACK_FIRST,
     v_ack_only = const vector::IPI_ACK_ONLY,

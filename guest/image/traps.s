@@ -95,6 +95,37 @@ pass_done_nmi:
 nmi_iret_site:
     iretq
 
+// ---- machine checks --------------------------------------------------------------------------------
+// Neither interrupts-off nor the NMI mask holds one back. What ends the handling is a write to MCG_STATUS
+// (SDM vol. 3, 15.3.1.2), which serialises; before it a second machine check would shut the CPU down.
+.macro machine_check_handled
+    xor eax, eax
+    xor edx, edx
+    mov ecx, {mcg_status}
+    wrmsr
+    pop rdx
+    pop rcx
+    pop rax
+    iretq
+.endm
+
+doorbell mc_plain, {v_mc}
+    push rax
+    push rcx
+    push rdx
+    machine_check_handled
+
+.global pass_call_mc, pass_done_mc
+doorbell mc_site, {v_mc}
+    push rax
+    push rcx
+    push rdx
+    xor eax, eax
+pass_call_mc:
+    call r12
+pass_done_mc:
+    machine_check_handled
+
 // ---- #BP -------------------------------------------------------------------------------------------
 // Reads the protocol descriptor field by field while the patcher may be changing it.
 // Stack after the pushes: rcx, rax, rip, cs, rflags, rsp, ss.
@@ -166,6 +197,8 @@ bp_unclaimed:
     hlt
 
 // ---- stepping and faults: each ends the path or is consumed by the host ---------------------------------
+doorbell de_stub, {v_de}
+    hlt
 doorbell db_stub, {v_db}
     hlt
 doorbell ud_stub, {v_ud}

@@ -130,6 +130,36 @@ fn what_was_not_expected_and_what_could_not_run_have_their_statuses() {
     assert!(bounded.out.contains("not exhaustive: the limit of states"), "{}", bounded.out);
 }
 
+/// The same, of the whole program: in the lab nothing that it prints is a time, elsewhere the table has them.
+#[test]
+fn times_are_printed_on_silicon_only() {
+    if !kvm::required() {
+        return;
+    }
+    let emulated = crossmod::host::emulated();
+    let has_time = |text: &str| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.windows(2).any(|pair| {
+            pair[0].parse::<f64>().is_ok()
+                && matches!(pair[1].trim_end_matches(';'), "s" | "ms" | "µs" | "ns")
+        })
+    };
+    for arguments in
+        [&["check", "seed/naive-store", "seed/stop-machine"][..], &["check", "seed/stop-machine"]]
+    {
+        let run = ok(arguments);
+        assert_eq!(has_time(&run.out), !emulated, "{}", run.out);
+        assert_eq!(run.out.contains("QEMU/TCG lab: correctness only"), emulated, "{}", run.out);
+    }
+    for format in ["json", "ktap", "junit"] {
+        let run = ok(&["check", "seed/stop-machine", "--format", format]);
+        let time = run.out.contains(" time=") || run.out.contains("\"seconds\": 0.");
+        assert_eq!(time, !emulated && format != "ktap", "{}", run.out);
+    }
+    let probe = ok(&["probe"]);
+    assert!(!has_time(&probe.out), "{}", probe.out);
+}
+
 #[test]
 fn probe_tells_facts_with_consequences() {
     if !kvm::required() {
@@ -142,6 +172,10 @@ fn probe_tells_facts_with_consequences() {
     assert_eq!((text.status, json.status), if usable { (HELD, HELD) } else { (SKIPPED, SKIPPED) });
     let facts = probe["facts"].as_array().unwrap();
     assert!(facts.len() >= 10, "{facts:?}");
+    let known = probe["capabilities"].as_object().unwrap();
+    for feature in crossmod::machine::Feature::ALL {
+        assert!(known.contains_key(&feature.to_string()), "{feature}");
+    }
     for fact in facts {
         let part = |name: &str| fact[name].as_str().unwrap().to_owned();
         assert!(text.out.contains(&format!("{}: {}", part("question"), part("answer"))), "{fact}");

@@ -1,8 +1,8 @@
 //! Deliveries: the frame, the stack, the masks, at both rings and on top of each other.
 
 use crossmod::cpu::IF;
-use crossmod::machine::{FILLER, Landing, Machine, Stimulus, probe};
-use crossmod::plan::{HandlerVariant, Plan};
+use crossmod::machine::{Ability, FILLER, Feature, Landing, Machine, Stimulus, capabilities};
+use crossmod::plan::{Events, HandlerVariant, Plan, Ring};
 use crossmod_abi::{va, vector};
 
 use super::places;
@@ -24,12 +24,12 @@ fn plain() -> Plan {
     let plans = places::plans();
     let mut plan = plans.into_iter().find(|plan| plan.name == "seed/naive-store").expect("shipped");
     plan.handler.variant = HandlerVariant::Plain;
-    (plan.events.nmi_runs_site, plan.events.irq_runs_site) = (false, false);
+    plan.events = Events::default();
     plan
 }
 
 /// Every vector that the explorer delivers, with its handler.
-const DELIVERED: [(u8, &str); 8] = [
+const DELIVERED: [(u8, &str); 9] = [
     (vector::NMI, "nmi_plain"),
     (vector::IRQ, "irq_plain"),
     (vector::IPI_SYNC, "ipi_sync"),
@@ -38,10 +38,15 @@ const DELIVERED: [(u8, &str); 8] = [
     (vector::IPI_HOLD, "ipi_hold"),
     (vector::IPI_STOP, "ipi_stop"),
     (vector::IPI_EARLY, "ipi_early"),
+    (vector::MC, "mc_plain"),
 ];
 
 fn event(number: u8) -> Stimulus {
-    if number == vector::NMI { Stimulus::Nmi } else { Stimulus::Interrupt(number) }
+    match number {
+        vector::NMI => Stimulus::Nmi,
+        vector::MC => Stimulus::MachineCheck,
+        _ => Stimulus::Interrupt(number),
+    }
 }
 
 #[test]
@@ -54,6 +59,11 @@ fn events_are_delivered_as_the_manual_says_at_both_rings() {
     for (number, handler) in DELIVERED {
         let entry = machine.image().label(handler).unwrap();
         for user in [false, true] {
+            let ring = if user { Ring::User } else { Ring::Kernel };
+            if number == vector::MC && !capabilities().unwrap().has(Feature::MachineCheck(ring)) {
+                eprintln!("SKIPPED: no machine checks at ring {}", ring.number());
+                continue;
+            }
             for _ in 0..8 {
                 let mut before = World::random(&mut random, SITE, user);
                 before.cpu.regs.rflags |= IF;
@@ -84,11 +94,10 @@ fn int3_traps_at_both_rings_and_the_host_helps_exactly_where_the_probe_says() {
             let after = before.step(&mut machine, 0, Stimulus::Breakpoint);
             assert_eq!(wanted.difference(&after), None, "user {user}");
         }
-        let question = if user { "INT3 at ring 3" } else { "INT3 at ring 0" };
-        let facts = probe().unwrap();
-        let fact = facts.iter().find(|fact| fact.question == question).unwrap();
-        let helped = if fact.consequence.contains("the host completes") { 100 } else { 0 };
-        assert_eq!(machine.assists().completed_breakpoints - before_all, helped, "{fact:?}");
+        let ring = if user { Ring::User } else { Ring::Kernel };
+        let ability = capabilities().unwrap().ability(Feature::Breakpoint(ring)).clone();
+        let helped = if ability == Ability::HostHelps { 100 } else { 0 };
+        assert_eq!(machine.assists().completed_breakpoints - before_all, helped, "{ability:?}");
     }
 }
 
@@ -130,6 +139,54 @@ fn an_nmi_stays_masked_until_its_iret() {
         let after = world.step(&mut machine, 0, Stimulus::InstructionTo(SITE));
         assert_eq!(before.difference(&World { landing: Landing::Boundary, ..after }), None, "user {user}");
     }
+}
+
+#[test]
+fn a_machine_check_comes_wherever_it_likes_and_again_after_its_handler() {
+    let known = || capabilities().unwrap();
+    if !kvm::required() || !known().has(Feature::MachineCheck(Ring::Kernel)) {
+        return;
+    }
+    let mut machine = machine(&[0x90]);
+    let entry = machine.image().label("mc_plain").unwrap();
+    let mut before = World::random(&mut fastrand::Rng::with_seed(15), SITE, false);
+    // Interrupts off, in an NMI handler.
+    before.cpu.regs.rflags &= !IF;
+    before.cpu.regs.nmi_masked = true;
+    for time in 0..3 {
+        let mut wanted = before.clone();
+        wanted.deliver(vector::MC, entry, SITE);
+        let inside = before.step(&mut machine, 0, Stimulus::MachineCheck);
+        assert_eq!(wanted.difference(&inside), None, "time {time}");
+    }
+}
+
+/// Nothing of an SMI is visible afterwards, whatever it interrupts; and it was one where the host has them.
+#[test]
+fn an_smi_leaves_everything_as_it_was() {
+    if !kvm::required() {
+        return;
+    }
+    let real = capabilities().unwrap().has(Feature::Smi);
+    let mut machine = machine(&[0x90, 0x90]);
+    machine.set_real_smis(real);
+    let mut random = fastrand::Rng::with_seed(16);
+    let park = machine.image().label("exec_park").unwrap();
+    for user in [false, true] {
+        for rip in [SITE, SITE + 1, park] {
+            for _ in 0..8 {
+                let before = World::random(&mut random, rip, user);
+                let after = before.step(&mut machine, 0, Stimulus::Smi);
+                assert_eq!(before.difference(&after), None, "{rip:#x}, user {user}");
+                // The doorbell that stood there is gone, and KVM owes nothing to it.
+                if rip == SITE {
+                    let next = after.step(&mut machine, 0, Stimulus::Instruction);
+                    assert_eq!((next.cpu.regs.rip, next.landing), (SITE + 1, Landing::Boundary));
+                }
+            }
+        }
+    }
+    assert_eq!(machine.assists().smis, if real { 48 } else { 0 });
 }
 
 /// The explorer never offers it, but a pending NMI must not break a masked vCPU's step, nor leak into another.

@@ -1,7 +1,7 @@
 //! The table: what each form of instruction does, in terms of [`World`].
 
 use crossmod::cpu::{IF, reg};
-use crossmod_abi::{selector, vector};
+use crossmod_abi::{msr, selector, vector};
 use iced_x86::{Code, Instruction};
 
 use super::places::Form;
@@ -216,6 +216,13 @@ fn mov_to_cr2(instruction: &Instruction, _: &Place, world: &mut World) {
     world.cpu.regs.cr2 = world.cpu.regs.gpr[instruction.op1_register().number()];
 }
 
+/// IA32_MCG_STATUS, with anything but the bit by which the next machine check would shut the CPU down.
+fn machine_check_status(_: &Instruction, _: &Place, random: &mut fastrand::Rng, world: &mut World) {
+    world.cpu.regs.gpr[1] = msr::MCG_STATUS.into();
+    world.cpu.regs.gpr[reg::RAX] = random.u64(0..4);
+    world.cpu.regs.gpr[2] = 0;
+}
+
 fn int3(instruction: &Instruction, place: &Place, world: &mut World) {
     world.deliver(vector::BP, place.bp_entry, instruction.next_ip());
 }
@@ -238,6 +245,7 @@ pub fn table() -> Vec<Row> {
         row(Code::Mov_r64_rm64, MEMORY, pointer, mov),
         row(Code::Mov_rm32_imm32, MEMORY, pointer, mov),
         row(Code::Mov_cr_r64, REGISTER, anything, mov_to_cr2),
+        row(Code::Wrmsr, REGISTER, machine_check_status, nothing),
         row(Code::Xchg_rm32_r32, MEMORY, pointer, xchg),
         row(Code::Lea_r32_m, MEMORY, anything, lea),
         row(Code::Lea_r64_m, MEMORY, anything, lea),

@@ -9,7 +9,7 @@ use crate::explore::engine::Oracle;
 use crate::explore::{self, Ended, Found, Limits, Manner, Memo, MemoStats, Model, Move, Tick};
 use crate::fetch::FetchModel;
 use crate::host::Host;
-use crate::machine::{Image, Machine, MachineError, SHARED_LEN};
+use crate::machine::{self, Capabilities, Feature, Image, Machine, MachineError, SHARED_LEN};
 use crate::plan::{Plan, Ring};
 use crate::property::Property;
 use crate::report::{Bounds, Counts, Finding, Report, Status};
@@ -120,12 +120,33 @@ pub struct Checker {
     oracle: Machine,
     live: BTreeMap<usize, Machine>,
     host: Host,
+    capabilities: Capabilities,
+    planted_bug: bool,
 }
 
 impl Checker {
-    /// Opens KVM.
+    /// Opens KVM, and finds out what it can do.
     pub fn new() -> Result<Checker, MachineError> {
-        Ok(Checker { oracle: Machine::oracle()?, live: BTreeMap::new(), host: Host::read() })
+        Checker::on(Host::read(), machine::capabilities()?)
+    }
+
+    /// As if on a host of which these are the facts. What this one really lacks fails when it is used.
+    pub fn on(host: Host, capabilities: Capabilities) -> Result<Checker, MachineError> {
+        let mut oracle = Machine::oracle()?;
+        oracle.set_real_smis(capabilities.has(Feature::Smi));
+        Ok(Checker { oracle, live: BTreeMap::new(), host, capabilities, planted_bug: false })
+    }
+
+    /// For the self-test of the comparison of two hosts; see [`Machine::plant_bug`].
+    #[doc(hidden)]
+    pub fn plant_bug(&mut self) {
+        self.planted_bug = true;
+        self.oracle.plant_bug();
+    }
+
+    /// What this host can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     /// The host.
@@ -152,6 +173,9 @@ impl Checker {
             }
             Err(error) => return Err(error.into()),
         };
+        if let Some(reason) = self.lacking(&plan)? {
+            return Ok(Report::skipped(&scenario.name, &reason));
+        }
         let mut report = self.look(&plan, options, &mut tick)?;
         if options.verify && report.ended != Some(Ended::Interrupted) {
             let again = self.look(&plan, options, &mut tick)?;
@@ -170,6 +194,14 @@ impl Checker {
             self.prove(&plan, scenario, options, &mut report.findings[index])?;
         }
         Ok(report)
+    }
+
+    /// Why this host cannot run a plan, if so.
+    fn lacking(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
+        match self.capabilities.lacking(plan) {
+            Some(reason) => Ok(Some(reason)),
+            None => self.oracle.cannot_execute_site(plan),
+        }
     }
 
     /// Searches or samples; the findings have no evidence yet.
@@ -198,6 +230,9 @@ impl Checker {
         let mut model = Model::new(plan, oracle, memo, options.reduce)?;
         let begun = std::time::Instant::now();
         let mut report = Report::new(plan, Bounds::of(plan));
+        if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
+            report.modelled.push("smi");
+        }
         let (found, ended) = match options.mode {
             Mode::Exhaustive => {
                 let search = explore::explore(&mut model, options.limits, manner, tick)?;
@@ -320,7 +355,14 @@ impl Checker {
         let count = plan.executors.len();
         let live = match self.live.entry(count) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Machine::live(count)?),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let mut live = Machine::live(count)?;
+                live.set_real_smis(self.capabilities.has(Feature::Smi));
+                if self.planted_bug {
+                    live.plant_bug();
+                }
+                entry.insert(live)
+            }
         };
         trace::run(live, &mut self.oracle, plan, schedule)
     }
@@ -329,6 +371,9 @@ impl Checker {
     pub fn replay(&mut self, trace: &Trace, width: usize) -> Result<ReplayReport, CheckError> {
         let plan = trace.plan()?;
         let schedule = trace.schedule()?;
+        if let Some(reason) = self.lacking(&plan)? {
+            return Err(MachineError::NotHere(reason).into());
+        }
         let replayed = self.run_live(&plan, &schedule)?;
         let mut difference = None;
         if trace::hex(replayed.initial) != trace.initial {

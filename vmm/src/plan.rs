@@ -199,7 +199,7 @@ pub enum Action {
 }
 
 /// Asynchronous events.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Events {
     /// How many NMIs may be raised in one execution, over all executors.
     pub nmi: u8,
@@ -209,6 +209,12 @@ pub struct Events {
     pub irq: u8,
     /// The interrupt handler runs the site.
     pub irq_runs_site: bool,
+    /// How many SMIs may come in one execution, over all executors.
+    pub smi: u8,
+    /// How many machine checks may come in one execution, over all executors.
+    pub mce: u8,
+    /// The machine-check handler runs the site.
+    pub mce_runs_site: bool,
 }
 
 /// Which vendor's promises are in force.

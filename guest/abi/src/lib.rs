@@ -98,6 +98,8 @@ pub mod action {
 
 /// Interrupt vectors.
 pub mod vector {
+    /// Divide error.
+    pub const DE: u8 = 0;
     /// Debug exception; ring-3 stepping.
     pub const DB: u8 = 1;
     /// Non-maskable interrupt.
@@ -112,6 +114,8 @@ pub mod vector {
     pub const GP: u8 = 13;
     /// Page fault.
     pub const PF: u8 = 14;
+    /// Machine check.
+    pub const MC: u8 = 18;
     /// Broadcast: serialise, then acknowledge.
     pub const IPI_SYNC: u8 = 0x40;
     /// Broadcast: acknowledge, then serialise.
@@ -135,8 +139,16 @@ pub mod port {
     pub const STOP: u8 = 0xf0;
     /// A handler met a trap that it does not claim.
     pub const UNCLAIMED: u8 = 0xf1;
+    /// Rung by the SMI handler, in system-management mode: a real SMI got there.
+    pub const SMM: u8 = 0xf2;
     /// Highest port in use; the TSS permission bitmap covers ports up to here.
     pub const LAST: u8 = 0xff;
+}
+
+/// Model-specific registers.
+pub mod msr {
+    /// IA32_MCG_STATUS: bit 2 (MCIP) says that a machine check is being handled; one more then shuts the CPU down.
+    pub const MCG_STATUS: u32 = 0x17a;
 }
 
 /// GDT selectors. The data selector has DPL 3 at both rings: a return to ring 3 would null a DPL 0 one.

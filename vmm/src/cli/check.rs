@@ -78,6 +78,9 @@ pub struct Arguments {
     /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
     #[arg(long)]
     no_symmetry: bool,
+    /// For `scripts/conformance --self-test`.
+    #[arg(long, hide = true)]
+    plant_host_dependent_bug: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -151,6 +154,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let fail = |error| Failure::of(CheckError::Machine(error));
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
+    if arguments.plant_host_dependent_bug {
+        checker.plant_bug();
+    }
     let options = options(arguments);
     let text = arguments.format == Format::Text;
     let name_width = cases.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or_default();
@@ -159,7 +165,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print(&report::table(name_width, !checker.host().emulated));
     }
     let (mut reports, mut interrupted) = (Vec::new(), false);
-    let bar = progress();
+    let (bar, timed) = (progress(), !checker.host().emulated);
     for (index, (scenario, model)) in cases.iter().enumerate() {
         let options = CheckOptions { fetch: Some(*model), ..options };
         if stop_requested() {
@@ -169,7 +175,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             continue;
         }
         bar.set_prefix(format!("{}/{} {} {model}", index + 1, cases.len(), scenario.name));
-        let report = match checker.check(scenario, &options, |tick| show(&bar, tick)) {
+        let report = match checker.check(scenario, &options, |tick| show(&bar, tick, timed)) {
             Ok(report) => {
                 interrupted |= report.ended == Some(Ended::Interrupted);
                 report
@@ -375,6 +381,14 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
         report::TIER,
         checker.host().line(),
     ));
+    let modelled: Vec<&str> = reports
+        .iter()
+        .filter(|report| !report.modelled.is_empty())
+        .map(|report| report.name.as_str())
+        .collect();
+    if !modelled.is_empty() && (reports.len() > 1 && !arguments.verbose) {
+        text.push_str(&format!("\nmodelled {}: {}", report::MODELLED_SMI, modelled.join(", ")));
+    }
     print(&text);
 }
 
@@ -386,10 +400,14 @@ pub fn progress() -> ProgressBar {
     bar
 }
 
-pub fn show(bar: &ProgressBar, tick: Tick) {
-    let rate = |count: f64| count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
+/// Rates only where time means something.
+pub fn show(bar: &ProgressBar, tick: Tick, timed: bool) {
+    let rate = |count: f64| {
+        let rate = count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
+        if timed { format!(" ({rate:.1} M/s)") } else { String::new() }
+    };
     bar.set_message(format!(
-        "{} states ({:.1} M/s), {} to expand, {} transitions ({:.1} M/s), {:.1} % remembered, {} MiB",
+        "{} states{}, {} to expand, {} transitions{}, {:.1} % remembered, {} MiB",
         tick.states,
         rate(tick.states as f64),
         tick.states - tick.expanded,

@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         max_memory: arguments.max_memory,
         timeout: arguments.timeout.map(std::time::Duration::from_secs),
     };
-    let bar = progress();
+    let (bar, timed) = (progress(), !checker.host().emulated);
     let cells = rows.iter().filter(|(row, _)| row.refused.is_none()).count() * models.len();
     let (mut done, mut interrupted, mut status) = (0, false, SKIPPED);
     let mut filled = Vec::new();
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             done += 1;
             bar.set_prefix(format!("{done}/{cells} {} {model}", scenario.name));
             let options = CheckOptions { fetch: Some(model), limits, ..CheckOptions::default() };
-            let report = match checker.check(&scenario, &options, |tick| show(&bar, tick)) {
+            let report = match checker.check(&scenario, &options, |tick| show(&bar, tick, timed)) {
                 Ok(report) => report,
                 Err(error) => {
                     let failure = Failure::of(error);

@@ -107,15 +107,18 @@ impl Failure {
                 Failure { status: UNUSABLE, message: format!("{:?}", miette::Report::new(error)) }
             }
             CheckError::Trace(error) => Failure::unusable(format!("error: {error}")),
-            CheckError::Machine(
-                error @ (MachineError::NoKvm { .. } | MachineError::MissingCapability(_)),
-            ) => Failure {
-                status: SKIPPED,
-                message: format!(
-                    "skipped: {error}\nExploring executes on KVM. On a machine without it, `crossmod list` and \
+            CheckError::Machine(error @ (MachineError::NoKvm { .. } | MachineError::Unavailable(_))) => {
+                Failure {
+                    status: SKIPPED,
+                    message: format!(
+                        "skipped: {error}\nExploring executes on KVM. On a machine without it, `crossmod list` and \
                      `crossmod show` still work."
-                ),
-            },
+                    ),
+                }
+            }
+            CheckError::Machine(error @ MachineError::NotHere(_)) => {
+                Failure { status: SKIPPED, message: format!("skipped: {error}") }
+            }
             CheckError::Machine(error @ MachineError::Interrupted) => {
                 Failure { status: INTERRUPTED, message: error.to_string() }
             }

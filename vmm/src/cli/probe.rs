@@ -16,10 +16,15 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let host = Host::read();
-    let facts = machine::probe().map_err(|error| Failure::of(CheckError::Machine(error)))?;
+    let fail = |error| Failure::of(CheckError::Machine(error));
+    let facts = machine::probe().map_err(fail)?;
     let usable = facts.iter().all(|fact| fact.usable);
     if arguments.json {
-        print(&serde_json::json!({ "host": host, "usable": usable, "facts": facts }).to_string());
+        let capabilities = machine::capabilities().map_err(fail)?;
+        let json = serde_json::json!({
+            "host": host, "usable": usable, "capabilities": capabilities, "facts": facts
+        });
+        print(&json.to_string());
     } else {
         let mut text = format!("{}\n\n", host.line());
         for fact in &facts {

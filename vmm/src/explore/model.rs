@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crossmod_abi::vector;
 use rustc_hash::FxHashMap;
 
 use super::classes::classes;
@@ -129,8 +130,8 @@ impl<'p, E: Engine> Model<'p, E> {
 
     fn initial_state(&mut self) -> Result<State, MachineError> {
         let env = self.intern_env(Env::initial(self.plan));
-        let Events { nmi, irq, .. } = self.plan.events;
-        let global = Global { pc: 0, nmi, irq, mask: 0, env };
+        let Events { nmi, irq, smi, mce, .. } = self.plan.events;
+        let global = Global { pc: 0, nmi, irq, smi, mce, mask: 0, env };
         let mut state = State { global, executors: [0; MAX_CPUS] };
         let site = &self.plan.site;
         let clocks = self.plan.fetch.clocks(site.address, site.len());
@@ -219,6 +220,13 @@ impl<'p, E: Engine> Model<'p, E> {
         } else if facts.nmi_latched || global.nmi > 0 {
             moves.push(Move::Nmi(0));
         }
+        if global.smi > 0 {
+            moves.push(Move::Smi(0));
+        }
+        // Nothing masks a machine check; one during another would shut the CPU down, and is not explored.
+        if global.mce > 0 && !self.executors.get(executor).monitor.inside(vector::MC) {
+            moves.push(Move::MachineCheck(0));
+        }
         Ok(moves)
     }
 
@@ -228,6 +236,7 @@ impl<'p, E: Engine> Model<'p, E> {
             Move::Patcher | Move::Piece(_) => return self.apply_patcher(state, step),
             Move::Observe(slot) | Move::RaiseNmi(slot) | Move::Execute(slot, _) => slot,
             Move::Ipi(slot, _) | Move::Nmi(slot) | Move::Irq(slot) => slot,
+            Move::Smi(slot) | Move::MachineCheck(slot) => slot,
         };
         let slot = usize::from(slot);
         let (global, outcome) = self.executor_move(&state.global, slot, state.executors[slot], step)?;
@@ -248,6 +257,8 @@ impl<'p, E: Engine> Model<'p, E> {
         let mut next = *global;
         match step {
             Move::Irq(_) => next.irq -= 1,
+            Move::Smi(_) => next.smi -= 1,
+            Move::MachineCheck(_) => next.mce -= 1,
             Move::Nmi(_) if !self.facts[number as usize].nmi_latched => next.nmi -= 1,
             Move::RaiseNmi(_) => next.nmi -= 1,
             _ => {}
@@ -326,12 +337,12 @@ impl<'p, E: Engine> Model<'p, E> {
     /// Content hash of a state: the same in every run, on every host, for any order of exploration.
     pub fn digest(&self, state: &State) -> u128 {
         let mut parts = [0u128; MAX_CPUS + 1];
-        let Global { pc, nmi, irq, mask, env } = state.global;
+        let Global { pc, nmi, irq, smi, mce, mask, env } = state.global;
         parts[0] = self.envs.digest(env);
         for (slot, part) in parts[1..=self.plan.executors.len()].iter_mut().enumerate() {
             *part = self.executors.digest(state.executors[slot]);
         }
-        content_digest(&(pc, nmi, irq, mask, &parts[..=self.plan.executors.len()]))
+        content_digest(&(pc, (nmi, irq, smi, mce), mask, &parts[..=self.plan.executors.len()]))
     }
 
     /// The violations of an [`Applied`].

@@ -26,6 +26,10 @@ pub(super) struct Phase {
     pub(super) nmi: bool,
     /// Device interrupts may still come.
     pub(super) irq: bool,
+    /// SMIs may still come.
+    pub(super) smi: bool,
+    /// Machine checks may still come.
+    pub(super) mce: bool,
 }
 
 /// Bits of the words in `start..end` of the shared page.
@@ -75,6 +79,7 @@ impl Phase {
     /// With the budgets of a moment.
     pub(super) fn at(phases: &[Phase], global: &Global) -> Phase {
         let phase = phases[usize::from(global.pc)];
-        Phase { nmi: global.nmi > 0, irq: global.irq > 0, ..phase }
+        let Global { nmi, irq, smi, mce, .. } = *global;
+        Phase { nmi: nmi > 0, irq: irq > 0, smi: smi > 0, mce: mce > 0, ..phase }
     }
 }

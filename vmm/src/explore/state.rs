@@ -15,6 +15,10 @@ pub struct Global {
     pub nmi: u8,
     /// Device interrupts that may still come.
     pub irq: u8,
+    /// SMIs that may still come.
+    pub smi: u8,
+    /// Machine checks that may still come.
+    pub mce: u8,
     /// For a store: its pieces that are committed.
     pub mask: u32,
     /// Interned environment.
@@ -50,6 +54,10 @@ pub enum Move {
     Irq(u8),
     /// An NMI is raised.
     RaiseNmi(u8),
+    /// An SMI comes, and is over.
+    Smi(u8),
+    /// A machine check is delivered.
+    MachineCheck(u8),
 }
 
 impl Move {
@@ -57,14 +65,25 @@ impl Move {
     pub fn actor(self) -> u8 {
         match self {
             Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
-            Move::Execute(i, _) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => i + 1,
+            Move::Execute(i, _)
+            | Move::Ipi(i, _)
+            | Move::Nmi(i)
+            | Move::Irq(i)
+            | Move::RaiseNmi(i)
+            | Move::Smi(i)
+            | Move::MachineCheck(i) => i + 1,
         }
     }
 
     /// The executor that this move steps, if it steps one.
     pub fn executor(self) -> Option<u8> {
         match self {
-            Move::Execute(i, _) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) => Some(i),
+            Move::Execute(i, _)
+            | Move::Ipi(i, _)
+            | Move::Nmi(i)
+            | Move::Irq(i)
+            | Move::Smi(i)
+            | Move::MachineCheck(i) => Some(i),
             Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => None,
         }
     }
@@ -78,6 +97,8 @@ impl Move {
             Move::Nmi(_) => Move::Nmi(slot),
             Move::Irq(_) => Move::Irq(slot),
             Move::RaiseNmi(_) => Move::RaiseNmi(slot),
+            Move::Smi(_) => Move::Smi(slot),
+            Move::MachineCheck(_) => Move::MachineCheck(slot),
             Move::Patcher | Move::Piece(_) => self,
         }
     }
@@ -94,6 +115,8 @@ impl fmt::Display for Move {
             Move::Nmi(i) => write!(f, "nmi {i}"),
             Move::Irq(i) => write!(f, "irq {i}"),
             Move::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
+            Move::Smi(i) => write!(f, "smi {i}"),
+            Move::MachineCheck(i) => write!(f, "machine-check {i}"),
             Move::Ipi(i, function) => write!(f, "{} {i}", function.name()),
         }
     }
@@ -118,6 +141,8 @@ impl FromStr for Move {
             "nmi" => Move::Nmi(argument),
             "irq" => Move::Irq(argument),
             "raise-nmi" => Move::RaiseNmi(argument),
+            "smi" => Move::Smi(argument),
+            "machine-check" => Move::MachineCheck(argument),
             _ => {
                 let function = super::monitor::FUNCTIONS.into_iter().find(|function| function.name() == kind);
                 Move::Ipi(argument, function.ok_or(())?)
@@ -134,6 +159,7 @@ mod tests {
     fn moves_come_back_from_their_text() {
         let mut moves = vec![Move::Patcher, Move::Piece(3), Move::Observe(1), Move::Nmi(0)];
         moves.extend([Move::Execute(2, 0), Move::Execute(2, 7), Move::Irq(4), Move::RaiseNmi(5)]);
+        moves.extend([Move::Smi(6), Move::MachineCheck(7)]);
         moves.extend(super::super::monitor::FUNCTIONS.map(|function| Move::Ipi(1, function)));
         for one in moves {
             assert_eq!(one.to_string().parse(), Ok(one));

@@ -15,6 +15,9 @@ use crate::decode::{self, Access};
 use crate::machine::{Landing, MachineError, Stimulus};
 use crate::property::{self, Fetch, Violation};
 
+/// In place of a vector, in [`StepKey::event`].
+const SMI: u8 = 0xff;
+
 impl<E: Engine> Model<'_, E> {
     /// An executor's move, remembered or computed.
     pub(super) fn executor_step(
@@ -128,6 +131,8 @@ impl<E: Engine> Model<'_, E> {
                 self.deliver(slot, after, env, function_vector(function), live)
             }
             Move::Irq(_) => self.deliver(slot, before, env, vector::IRQ, live),
+            Move::MachineCheck(_) => self.deliver(slot, before, env, vector::MC, live),
+            Move::Smi(_) => self.smi(slot, before, env, live),
             Move::Nmi(_) => {
                 let mut after = before;
                 after.monitor.nmi_latched = false;
@@ -157,7 +162,11 @@ impl<E: Engine> Model<'_, E> {
         live: bool,
     ) -> Result<Outcome, MachineError> {
         let cpu = self.cpus.get(executor.cpu).clone();
-        let stimulus = if vector == vector::NMI { Stimulus::Nmi } else { Stimulus::Interrupt(vector) };
+        let stimulus = match vector {
+            vector::NMI => Stimulus::Nmi,
+            vector::MC => Stimulus::MachineCheck,
+            _ => Stimulus::Interrupt(vector),
+        };
         let key = StepKey { cpu: executor.cpu, event: vector, len: 0, bytes: [0; 15], shared: 0 };
         let text = self.text(env);
         let result = self.execute(slot, &cpu, stimulus, text.current(), env, key, None, live)?;
@@ -168,6 +177,27 @@ impl<E: Engine> Model<'_, E> {
         executor.cpu = result.cpu;
         let frame = self.cpus.get(result.cpu).regs.gpr[reg::RSP];
         executor.monitor.contexts.push(Context { vector, frame });
+        Ok(Outcome::quiet(self.intern_executor(executor), env))
+    }
+
+    /// An SMI, from its arrival to the end of its RSM: the vCPU is as before, and has serialised (SDM vol. 3, 9.3;
+    /// APM vol. 2, 7.6.4). Where KVM has no SMM, the engine leaves it as it is without executing anything.
+    fn smi(
+        &mut self,
+        slot: usize,
+        mut executor: Executor,
+        env: u32,
+        live: bool,
+    ) -> Result<Outcome, MachineError> {
+        let cpu = self.cpus.get(executor.cpu).clone();
+        let key = StepKey { cpu: executor.cpu, event: SMI, len: 0, bytes: [0; 15], shared: 0 };
+        let text = self.text(env);
+        let result = self.execute(slot, &cpu, Stimulus::Smi, text.current(), env, key, None, live)?;
+        if result.landing != Landing::Boundary || result.cpu != executor.cpu {
+            let what = format!("an SMI came back to another state, {:?}", result.landing);
+            return Err(MachineError::Contract { rip: cpu.regs.rip, what });
+        }
+        executor.monitor.serialise(text.commits.len() as u8);
         Ok(Outcome::quiet(self.intern_executor(executor), env))
     }
 
@@ -343,6 +373,7 @@ impl<E: Engine> Model<'_, E> {
 /// Name of an exception vector.
 pub fn fault_name(number: u8) -> &'static str {
     match number {
+        vector::DE => "#DE",
         vector::BP => "#BP",
         vector::DB => "#DB",
         vector::UD => "#UD",

@@ -138,8 +138,8 @@ impl Tables {
 
     fn intern<E: Engine>(&mut self, model: &Model<'_, E>, global: Global) -> u32 {
         let number = self.globals.intern(global, |global| {
-            let Global { pc, nmi, irq, mask, env } = *global;
-            content_digest(&(pc, nmi, irq, mask, model.envs.digest(env)))
+            let Global { pc, nmi, irq, smi, mce, mask, env } = *global;
+            content_digest(&(pc, (nmi, irq, smi, mce), mask, model.envs.digest(env)))
         });
         if self.patcher.len() <= number as usize {
             self.patcher.push(None);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crossmod_abi::{PAGE, private, shared, va};
+use crossmod_abi::{PAGE, private, shared, va, vector};
 use iced_x86::Mnemonic;
 
 use super::engine::Engine;
@@ -115,7 +115,7 @@ impl<E: Engine> Model<'_, E> {
     /// * serialises only if no store remains, or if the patcher waits for this very vCPU's acknowledgement
     ///   before it can store;
     /// * returns from a handler only if the patcher has finished (before that, how long interrupts are off is
-    ///   measured) and no NMI can be waiting for the return;
+    ///   measured) and neither an NMI nor a machine check can be waiting for the return;
     /// * executes withdrawn code only if no more of it may be withdrawn.
     ///
     /// Visible always are acknowledgements, stores to the shared page, and changes of the interrupt flag by
@@ -138,7 +138,7 @@ impl<E: Engine> Model<'_, E> {
             return Ok(None);
         }
         if self.plan.site.contains(rip) {
-            let events = phase.nmi || phase.irq || nmi_latched;
+            let events = phase.nmi || phase.irq || phase.smi || phase.mce || nmi_latched;
             if phase.site || events {
                 return Ok(None);
             }
@@ -147,6 +147,7 @@ impl<E: Engine> Model<'_, E> {
         let slot = self.classes.iter().position(|&other| other == class).unwrap_or_default();
         let awaited = phase.awaited & (1 << slot) != 0 && !cpu.acknowledged();
         let nmi = cpu.regs.nmi_masked && (phase.nmi || nmi_latched);
+        let mce = phase.mce && executor.monitor.inside(vector::MC);
         let text = Rc::clone(&self.texts[env as usize]);
         let mut site = text.current();
         let views = self.views(number, env)?;
@@ -166,7 +167,7 @@ impl<E: Engine> Model<'_, E> {
         let serialises = decode::serialises(&instruction, self.plan.rule);
         let hidden = match instruction.mnemonic() {
             Mnemonic::Cli | Mnemonic::Sti | Mnemonic::Popfq | Mnemonic::Int3 => false,
-            Mnemonic::Iretq => !phase.patcher && !nmi,
+            Mnemonic::Iretq => !phase.patcher && !nmi && !mce,
             _ => !serialises || !phase.stores || awaited,
         };
         let unseen = |access: &Access| {

@@ -13,7 +13,10 @@ pub enum MachineError {
     },
     /// KVM lacks something that exploration rests on.
     #[error("KVM on this host lacks {0}")]
-    MissingCapability(&'static str),
+    Unavailable(String),
+    /// What is to be run needs something that this host lacks.
+    #[error("{0}")]
+    NotHere(String),
     /// An ioctl failed.
     #[error("{what} failed")]
     Kvm {

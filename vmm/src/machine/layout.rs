@@ -1,7 +1,7 @@
 //! Guest-physical addresses, and nothing else. Virtual ones are in `crossmod_abi::va`.
 //!
 //! ```text
-//! 0x000000  unused            0x100000  guest image (identity mapped)
+//! 0x030000  SMRAM             0x100000  guest image (identity mapped)
 //! 0x200000  landing page      0x201000  shared page     0x202000  site pages, master copy (2)
 //! 0x204000  GDT, TSS          0x205000  IDT
 //! 0x206000  page table of the image's 2 MiB             0x207000, 0x208000  landing directory and table
@@ -15,6 +15,8 @@ pub const MAX_CPUS: usize = 8;
 
 /// Size of guest memory in bytes.
 pub const MEMORY: usize = 0x40_0000;
+/// The SMI handler: a CPU enters it at SMBASE + 0x8000, and SMBASE is 0x30000 after a reset (SDM vol. 3, 32.4).
+pub const SMI_HANDLER: u64 = 0x3_8000;
 /// First byte of the image.
 pub const IMAGE: u64 = 0x10_0000;
 /// One past the last byte the image may use.

@@ -2,25 +2,28 @@
 //!
 //! A machine is made once and reset for each scenario. Page tables never change after the first run.
 
+mod capabilities;
 mod error;
 mod image;
 mod kick;
 mod layout;
+mod mce;
 mod memory;
 mod probe;
 mod step;
 mod tables;
 mod vcpu;
 
-use crossmod_abi::{PAGE, shared, va, vector};
+use crossmod_abi::{PAGE, port, shared, va, vector};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
+pub use capabilities::{Ability, Capabilities, Feature, needed};
 pub use error::MachineError;
 pub use image::{Image, PassLabels};
 pub use kick::{RUN_LIMIT, catch_signals, request_stop, stop_requested};
 pub use layout::MAX_CPUS;
-pub use probe::{Fact, probe};
+pub use probe::{Fact, capabilities, probe};
 pub use step::{Assists, Landing, Stimulus, in_landing_window};
 
 use crate::cpu::{Cpu, PRIVATE_LEN, Regs};
@@ -38,7 +41,8 @@ pub type Shared = [u8; SHARED_LEN];
 pub const FILLER: u8 = 0x06;
 
 /// The gates, each with its plain handler.
-const HANDLERS: [(u8, &str); 14] = [
+const HANDLERS: [(u8, &str); 16] = [
+    (vector::DE, "de_stub"),
     (vector::DB, "db_stub"),
     (vector::UD, "ud_stub"),
     (vector::DF, "df_stub"),
@@ -53,7 +57,13 @@ const HANDLERS: [(u8, &str); 14] = [
     (vector::NMI, "nmi_plain"),
     (vector::IRQ, "irq_plain"),
     (vector::BP, "bp_plain"),
+    (vector::MC, "mc_plain"),
 ];
+
+/// Upper half of the number of a memory slot that is seen in system-management mode.
+const SMM_ADDRESS_SPACE: u32 = 1;
+/// `out SMM, al; rsm`, in the real mode of SMM.
+const SMI_HANDLER: [u8; 4] = [0xe6, port::SMM, 0x0f, 0xaa];
 
 /// How KVM vCPUs serve slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +79,7 @@ enum Backing {
 pub struct Machine {
     // Field order is drop order: vCPUs, then the VM, then its memory.
     vcpus: Vec<Vcpu>,
-    _vm: VmFd,
+    vm: VmFd,
     memory: Memory,
     image: Image,
     backing: Backing,
@@ -77,23 +87,28 @@ pub struct Machine {
     /// Entry of the handler that rings the doorbell with this number.
     doorbells: [Option<u64>; 256],
     assists: Assists,
+    real_smis: bool,
+    planted_bug: bool,
 }
 
 impl Machine {
     /// A machine whose one slot executes transitions for every executor of a scenario.
     pub fn oracle() -> Result<Machine, MachineError> {
-        Machine::new(2, Backing::PerRing)
+        Machine::new(2, Backing::PerRing, false)
     }
 
     /// A machine with one KVM vCPU for each of `slots` executors.
     pub fn live(slots: usize) -> Result<Machine, MachineError> {
-        Machine::new(slots, Backing::PerSlot)
+        Machine::new(slots, Backing::PerSlot, false)
     }
 
-    fn new(cpus: usize, backing: Backing) -> Result<Machine, MachineError> {
+    fn new(cpus: usize, backing: Backing, interrupt_controller: bool) -> Result<Machine, MachineError> {
         assert!((1..=MAX_CPUS).contains(&cpus), "plans have 1 to {MAX_CPUS} executors");
         let kvm = open()?;
         let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
+        if interrupt_controller {
+            vm.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
+        }
         let memory = Memory::new()?;
         let region = kvm_userspace_memory_region {
             slot: 0,
@@ -105,6 +120,13 @@ impl Machine {
         // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
         unsafe { vm.set_user_memory_region(region) }
             .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        if kvm.check_extension(Cap::X86Smm) {
+            // A vCPU in SMM sees the slots of an address space of its own.
+            let smram = kvm_userspace_memory_region { slot: SMM_ADDRESS_SPACE << 16, ..region };
+            // SAFETY: as above.
+            unsafe { vm.set_user_memory_region(smram) }
+                .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION for SMM"))?;
+        }
         Image::load(&memory)?;
         for index in 0..cpus {
             tables::page_tables(&memory, CpuPages::of(index))?;
@@ -113,16 +135,21 @@ impl Machine {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
-        let vcpus = (0..cpus).map(|index| Vcpu::new(&vm, index, &cpuid)).collect::<Result<_, _>>()?;
+        memory.write(layout::SMI_HANDLER, &SMI_HANDLER)?;
+        let mcg_cap = mce::supported(&kvm);
+        let vcpus =
+            (0..cpus).map(|index| Vcpu::new(&vm, index, &cpuid, mcg_cap)).collect::<Result<_, _>>()?;
         let mut machine = Machine {
             vcpus,
-            _vm: vm,
+            vm,
             memory,
             image: Image::embedded()?,
             backing,
             guard: Guard::new()?,
             doorbells: [None; 256],
             assists: Assists::default(),
+            real_smis: false,
+            planted_bug: false,
         };
         machine.set_handlers()?;
         Ok(machine)
@@ -135,6 +162,7 @@ impl Machine {
         let pick = |site, with, without| if site { with } else { without };
         self.set_handler(vector::NMI, pick(plan.events.nmi_runs_site, "nmi_site", "nmi_plain"))?;
         self.set_handler(vector::IRQ, pick(plan.events.irq_runs_site, "irq_site", "irq_plain"))?;
+        self.set_handler(vector::MC, pick(plan.events.mce_runs_site, "mc_site", "mc_plain"))?;
         self.set_handler(
             vector::BP,
             match plan.handler.variant {
@@ -143,6 +171,10 @@ impl Machine {
                 HandlerVariant::Traced => "bp_traced",
             },
         )?;
+        if self.planted_bug {
+            let entry = self.doorbells[usize::from(vector::NMI)].unwrap_or_default();
+            tables::gate(&self.memory, vector::NMI, entry + step::DOORBELL)?;
+        }
         let filler = [FILLER; PAGE as usize];
         self.memory.write(layout::LANDING, &filler)?;
         let page = initial_text(plan);
@@ -181,6 +213,20 @@ impl Machine {
     /// The guest image.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Whether an SMI is raised in KVM, or modelled: without SMM there, which is how a machine begins, all that
+    /// is architecturally visible of one is that its RSM serialises.
+    pub fn set_real_smis(&mut self, real: bool) {
+        self.real_smis = real;
+    }
+
+    /// Plants a bug that is none on the host that it was written on: it takes for granted that a single step over
+    /// the injection of an NMI ends inside its handler, so that no doorbell is needed there.
+    /// `scripts/conformance --self-test` has to notice it.
+    #[doc(hidden)]
+    pub fn plant_bug(&mut self) {
+        self.planted_bug = true;
     }
 
     /// What the host had to do by itself so far.
@@ -284,11 +330,12 @@ fn open() -> Result<Kvm, MachineError> {
     }
     for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
         if !kvm.check_extension(cap) {
-            return Err(MachineError::MissingCapability(name));
+            return Err(MachineError::Unavailable(name.into()));
         }
     }
     if kvm.check_extension_int(Cap::SyncRegs) & 7 != 7 {
-        return Err(MachineError::MissingCapability("KVM_CAP_SYNC_REGS for registers, segments and events"));
+        let what = "KVM_CAP_SYNC_REGS for registers, segments and events";
+        return Err(MachineError::Unavailable(what.into()));
     }
     Ok(kvm)
 }

@@ -10,7 +10,8 @@
 //! | instruction at ring 3 | TF: #DB through the guest's gate, whose stub rings a doorbell; registers come from its frame |
 //! | IRETQ, and whatever some backend steps over | TF clear, a doorbell planted at the successor |
 //! | INT3 | the #BP handler's doorbell; where KVM cannot emulate INT3 at ring 0 the host delivers the #BP |
-//! | NMI, interrupt | the handler's doorbell |
+//! | NMI, interrupt, machine check | the handler's doorbell |
+//! | SMI | the SMI handler's doorbell, then, behind its RSM, one planted at RIP itself; where KVM has no SMM it is modelled: nothing happens |
 //!
 //! A restore through the sync-regs page drops KVM's single-step on kvm-amd, and KVM's single-step at ring 3
 //! is wrong on kvm-pvm; TF works on both.
@@ -28,7 +29,7 @@ use super::{Backing, Machine};
 use crate::cpu::{Cpu, FRAME, Frame, HIDDEN_FLAGS, PRIVATE_LEN, Regs, reg};
 
 /// Length in bytes of a doorbell, `out imm8, al`.
-const DOORBELL: u64 = 2;
+pub(super) const DOORBELL: u64 = 2;
 
 /// What to do in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,10 @@ pub enum Stimulus {
     Nmi,
     /// Deliver a maskable interrupt with this vector.
     Interrupt(u8),
+    /// Raise a system-management interrupt and come back from it.
+    Smi,
+    /// Raise a machine check.
+    MachineCheck,
 }
 
 /// Where a step ended.
@@ -65,6 +70,8 @@ pub struct Assists {
     pub planted_stops: u64,
     /// Ring-3 steps that came back through the guest's #DB stub.
     pub user_traps: u64,
+    /// SMIs that a vCPU took and came back from.
+    pub smis: u64,
 }
 
 impl Machine {
@@ -88,13 +95,18 @@ impl Machine {
         regs: &Regs,
         stimulus: Stimulus,
     ) -> Result<(Regs, Landing), MachineError> {
+        if stimulus == Stimulus::Smi && !self.real_smis {
+            return Ok((*regs, Landing::Boundary));
+        }
         self.assists.steps += 1;
         let cr3 = CpuPages::of(slot).pml4();
         let (trap_flag, inject) = match stimulus {
             Stimulus::Instruction | Stimulus::Breakpoint => (true, Inject::Nothing),
             Stimulus::InstructionTo(_) => (false, Inject::Nothing),
-            Stimulus::Nmi => (false, Inject::Nmi),
+            Stimulus::Nmi => (self.planted_bug, Inject::Nmi),
             Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
+            Stimulus::Smi => (false, Inject::Smi),
+            Stimulus::MachineCheck => (false, Inject::MachineCheck),
         };
         if let Stimulus::InstructionTo(to) = stimulus
             && to.abs_diff(regs.rip) < DOORBELL
@@ -107,13 +119,19 @@ impl Machine {
                 self.lend_iopl(slot, regs)?;
                 Some((to, self.plant(slot, to)?))
             }
+            Stimulus::Smi => Some((regs.rip, self.plant(slot, regs.rip)?)),
             _ => None,
         };
         let index = self.backing(slot, regs.user());
         let vcpu = &mut self.vcpus[index];
-        vcpu.set_single_step(!regs.user())?;
-        vcpu.restore(cr3, regs, trap_flag, inject)?;
-        let mut exit = vcpu.run(&self.guard, regs.rip);
+        // Nothing is to be stepped inside of SMM, nor over its RSM.
+        vcpu.set_single_step(!regs.user() && stimulus != Stimulus::Smi)?;
+        let mut exit =
+            vcpu.restore(cr3, regs, trap_flag, inject).and_then(|()| vcpu.run(&self.guard, regs.rip));
+        let entered = matches!(exit, Ok(Exit::Doorbell(port::SMM))) && vcpu.in_smm();
+        if stimulus == Stimulus::Smi && entered {
+            exit = vcpu.run(&self.guard, regs.rip);
+        }
         if stimulus == Stimulus::Breakpoint
             && let Ok(Exit::Internal(_)) = exit
             && vcpu.rip() == regs.rip
@@ -126,7 +144,14 @@ impl Machine {
             self.unplant(slot, to, &original)?;
         }
         let after = self.vcpus[index].regs()?;
+        if matches!(exit, Ok(Exit::Doorbell(_))) && after.rip == regs.rip {
+            // An OUT where the step began. KVM is not done with it, and would step over whatever stands there next.
+            self.vcpus[index].owes_completion_at(regs.rip);
+        }
         match exit? {
+            Exit::Debug if self.planted_bug && stimulus == Stimulus::Nmi => {
+                Ok((Regs { ss: regs.ss, ..after }, Landing::Handler(vector::NMI)))
+            }
             Exit::Debug => Ok((after, Landing::Boundary)),
             Exit::Doorbell(port::STOP) => {
                 self.assists.planted_stops += 1;
@@ -136,6 +161,10 @@ impl Machine {
                             self.vcpus[index].owes_completion_at(to);
                         }
                         Ok((Regs { rip: to, ..after }, Landing::Boundary))
+                    }
+                    Stimulus::Smi if at_doorbell(&after, regs.rip) && entered => {
+                        self.assists.smis += 1;
+                        Ok((Regs { rip: regs.rip, ..after }, Landing::Boundary))
                     }
                     _ => Err(unexpected("planted doorbell", &after, regs)),
                 }

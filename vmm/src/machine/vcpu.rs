@@ -2,15 +2,15 @@
 
 use crossmod_abi::{selector, va};
 use kvm_bindings::{
-    CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS,
-    KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_guest_debug,
-    kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
+    CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_RUN_X86_SMM, KVM_SYNC_X86_EVENTS,
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
+    kvm_guest_debug, kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use super::error::MachineError;
 use super::kick::{Guard, stop_requested};
-use super::tables;
+use super::{mce, tables};
 use crate::cpu::{HIDDEN_FLAGS, Regs};
 
 /// RFLAGS.TF.
@@ -25,6 +25,8 @@ pub(super) enum Inject {
     Nothing,
     Nmi,
     Interrupt(u8),
+    Smi,
+    MachineCheck,
 }
 
 /// Why KVM_RUN came back. Every exit has a name; only the first three are part of a step.
@@ -45,6 +47,8 @@ pub(super) struct Vcpu {
     sregs: kvm_sregs,
     single_step: bool,
     unfinished: Unfinished,
+    /// It has a bank for machine checks.
+    machine_checks: bool,
 }
 
 /// What KVM still has to do for the instruction that caused the last exit. It does so at the beginning of the
@@ -60,9 +64,16 @@ enum Unfinished {
 
 impl Vcpu {
     /// A vCPU in 64-bit mode: long mode, paging, NX off, write protection on, our tables loaded.
-    pub(super) fn new(vm: &VmFd, index: usize, cpuid: &CpuId) -> Result<Vcpu, MachineError> {
+    /// `mcg_cap` is what [`mce::supported`] says.
+    pub(super) fn new(
+        vm: &VmFd,
+        index: usize,
+        cpuid: &CpuId,
+        mcg_cap: Option<u64>,
+    ) -> Result<Vcpu, MachineError> {
         let mut fd = vm.create_vcpu(index as u64).map_err(MachineError::kvm("KVM_CREATE_VCPU"))?;
         fd.set_cpuid2(cpuid).map_err(MachineError::kvm("KVM_SET_CPUID2"))?;
+        let machine_checks = mcg_cap.is_some_and(|cap| mce::set_up(&fd, cap));
         let mut sregs = fd.get_sregs().map_err(MachineError::kvm("KVM_GET_SREGS"))?;
         let data = segment(selector::USER_DATA);
         (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data);
@@ -79,11 +90,12 @@ impl Vcpu {
         (sregs.gdt.base, sregs.gdt.limit) = (va::TABLES, selector::TSS + 15);
         (sregs.idt.base, sregs.idt.limit) = (va::IDT, 0xfff);
         sregs.cr0 = 0x8005_0033; // PG AM WP NE ET MP PE
-        sregs.cr4 = 0x620; // OSXMMEXCPT OSFXSR PAE
+        // Without MCE a machine check would shut the CPU down.
+        sregs.cr4 = if machine_checks { 0x660 } else { 0x620 }; // OSXMMEXCPT OSFXSR MCE PAE
         sregs.efer = 0x500; // LMA LME
         sregs.cr2 = 0;
         fd.get_kvm_run().kvm_valid_regs = u64::from(SYNC);
-        Ok(Vcpu { fd, sregs, single_step: false, unfinished: Unfinished::Nothing })
+        Ok(Vcpu { fd, sregs, single_step: false, unfinished: Unfinished::Nothing, machine_checks })
     }
 
     /// Turns KVM's own single-stepping on or off; an ioctl only when it changes.
@@ -107,8 +119,8 @@ impl Vcpu {
         inject: Inject,
     ) -> Result<(), MachineError> {
         match std::mem::replace(&mut self.unfinished, Unfinished::Nothing) {
-            Unfinished::Out(at) if at == regs.rip => self.finish_exit()?,
-            Unfinished::Data => self.finish_exit()?,
+            Unfinished::Out(at) if at == regs.rip => self.settle()?,
+            Unfinished::Data => self.settle()?,
             Unfinished::Out(_) | Unfinished::Nothing => {}
         }
         self.sregs.cr3 = cr3;
@@ -125,7 +137,23 @@ impl Vcpu {
         page.sregs = sregs;
         page.events = events(regs, inject);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(SYNC);
-        Ok(())
+        match inject {
+            Inject::Smi => self.fd.smi().map_err(MachineError::kvm("KVM_SMI")),
+            Inject::MachineCheck if self.machine_checks => {
+                // KVM takes the state now: later it would undo what is raised here.
+                self.settle()?;
+                mce::raise(&self.fd)
+            }
+            Inject::MachineCheck => Err(MachineError::Unavailable("machine checks for a vCPU".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the local APIC back as it is: KVM's map of who has which ID, by which messages find their vCPU, was
+    /// made before the vCPU was there.
+    pub(super) fn announce(&self) -> Result<(), MachineError> {
+        let apic = self.fd.get_lapic().map_err(MachineError::kvm("KVM_GET_LAPIC"))?;
+        self.fd.set_lapic(&apic).map_err(MachineError::kvm("KVM_SET_LAPIC"))
     }
 
     /// The OUT at this address ended the last run and RIP still stands at it: KVM will step over it at the
@@ -134,8 +162,9 @@ impl Vcpu {
         self.unfinished = Unfinished::Out(rip);
     }
 
-    /// Lets KVM finish the instruction of the last exit, and nothing else (KVM_RUN with `immediate_exit`).
-    fn finish_exit(&mut self) -> Result<(), MachineError> {
+    /// Lets KVM take the state from the page and finish the instruction of the last exit, and nothing else
+    /// (KVM_RUN with `immediate_exit`).
+    pub(super) fn settle(&mut self) -> Result<(), MachineError> {
         self.fd.set_kvm_immediate_exit(1);
         let result = self.fd.run().map(|_| ());
         self.fd.set_kvm_immediate_exit(0);
@@ -196,6 +225,11 @@ impl Vcpu {
             return Err(MachineError::Contract { rip: regs.rip, what: "an interrupt shadow is open".into() });
         }
         Ok(from_kvm(&regs, &sregs, &events))
+    }
+
+    /// True if the last exit left the vCPU in system-management mode.
+    pub(super) fn in_smm(&mut self) -> bool {
+        u32::from(self.fd.get_kvm_run().flags) & KVM_RUN_X86_SMM != 0
     }
 
     /// RIP at the last exit.
@@ -270,7 +304,7 @@ fn events(regs: &Regs, inject: Inject) -> kvm_vcpu_events {
     };
     events.nmi.masked = regs.nmi_masked.into();
     match inject {
-        Inject::Nothing => {}
+        Inject::Nothing | Inject::Smi | Inject::MachineCheck => {}
         Inject::Nmi => events.nmi.pending = 1,
         Inject::Interrupt(vector) => {
             events.interrupt.injected = 1;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{Report, Status, detail};
+use super::{MODELLED_SMI, Report, Status, detail};
 use crate::host::Host;
 
 /// All results of one invocation.
@@ -43,6 +43,9 @@ pub fn ktap(reports: &[Report]) -> String {
                 let _ = writeln!(out, "# {line}");
             }
         }
+        if !report.modelled.is_empty() {
+            let _ = writeln!(out, "# modelled: {MODELLED_SMI}");
+        }
         let _ = writeln!(out, "{result} {} {}{skip}", index + 1, report.name);
     }
     out
@@ -74,6 +77,9 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
         let mut case = TestCase::new(report.name.clone(), status);
         if let Some(seconds) = report.counts.seconds {
             case.set_time(std::time::Duration::from_secs_f64(seconds));
+        }
+        if !report.modelled.is_empty() {
+            case.set_system_out(format!("modelled: {MODELLED_SMI}"));
         }
         suite.add_test_case(case);
     }

@@ -17,7 +17,7 @@ use crate::schedule::Sampled;
 use crate::trace::Trace;
 
 pub use formats::{Suite, json, junit, ktap};
-pub use text::{LEGEND, TIER, bounds, detail, line, table};
+pub use text::{LEGEND, MODELLED_SMI, TIER, bounds, detail, line, table};
 
 /// What a check amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,6 +48,10 @@ pub struct Bounds {
     pub nmi: u8,
     /// Device interrupts.
     pub irq: u8,
+    /// SMIs.
+    pub smi: u8,
+    /// Machine checks.
+    pub mce: u8,
 }
 
 impl Bounds {
@@ -59,6 +63,8 @@ impl Bounds {
             rings: plan.executors.iter().map(|executor| executor.ring.number()).collect(),
             nmi: plan.events.nmi,
             irq: plan.events.irq,
+            smi: plan.events.smi,
+            mce: plan.events.mce,
         }
     }
 }
@@ -120,6 +126,8 @@ pub struct Report {
     pub plan: String,
     /// Bounds.
     pub bounds: Option<Bounds>,
+    /// Moves that were not executed, because KVM on the host cannot, but modelled: `smi`, or nothing.
+    pub modelled: Vec<&'static str>,
     /// Verdict.
     pub status: Status,
     /// Why there is no verdict: it was skipped, or the harness failed.
@@ -171,6 +179,7 @@ impl Report {
             rule: None,
             plan: String::new(),
             bounds: None,
+            modelled: Vec::new(),
             status: Status::Skipped,
             reason: (!reason.is_empty()).then(|| reason.into()),
             as_expected: true,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Report, Status};
+use super::{Bounds, Report, Status};
 use crate::explore::Ended;
 use crate::property::stall::Stall;
 
@@ -51,6 +51,10 @@ fetch are in force. fetch: which bytes a fetch may see. stall: most patcher move
 /// The tier, as every text report names it.
 pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them";
 
+/// What a report says where KVM cannot raise SMIs.
+pub const MODELLED_SMI: &str =
+    "SMIs: KVM here has no SMM; of one, only that its RSM serialises the CPU is taken into account";
+
 fn rule(report: &Report) -> String {
     report.rule.map_or_else(|| "-".into(), |rule| format!("{rule:?}").to_lowercase())
 }
@@ -64,7 +68,7 @@ fn no_verdict(report: &Report) -> String {
 pub fn bounds(report: &Report) -> String {
     let Some(bounds) = &report.bounds else { return "none".into() };
     format!(
-        "{}, {}, {}, {}, {}",
+        "{}, {}, {}, {}, {}{}",
         number(bounds.executors, "executor", "executors"),
         each(&bounds.passes, "pass", "passes"),
         match bounds.rings.iter().max() {
@@ -73,6 +77,7 @@ pub fn bounds(report: &Report) -> String {
         },
         number(bounds.nmi.into(), "NMI", "NMIs"),
         number(bounds.irq.into(), "IRQ", "IRQs"),
+        rarer(bounds),
     )
 }
 
@@ -134,6 +139,9 @@ pub fn detail(report: &Report) -> String {
         );
     }
     let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
+    if !report.modelled.is_empty() {
+        let _ = writeln!(out, "  modelled   {MODELLED_SMI}");
+    }
     let memo = &counts.memo;
     let _ = writeln!(
         out,
@@ -183,6 +191,17 @@ pub fn detail(report: &Report) -> String {
         }
     }
     out
+}
+
+/// The events that most scenarios do without.
+fn rarer(bounds: &Bounds) -> String {
+    let mut text = String::new();
+    for (count, one, many) in [(bounds.smi, "SMI", "SMIs"), (bounds.mce, "machine check", "machine checks")] {
+        if count > 0 {
+            let _ = write!(text, ", {}", number(count.into(), one, many));
+        }
+    }
+    text
 }
 
 fn number(count: usize, one: &str, many: &str) -> String {

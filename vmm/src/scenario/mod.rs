@@ -59,8 +59,12 @@
 //!
 //! ## `[events]`
 //!
-//! `nmi` and `irq` are budgets over all executors, 0 unless given; `nmi-runs` and `irq-runs` are `"site"` (the
-//! handler runs the patch site) or `"nothing"`.
+//! `nmi`, `irq`, `mce` (machine checks) and `smi` are budgets over all executors, 0 unless given; `nmi-runs`,
+//! `irq-runs` and `mce-runs` are `"site"` (the handler runs the patch site) or `"nothing"`.
+//!
+//! Interrupts-off holds neither machine checks nor SMIs back, nor does an NMI that is being handled. A machine check
+//! during another would shut the CPU down: none comes then. An SMI runs no code of the guest; all that is visible of
+//! it is that its RSM serialises. Where KVM has no SMM, it is modelled as just that, and the report says so.
 //!
 //! ## `[[step]]`
 //!

@@ -160,5 +160,8 @@ fn events(source: &Source, table: &syntax::Events) -> Result<Events, ScenarioErr
         nmi_runs_site: site(table.nmi_runs),
         irq: budget(&table.irq)?,
         irq_runs_site: site(table.irq_runs),
+        smi: budget(&table.smi)?,
+        mce: budget(&table.mce)?,
+        mce_runs_site: site(table.mce_runs),
     })
 }

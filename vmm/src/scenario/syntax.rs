@@ -149,6 +149,9 @@ pub(super) struct Events {
     pub nmi_runs: Option<Runs>,
     pub irq: Option<Int>,
     pub irq_runs: Option<Runs>,
+    pub smi: Option<Int>,
+    pub mce: Option<Int>,
+    pub mce_runs: Option<Runs>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -41,7 +41,12 @@ impl Pct {
     fn actor(step: Move) -> usize {
         match step {
             Move::Execute(i, _) => 1 + 2 * usize::from(i),
-            Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => 2 + 2 * usize::from(i),
+            Move::Ipi(i, _)
+            | Move::Nmi(i)
+            | Move::Irq(i)
+            | Move::RaiseNmi(i)
+            | Move::Smi(i)
+            | Move::MachineCheck(i) => 2 + 2 * usize::from(i),
             Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
         }
     }

@@ -45,6 +45,8 @@ pub fn describe<E: Engine>(model: &mut Model<'_, E>, state: &State, step: Move) 
         Move::Nmi(_) => "NMI delivered".into(),
         Move::Irq(_) => "device interrupt delivered".into(),
         Move::RaiseNmi(_) => "NMI raised, latched".into(),
+        Move::Smi(_) => "SMI, and back by RSM".into(),
+        Move::MachineCheck(_) => "machine check delivered".into(),
     };
     let mut row =
         Row { actor: step.actor().into(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
