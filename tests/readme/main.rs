@@ -142,8 +142,8 @@ fn every_command_runs_and_prints_what_is_quoted() {
 fn every_option_and_name_in_running_text_exists() {
     let readme = readme();
     let names: Vec<String> = scenario::library().into_iter().map(|scenario| scenario.name).collect();
-    let subcommands = ["check", "replay", "list", "show", "probe", "help"];
-    let help: String = ["check", "replay"]
+    let subcommands = ["check", "matrix", "replay", "list", "show", "probe", "help"];
+    let help: String = ["check", "matrix", "replay"]
         .iter()
         .map(|subcommand| {
             String::from_utf8(crossmod(&[subcommand, "--help"], Path::new(".")).stdout).unwrap()
@@ -160,7 +160,7 @@ fn every_option_and_name_in_running_text_exists() {
                 }
             } else if span.starts_with("--") {
                 assert!(help.contains(span.split_whitespace().next().unwrap()), "`{span}`");
-            } else if span.starts_with("seed/") || span.starts_with("linux/") {
+            } else if ["seed/", "linux/", "matrix/"].iter().any(|group| span.starts_with(group)) {
                 assert!(names.iter().any(|name| name == span), "`{span}`");
             }
         }
