@@ -56,6 +56,7 @@ pub mod cpu;
 pub mod decode;
 pub mod explore;
 pub mod host;
+pub mod linux;
 pub mod machine;
 pub mod plan;
 pub mod property;
