@@ -4,6 +4,7 @@ mod check;
 mod list;
 mod probe;
 mod replay;
+mod sites;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -38,7 +39,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod check                         everything that is shipped
   crossmod check seed/hold-acked         one scenario, with its schedules
   crossmod check my.toml --traces out    a scenario of yours, with trace files
-  crossmod replay out/my.torn.trace.json"
+  crossmod replay out/my.torn.trace.json
+  crossmod sites /boot/vmlinuz           the patch sites of a kernel"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -51,6 +53,8 @@ enum Command {
     Check(check::Arguments),
     /// Execute a recorded schedule again, live, and compare every state.
     Replay(replay::Arguments),
+    /// Read the patch sites of a Linux kernel or of modules; count, list, compare, export or judge them.
+    Sites(Box<sites::Arguments>),
     /// List the shipped scenarios and protocols.
     List(list::Arguments),
     /// Print a shipped scenario or protocol, to copy and change.
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Sites(arguments) => sites::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
