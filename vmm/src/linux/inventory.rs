@@ -259,8 +259,12 @@ pub struct Row {
     pub tail: bool,
     /// Where its branch goes; for alternatives, its replacement.
     pub target: Option<String>,
+    /// The same as an address, in hex.
+    pub target_address: Option<String>,
     /// Its key.
     pub key: Option<String>,
+    /// The same as an address, in hex.
+    pub key_address: Option<String>,
     /// For alternatives: feature and flags.
     pub feature: Option<u32>,
 }
@@ -272,13 +276,14 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The sites that a filter wants, in words.
 pub fn rows<'a>(images: &'a [Image], filter: &'a Filter) -> impl Iterator<Item = Row> + 'a {
+    let address = |address: u64| format!("{address:#x}");
     images.iter().flat_map(move |image| {
         let label = |address: u64| image.binary.symbols.label(address);
         image.tables.sites.iter().filter(|site| filter.wants(image, site)).map(move |site| Row {
             image: image.name.clone(),
             kind: site.kind.name(),
             site: image.label(site),
-            address: format!("{:#x}", site.address),
+            address: address(site.address),
             length: site.len(),
             state: site.state().name(),
             bytes: hex(&site.bytes),
@@ -287,7 +292,9 @@ pub fn rows<'a>(images: &'a [Image], filter: &'a Filter) -> impl Iterator<Item =
             split: site.split(),
             tail: site.tail,
             target: site.target.map(label),
+            target_address: site.target.map(address),
             key: site.key.map(label),
+            key_address: site.key.map(address),
             feature: site.feature,
         })
     })
