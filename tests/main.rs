@@ -11,6 +11,7 @@ mod determinism;
 mod faults;
 mod golden;
 mod kvm;
+mod linux;
 mod model;
 mod properties;
 mod random;

@@ -66,7 +66,7 @@ fn open(bytes: Vec<u8>) -> Result<(Vec<u8>, Option<Compression>), ImageError> {
     }
     match Compression::of(&bytes) {
         Some(compression @ (Compression::Gzip | Compression::Xz | Compression::Zstd)) => {
-            Ok((unpack(&bytes, compression, "file")?, Some(compression)))
+            Ok((unpack(&bytes, compression, "file", limits::UNPACKED)?, Some(compression)))
         }
         _ if bytes.starts_with(b"!<arch>\n") => Err(ImageError::new(
             "file",

@@ -21,7 +21,11 @@ pub const MODULES: usize = 1 << 16;
 pub const DEPTH: usize = 32;
 /// Names that the search for kallsyms may try to expand before it gives up.
 pub const KALLSYMS_TRIES: usize = 1 << 24;
+/// Places that the search for kallsyms may look at before it gives up.
+pub const KALLSYMS_LOOKS: usize = 1 << 27;
 /// Most sections of a module or a vmlinux. Modules built with `-ffunction-sections` have a few thousand.
 pub const SECTIONS: usize = 1 << 16;
 /// Most relocations of a module.
 pub const RELOCATIONS: usize = 1 << 23;
+/// Most sites that may share a byte. An alternative of three versions in a paravirt call has four.
+pub const STACKED: usize = 16;

@@ -6,6 +6,7 @@
 
 use super::payload::{Compression, unpack};
 use crate::linux::error::ImageError;
+use crate::linux::limits;
 
 const PLACE: &str = "boot header";
 const SECTOR: usize = 512;
@@ -61,9 +62,12 @@ pub fn kernel(bytes: &[u8]) -> Result<(Vec<u8>, Compression), ImageError> {
         .split_last_chunk::<4>()
         .ok_or_else(|| ImageError::damaged(&place, "it has no room for its length"))?;
     let whole = if compression == Compression::Gzip { payload } else { stream };
-    let kernel = unpack(whole, compression, &place)?;
-    let announced = u32::from_le_bytes(*announced);
-    if kernel.len() as u64 != u64::from(announced) {
+    let announced = u64::from(u32::from_le_bytes(*announced));
+    if announced > limits::UNPACKED {
+        return Err(ImageError::damaged(place, format!("it announces {announced} bytes, more than any kernel has")));
+    }
+    let kernel = unpack(whole, compression, &place, announced)?;
+    if kernel.len() as u64 != announced {
         return Err(ImageError::damaged(
             place,
             format!("it unpacks to {} bytes and announces {announced}", kernel.len()),

@@ -54,13 +54,13 @@ fn kernel_address(address: u64) -> bool {
 pub fn find(data: &[u8]) -> Option<Vec<Entry>> {
     // Every digit stands for itself, so that this is in every token table.
     const NEEDLE: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
-    let mut tries = limits::KALLSYMS_TRIES;
+    let mut budget = [limits::KALLSYMS_LOOKS, limits::KALLSYMS_TRIES];
     let mut from = 0;
     for _ in 0..TABLES {
         let at = from + memmem(data.get(from..)?, NEEDLE)?;
         from = at + 1;
         if let Some(tokens) = tokens(data, at)
-            && let Some(symbols) = symbols(data, &tokens, &mut tries)
+            && let Some(symbols) = symbols(data, &tokens, &mut budget)
         {
             return Some(symbols);
         }
@@ -97,10 +97,11 @@ fn tokens(data: &[u8], at: usize) -> Option<Tokens<'_>> {
     agrees.then_some(Tokens { strings, start, index_end: align(next) + 512 })
 }
 
-fn symbols(data: &[u8], tokens: &Tokens<'_>, tries: &mut usize) -> Option<Vec<Entry>> {
+fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) -> Option<Vec<Entry>> {
     let lowest = align(tokens.start.saturating_sub(REACH));
     // From the token table backwards: the number stands before the names, which stand right before the table.
     for number_at in (lowest..tokens.start.saturating_sub(15)).step_by(8).rev() {
+        *looks = looks.checked_sub(1)?;
         let Some(count) = word(data, number_at) else { continue };
         if !(FEWEST..=limits::SYMBOLS as u64).contains(&count) {
             continue;

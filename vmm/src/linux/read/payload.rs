@@ -60,55 +60,56 @@ impl Compression {
 ///
 /// # Errors
 ///
-/// If the stream is damaged, or unpacks to more than [`limits::UNPACKED`].
-pub fn unpack(bytes: &[u8], compression: Compression, place: &str) -> Result<Vec<u8>, ImageError> {
+/// If the stream is damaged, or unpacks to more than `limit` bytes.
+pub fn unpack(
+    bytes: &[u8],
+    compression: Compression,
+    place: &str,
+    limit: u64,
+) -> Result<Vec<u8>, ImageError> {
     let name = compression.name();
     let damaged = |reason: &dyn std::fmt::Display| {
         ImageError::damaged(place, format!("the {name} stream does not unpack: {reason}"))
     };
     match compression {
-        Compression::Gzip => bounded(flate2::read::GzDecoder::new(bytes), place, name),
-        Compression::Bzip2 => bounded(bzip2::read::BzDecoder::new(bytes), place, name),
+        Compression::Gzip => bounded(flate2::read::GzDecoder::new(bytes), place, name, limit),
+        Compression::Bzip2 => bounded(bzip2::read::BzDecoder::new(bytes), place, name, limit),
         Compression::Xz => {
             let reader = lzma_rust2::XzReader::new_mem_limit(bytes, false, limits::DICTIONARY_KIB);
-            bounded(reader, place, name)
+            bounded(reader, place, name, limit)
         }
         Compression::Lzma => {
             let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, limits::DICTIONARY_KIB, None)
                 .map_err(|error| damaged(&error))?;
-            bounded(reader, place, name)
+            bounded(reader, place, name, limit)
         }
         Compression::Zstd => {
             let window = u64::from(limits::DICTIONARY_KIB) << 10;
             let reader = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, window)
                 .map_err(|error| damaged(&error))?;
-            bounded(reader, place, name)
+            bounded(reader, place, name, limit)
         }
-        Compression::Lz4 => lz4_legacy(bytes, place),
+        Compression::Lz4 => lz4_legacy(bytes, place, limit),
     }
 }
 
-fn too_long(place: &str, name: &str) -> ImageError {
-    ImageError::new(
-        place,
-        format!("the {name} stream unpacks to more than {} MiB", limits::UNPACKED >> 20),
-        "no kernel is that large: is this a kernel?",
-    )
+fn too_long(place: &str, name: &str, limit: u64) -> ImageError {
+    ImageError::damaged(place, format!("the {name} stream unpacks to more than {limit} bytes"))
 }
 
-fn bounded(reader: impl Read, place: &str, name: &str) -> Result<Vec<u8>, ImageError> {
+fn bounded(reader: impl Read, place: &str, name: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
     let mut out = Vec::new();
     reader
-        .take(limits::UNPACKED + 1)
+        .take(limit + 1)
         .read_to_end(&mut out)
         .map_err(|error| ImageError::damaged(place, format!("the {name} stream does not unpack: {error}")))?;
-    if out.len() as u64 > limits::UNPACKED {
-        return Err(too_long(place, name));
+    if out.len() as u64 > limit {
+        return Err(too_long(place, name, limit));
     }
     Ok(out)
 }
 
-fn lz4_legacy(bytes: &[u8], place: &str) -> Result<Vec<u8>, ImageError> {
+fn lz4_legacy(bytes: &[u8], place: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
     let damaged =
         |reason: String| ImageError::damaged(place, format!("the lz4 stream does not unpack: {reason}"));
     let mut out = Vec::new();
@@ -123,8 +124,8 @@ fn lz4_legacy(bytes: &[u8], place: &str) -> Result<Vec<u8>, ImageError> {
         })?;
         let written = lz4_flex::block::decompress_into(input, &mut block)
             .map_err(|error| damaged(format!("block at byte {}: {error}", bytes.len() - rest.len())))?;
-        if (out.len() + written) as u64 > limits::UNPACKED {
-            return Err(too_long(place, "lz4"));
+        if (out.len() + written) as u64 > limit {
+            return Err(too_long(place, "lz4", limit));
         }
         // A block of nothing would let a stream of them go on without getting anywhere.
         if size == 0 || written == 0 {

@@ -135,7 +135,29 @@ pub fn read(binary: &Binary) -> Result<Tables, ImageError> {
     pointers::read(binary, &mut tables)?;
     exception::read(binary, &mut tables)?;
     tables.sites.sort_by_key(|site| (site.kind, site.address));
+    stacked(&tables.sites)?;
     Ok(tables)
+}
+
+/// An error if too many sites share a byte: what looks at neighbours would take the square of their number.
+fn stacked(sites: &[Site]) -> Result<(), ImageError> {
+    let mut starts: Vec<u64> = sites.iter().map(|site| site.address).collect();
+    let mut ends: Vec<u64> = sites.iter().map(Site::end).collect();
+    starts.sort_unstable();
+    ends.sort_unstable();
+    let mut ended = 0;
+    for (begun, start) in starts.iter().enumerate() {
+        while ends.get(ended).is_some_and(|end| end <= start) {
+            ended += 1;
+        }
+        if begun + 1 - ended > limits::STACKED {
+            return Err(ImageError::damaged(
+                "tables",
+                format!("more than {} sites are said to share the byte at {start:#x}", limits::STACKED),
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Tables {
