@@ -7,8 +7,11 @@ use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::{self, Filter, Image, Kind};
 use serde_json::Value;
 
-use super::synth::{Kernel, branch};
 use super::parse;
+use super::synth::{Kernel, TEXT};
+
+/// Where `__static_call_return0` is put.
+const ZERO: u64 = TEXT + 0x10;
 
 fn facts() -> Value {
     serde_json::from_str(include_str!("6.1.0-56-cloud.facts.json")).unwrap()
@@ -35,7 +38,7 @@ fn split(label: &str) -> (&str, u64) {
 /// A kernel with those sites, at their addresses.
 fn kernel(facts: &Value) -> Image {
     let mut kernel = Kernel::default();
-    let mut name = |kernel: &mut Kernel, at: u64, label: &str| {
+    let name = |kernel: &mut Kernel, at: u64, label: &str| {
         let (name, offset) = split(label);
         if !kernel.symbols.iter().any(|(_, _, known)| known == name) {
             kernel.symbol(at - offset, 'T', name);
@@ -57,12 +60,17 @@ fn kernel(facts: &Value) -> Image {
         } else {
             let displacement = i32::from_le_bytes(other[1..5].try_into().unwrap());
             let function = (at + 5).wrapping_add_signed(displacement.into());
-            let function = if other[0] == old[0] { function } else { 0 };
-            assert!(function == 0 || branch(old[0], at, function) == other, "{site}");
+            let function = match other[0] {
+                0x2e => ZERO,
+                opcode if opcode == old[0] => function,
+                _ => 0,
+            };
             let key = kernel.key(key, function);
             kernel.calls.push((at, key, site["tail"] == true));
         }
     }
+    kernel.code(ZERO, &[0xc3]);
+    kernel.symbol(ZERO, 'T', "__static_call_return0");
     parse(kernel.elf())
 }
 

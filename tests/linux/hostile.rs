@@ -115,7 +115,6 @@ fn entries_that_are_wrong_are_named() {
         }),
         &["tables", "more than 16 sites"],
     );
-    check(said(|kernel| kernel.symbols.retain(|symbol| symbol.2 != "_text")).clone(), &[""]);
 }
 
 #[test]

@@ -107,37 +107,44 @@ fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) ->
             continue;
         }
         let count = count as usize;
-        let Some((offsets_at, base)) =
-            before(data, number_at, count).or_else(|| since(data, tokens.index_end, count))
-        else {
+        let places = [before(data, number_at, count), since(data, tokens.index_end, count)];
+        if places == [None; 2] {
             continue;
-        };
+        }
         let Some(names) = names(data, tokens, number_at + 8, count, tries) else {
             if *tries == 0 {
                 return None;
             }
             continue;
         };
-        let offsets: Vec<i32> = data
-            .get(offsets_at..offsets_at + 4 * count)?
-            .chunks_exact(4)
-            .map(|raw| raw.first_chunk().map_or(0, |raw| i32::from_le_bytes(*raw)))
-            .collect();
-        let percpu = offsets.iter().any(|offset| *offset < 0);
-        let address = |offset: i32| match (percpu, offset) {
-            (true, ..0) => base.wrapping_sub(1).wrapping_add(offset.unsigned_abs().into()),
-            (true, _) => offset as u64,
-            (false, _) => base.wrapping_add(u64::from(offset as u32)),
-        };
-        return Some(
-            names
-                .into_iter()
-                .zip(offsets)
-                .map(|((kind, name), offset)| (address(offset), kind, name))
-                .collect(),
-        );
+        // What stands before the number in the newer order may look like a base. Symbols are sorted, which
+        // nothing is by chance.
+        let found = places.into_iter().flatten().find_map(|(offsets_at, base)| {
+            addresses(data.get(offsets_at..offsets_at.checked_add(4 * count)?)?, base)
+        });
+        if let Some(addresses) = found {
+            return Some(
+                addresses.into_iter().zip(names).map(|(address, (kind, name))| (address, kind, name)).collect(),
+            );
+        }
     }
     None
+}
+
+/// The addresses that offsets stand for, if they are in order.
+fn addresses(offsets: &[u8], base: u64) -> Option<Vec<u64>> {
+    let offsets: Vec<i32> = offsets
+        .chunks_exact(4)
+        .map(|raw| raw.first_chunk().map_or(0, |raw| i32::from_le_bytes(*raw)))
+        .collect();
+    let percpu = offsets.iter().any(|offset| *offset < 0);
+    let address = |offset: &i32| match (percpu, *offset) {
+        (true, ..0) => base.wrapping_sub(1).wrapping_add(offset.unsigned_abs().into()),
+        (true, _) => *offset as u64,
+        (false, _) => base.wrapping_add(u64::from(*offset as u32)),
+    };
+    let addresses: Vec<u64> = offsets.iter().map(address).collect();
+    addresses.is_sorted().then_some(addresses)
 }
 
 /// Offsets and base in the order before 6.4: right before the number.
