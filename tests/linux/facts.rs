@@ -98,8 +98,12 @@ fn the_counts_agree_with_one_another() {
     let number = |name: &str| counts[name].as_u64().unwrap();
     assert_eq!(number("jump labels"), number("jump labels, 2 bytes") + number("jump labels, 5 bytes"));
     assert_eq!((number("jump labels"), number("static calls"), number("mcount")), (5980, 4276, 37697));
-    let crossing: Vec<u64> =
-        counts["static calls crossing"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).collect();
+    let crossing: Vec<u64> = counts["static calls crossing"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|count| count.as_u64().unwrap())
+        .collect();
     assert_eq!(crossing, [2148, 1059, 530, 250, 4]);
 }
 
@@ -116,9 +120,11 @@ fn the_shipped_scenarios_are_about_these_sites() {
         let site = image.tables.sites.iter().find(|site| site.address == address(at)).unwrap();
         assert_eq!(image.label(site), label);
         assert!(text.contains(&format!("offset = {:#x}", site.address % 4096)), "{text}");
-        let exported = export::scenario(&image, site, &Question::new("text_poke_fixup"), Direction::Forward).unwrap();
+        let exported =
+            export::scenario(&image, site, &Question::new("text_poke_fixup"), Direction::Forward).unwrap();
         if site.kind == Kind::JumpLabel && !exported.adapted {
-            let line = |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+            let line =
+                |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
             let ours = [line(&exported.scenario.text, "old = "), line(&exported.scenario.text, "new = ")];
             let shipped = [line(&text, "old = "), line(&text, "new = ")];
             let mut back = ours.clone();

@@ -99,14 +99,26 @@ fn entries_that_are_wrong_are_named() {
     };
     check(
         said(|kernel| kernel.code(TEXT + 0x3e, &[0x0f, 0x1f, 0x44, 0x00, 0x01])),
-        &["__jump_table, entry at 0xffffffff83", "0f 1f 44 00 01, are neither a NOP nor a jump to 0xffffffff81000080"],
+        &[
+            "__jump_table, entry at 0xffffffff83",
+            "0f 1f 44 00 01, are neither a NOP nor a jump to 0xffffffff81000080",
+        ],
     );
-    check(said(|kernel| kernel.labels[0].0 = 0xffff_ffff_8500_0000), &["__jump_table", "is not in executable memory"]);
-    check(said(|kernel| kernel.code(TEXT + 0x106, &[0xe9])), &[".static_call_sites, entry at", "are no call"]);
+    check(
+        said(|kernel| kernel.labels[0].0 = 0xffff_ffff_8500_0000),
+        &["__jump_table", "is not in executable memory"],
+    );
+    check(
+        said(|kernel| kernel.code(TEXT + 0x106, &[0xe9])),
+        &[".static_call_sites, entry at", "are no call"],
+    );
     check(said(|kernel| kernel.code(TEXT, &[0x90])), &["__mcount_loc", "are no call and no NOP"]);
     check(said(|kernel| kernel.alternatives[0].4 = 200), &[".altinstructions", "200 bytes are to replace 8"]);
     check(said(|kernel| kernel.paravirt[0].1 = 0), &[".parainstructions", "its 0 bytes"]);
-    check(said(|kernel| kernel.code(TEXT + 0x25d, &[0x31, 0xc0])), &[".return_sites", "are no jump or return"]);
+    check(
+        said(|kernel| kernel.code(TEXT + 0x25d, &[0x31, 0xc0])),
+        &[".return_sites", "are no jump or return"],
+    );
     check(said(|kernel| kernel.exceptions[0].1 = 0xffff_ffff_8500_0000), &["__ex_table", "its fixup"]);
     check(
         said(|kernel| {

@@ -36,7 +36,8 @@ fn a_class_is_what_decides_and_nothing_else() {
     let classes = linux::classes(&[image], &patched());
     let found: BTreeSet<_> =
         classes.iter().map(|class| (class.traits.crossing, class.members.len())).collect();
-    let expected = [(None, 3), (Some((8, 2)), 2), (Some((64, 2)), 2), (Some((64, 3)), 1), (Some((4096, 2)), 1)];
+    let expected =
+        [(None, 3), (Some((8, 2)), 2), (Some((64, 2)), 2), (Some((64, 3)), 1), (Some((4096, 2)), 1)];
     assert_eq!(found, expected.into());
     // 0f 1f 44 00 00 and e9 40 01 00 00: the last two bytes stay.
     assert!(classes.iter().all(|class| class.traits.differs == 0b111), "{classes:?}");
@@ -55,7 +56,11 @@ fn members_of_a_class_have_scenarios_of_that_class() {
                 let exported = export::scenario(&images[0], site, &question, direction).unwrap();
                 let plan = exported.scenario.plan(&crossmod::scenario::Options { ring: None }).unwrap();
                 let [old, new] = [&plan.site.old.bytes, &plan.site.new.bytes];
-                let differs = old.iter().zip(new).enumerate().fold(0, |mask, (at, (a, b))| mask | u32::from(a != b) << at);
+                let differs = old
+                    .iter()
+                    .zip(new)
+                    .enumerate()
+                    .fold(0, |mask, (at, (a, b))| mask | u32::from(a != b) << at);
                 assert_eq!(differs, class.traits.differs, "{}", exported.scenario.text);
                 assert_eq!(plan.site.address % 4096, site.address % 4096);
                 if !exported.adapted {
@@ -85,7 +90,11 @@ fn targets_too_near_for_pads_are_moved_and_the_file_says_so() {
     let site = &image.tables.sites[0];
     let exported = export::scenario(&image, site, &Question::new("plain_store"), Direction::Forward).unwrap();
     assert!(exported.adapted);
-    assert!(exported.scenario.text.contains("# new:   eb 02 (jmp to function+0x24"), "{}", exported.scenario.text);
+    assert!(
+        exported.scenario.text.contains("# new:   eb 02 (jmp to function+0x24"),
+        "{}",
+        exported.scenario.text
+    );
     assert!(exported.scenario.text.contains("moved apart"), "{}", exported.scenario.text);
     assert!(exported.scenario.text.contains("new = \"eb 12\""), "{}", exported.scenario.text);
 }
@@ -123,7 +132,15 @@ fn each_class_is_asked_once_in_each_direction() {
         |done, _| told.push(done),
     );
     assert_eq!(error, None);
-    assert_eq!(asked, ["sites/function+0x100", "sites/function+0x100-back", "sites/function+0x13e", "sites/function+0x13e-back"]);
+    assert_eq!(
+        asked,
+        [
+            "sites/function+0x100",
+            "sites/function+0x100-back",
+            "sites/function+0x13e",
+            "sites/function+0x13e-back"
+        ]
+    );
     assert_eq!(told, [0, 1]);
     let tally = judge::tally(&judged);
     assert_eq!(tally, [(Verdict::Hazard([Property::Torn].into()), 2, 1), (Verdict::Safe, 3, 1)]);
@@ -150,7 +167,8 @@ fn verdicts_are_those_of_the_protocols() {
         let check = |scenario: &crossmod::Scenario| {
             checker.check(scenario, &CheckOptions::default(), |_| {}).map(|report| Verdict::of(&report))
         };
-        let (judged, error) = judge::judge(&images, linux::classes(&images, &patched()), &question, check, |_, _| {});
+        let (judged, error) =
+            judge::judge(&images, linux::classes(&images, &patched()), &question, check, |_, _| {});
         assert!(error.is_none(), "{error:?}");
         judged.into_iter().map(|judged| (judged.class.traits, judged.verdict)).collect::<Vec<_>>()
     };

@@ -15,7 +15,10 @@ fn every_compression_holds_the_same_kernel() {
         for packing in Packing::ALL {
             let image = parse(synth::bzimage(&kernel, packing));
             assert_eq!(image.tables, plain.tables, "{packing:?}");
-            assert_eq!(image.compression.map(|packed| packed.name().to_owned()), Some(format!("{packing:?}").to_lowercase()));
+            assert_eq!(
+                image.compression.map(|packed| packed.name().to_owned()),
+                Some(format!("{packing:?}").to_lowercase())
+            );
         }
     }
 }
@@ -32,7 +35,8 @@ fn kallsyms_of_both_layouts_and_a_symbol_table_give_the_same_names() {
         for site in &stripped.tables.sites {
             assert_eq!(stripped.label(site), unstripped.label(site));
         }
-        let labels: Vec<String> = of(&stripped, Kind::JumpLabel).iter().map(|site| stripped.label(site)).collect();
+        let labels: Vec<String> =
+            of(&stripped, Kind::JumpLabel).iter().map(|site| stripped.label(site)).collect();
         assert_eq!(labels, ["first_function+0x3e", "first_function+0x50"]);
     }
 }

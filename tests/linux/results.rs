@@ -12,10 +12,16 @@ fn the_inventory_counts_what_there_is() {
     let inventory = linux::inventory(&images);
     let labels = &inventory.kinds[0];
     assert_eq!((labels.kind, labels.sites, labels.crossings), ("jump-label", 2, [1, 1, 1, 1, 0]));
-    assert_eq!(labels.lengths.iter().map(|row| (row.length, row.sites)).collect::<Vec<_>>(), [(2, 1), (5, 1)]);
+    assert_eq!(
+        labels.lengths.iter().map(|row| (row.length, row.sites)).collect::<Vec<_>>(),
+        [(2, 1), (5, 1)]
+    );
     assert_eq!(labels.lengths[0].states.iter().collect::<Vec<_>>(), [(&"jmp", &1)]);
     let calls = &inventory.kinds[1];
-    assert_eq!((calls.kind, calls.sites, calls.tail, calls.crossings), ("static-call", 3, 1, [1, 0, 0, 0, 0]));
+    assert_eq!(
+        (calls.kind, calls.sites, calls.tail, calls.crossings),
+        ("static-call", 3, 1, [1, 0, 0, 0, 0])
+    );
     // A short jump leads three bytes into the alternative, and the exception table has an instruction there.
     let alternatives = inventory.kinds.iter().find(|row| row.kind == "alternative").unwrap();
     assert_eq!((alternatives.entered, alternatives.faulting), (1, 1));
@@ -49,7 +55,10 @@ fn filters_leave_what_they_say() {
     let images = [parse(synth::sample(false).elf())];
     let rows = |filter: Filter| linux::rows(&images, &filter).map(|row| row.site).collect::<Vec<_>>();
     let any = Filter::default;
-    assert_eq!(rows(Filter { kinds: vec![Kind::JumpLabel], ..any() }), ["first_function+0x3e", "first_function+0x50"]);
+    assert_eq!(
+        rows(Filter { kinds: vec![Kind::JumpLabel], ..any() }),
+        ["first_function+0x3e", "first_function+0x50"]
+    );
     assert_eq!(rows(Filter { crossing: Some(64), ..any() }), ["first_function+0x3e"]);
     assert_eq!(rows(Filter { length: Some(8), ..any() }), ["third_function+0x0"]);
     assert_eq!(rows(Filter { state: Some(State::Lock), ..any() }), ["third_function+0x70"]);
@@ -103,7 +112,8 @@ fn each_hazard_of_a_window_is_named() {
     kernel.symbol(TEXT + 0x440, 'T', "next_function");
     let image = parse(kernel.elf());
     let windows = linux::windows(&image, "probed");
-    let at = |offset: u64| &windows.iter().find(|window| window.address == TEXT + 0x400 + offset).unwrap().hazards;
+    let at =
+        |offset: u64| &windows.iter().find(|window| window.address == TEXT + 0x400 + offset).unwrap().hazards;
     assert_eq!(at(0)[..], [Hazard::Faulting { byte: 3 }]);
     assert_eq!(at(6)[..], [Hazard::Returned { byte: 2 }]);
     assert_eq!(at(8).len(), 1);

@@ -72,7 +72,9 @@ impl Kernel {
             symbols.push((RODATA + rodata.len() as u64, 'D', stop.into()));
         };
         merged(&mut rodata, "__start___jump_table", "__stop___jump_table", &|at| self.jump_table(at));
-        merged(&mut rodata, "__start_static_call_sites", "__stop_static_call_sites", &|at| self.call_table(at));
+        merged(&mut rodata, "__start_static_call_sites", "__stop_static_call_sites", &|at| {
+            self.call_table(at)
+        });
         merged(&mut rodata, "__start_mcount_loc", "__stop_mcount_loc", &|_| {
             let zeros = if self.newer { vec![0; 24] } else { Vec::new() };
             [zeros, self.mcount.iter().flat_map(|at| at.to_le_bytes()).collect()].concat()
@@ -92,7 +94,9 @@ impl Kernel {
         sections.push((".rodata", RODATA, 2, rodata));
         named(&mut sections, ".altinstructions", &|at| self.alternative_table(at));
         named(&mut sections, ".parainstructions", &|_| {
-            let entry = |(code, length): &(u64, u8)| [&code.to_le_bytes()[..], &[0, *length, 0, 0, 0, 0, 0, 0]].concat();
+            let entry = |(code, length): &(u64, u8)| {
+                [&code.to_le_bytes()[..], &[0, *length, 0, 0, 0, 0, 0, 0]].concat()
+            };
             self.paravirt.iter().flat_map(entry).collect()
         });
         for (section, addresses) in &self.pointers {
@@ -108,7 +112,8 @@ impl Kernel {
             };
             self.exceptions.iter().enumerate().flat_map(entry).collect()
         });
-        let words = self.words.iter().flat_map(|(_, word)| [word.to_le_bytes(), [0; 8], [0; 8], [0; 8]].concat());
+        let words =
+            self.words.iter().flat_map(|(_, word)| [word.to_le_bytes(), [0; 8], [0; 8], [0; 8]].concat());
         sections.push((".data", DATA, 3, words.collect()));
         elf(&sections, self.unstripped.then_some(&symbols[..]))
     }
@@ -135,7 +140,8 @@ impl Kernel {
         let entry = |(index, (code, to, feature, length, short)): (usize, &(u64, u64, u16, u8, u8))| {
             let at = at + size * index as u64;
             let flags: &[u8] = if self.newer { &[0, 0] } else { &[] };
-            [&rel32(*code, at)[..], &rel32(*to, at + 4), &feature.to_le_bytes(), flags, &[*length, *short]].concat()
+            [&rel32(*code, at)[..], &rel32(*to, at + 4), &feature.to_le_bytes(), flags, &[*length, *short]]
+                .concat()
         };
         self.alternatives.iter().enumerate().flat_map(entry).collect()
     }
@@ -179,8 +185,10 @@ fn kallsyms(symbols: &[(u64, char, String)], newer: bool) -> Vec<u8> {
     }
     // The base, less 1, plus what is negative.
     let base = TEXT;
-    let offsets: Vec<u8> =
-        symbols.iter().flat_map(|(address, ..)| (base.wrapping_sub(1).wrapping_sub(*address) as i32).to_le_bytes()).collect();
+    let offsets: Vec<u8> = symbols
+        .iter()
+        .flat_map(|(address, ..)| (base.wrapping_sub(1).wrapping_sub(*address) as i32).to_le_bytes())
+        .collect();
     let number = (symbols.len() as u64).to_le_bytes().to_vec();
     let base = base.to_le_bytes().to_vec();
     let parts = if newer {
@@ -207,8 +215,11 @@ fn elf(sections: &[Section<'_>], symbols: Option<&[(u64, char, String)]>) -> Vec
     if let Some(symbols) = symbols {
         let (mut table, mut strings) = (vec![0; 24], vec![0]);
         for (address, kind, name) in symbols {
-            let info = (u8::from(kind.is_ascii_uppercase()) << 4) | if kind.eq_ignore_ascii_case(&'t') { 2 } else { 1 };
-            let home = sections.iter().position(|(_, start, _, bytes)| (*start..=start + bytes.len() as u64).contains(address));
+            let info = (u8::from(kind.is_ascii_uppercase()) << 4)
+                | if kind.eq_ignore_ascii_case(&'t') { 2 } else { 1 };
+            let home = sections
+                .iter()
+                .position(|(_, start, _, bytes)| (*start..=start + bytes.len() as u64).contains(address));
             let home = home.map_or(0xfff1, |index| index as u16 + 1);
             table.extend((strings.len() as u32).to_le_bytes());
             table.extend([info, 0]);
@@ -256,7 +267,9 @@ fn write_elf(kind: u16, sections: &[Header]) -> Vec<u8> {
     let offset = bytes.len() as u64;
     bytes.extend(headers);
     bytes[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
-    for (at, value) in [(16, kind), (18, 62), (0x34, 64), (0x3a, 64), (0x3c, last as u16 + 1), (0x3e, last as u16)] {
+    for (at, value) in
+        [(16, kind), (18, 62), (0x34, 64), (0x3a, 64), (0x3c, last as u16 + 1), (0x3e, last as u16)]
+    {
         bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     bytes[20] = 1;
@@ -350,7 +363,9 @@ pub fn module() -> Vec<u8> {
     }
     let strings = b"\0function\0some_key\0".to_vec();
     let info = b"license=GPL\0vermagic=6.0.0-synthetic SMP \0".to_vec();
-    let section = |name: &str, kind, flags, bytes: Vec<u8>, link, info| (name.to_owned(), kind, flags, 0, bytes, link, info);
+    let section = |name: &str, kind, flags, bytes: Vec<u8>, link, info| {
+        (name.to_owned(), kind, flags, 0, bytes, link, info)
+    };
     write_elf(
         1,
         &[

@@ -19,7 +19,8 @@ use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print}
 const JUDGED: [Kind; 2] = [Kind::JumpLabel, Kind::StaticCall];
 
 #[derive(Args)]
-#[command(after_help = "Sites are named as lists name them, `kfree+0xe`, or by address, `0xffffffff812a8c7e`. In names \
+#[command(
+    after_help = "Sites are named as lists name them, `kfree+0xe`, or by address, `0xffffffff812a8c7e`. In names \
 of functions `*` stands for anything, at either end.\n\nExit status: 0 nothing to report, 1 --diff found a difference \
 or --judge a site that is not safe, 2 an image that cannot be read, 70 harness error, 130 interrupted.\n\nExamples:
   crossmod sites vmlinuz                                  what there is, in numbers
@@ -29,7 +30,8 @@ or --judge a site that is not safe, 2 an image that cannot be read, 70 harness e
   crossmod sites --diff vmlinuz-old vmlinuz-new --kind jump-label
   crossmod sites vmlinuz --export kfree+0xe out           a site as scenarios, for `crossmod check out`
   crossmod sites vmlinuz --judge plain_store --rule amd   which sites are safe so
-  crossmod sites vmlinuz --windows kfree                  where an optimised probe may go")]
+  crossmod sites vmlinuz --windows kfree                  where an optimised probe may go"
+)]
 pub struct Arguments {
     /// Kernels (bzImage or vmlinux), modules (.ko, .ko.gz, .ko.xz, .ko.zst), or directories of modules.
     #[arg(required = true, value_name = "IMAGE")]
@@ -58,6 +60,9 @@ pub struct Arguments {
     /// Write a site's scenarios, there and back, into a directory.
     #[arg(long, num_args = 2, value_names = ["SITE", "DIR"], conflicts_with_all = ["list", "judge", "windows"])]
     export: Option<Vec<String>>,
+    /// Shipped protocol of --export.
+    #[arg(long, value_name = "PROTOCOL", default_value = "text_poke_fixup", requires = "export")]
+    protocol: String,
     /// Judge every jump label and static call, or what --kind names, patched by this shipped protocol.
     #[arg(long, value_name = "PROTOCOL", conflicts_with_all = ["list", "windows"])]
     judge: Option<String>,
@@ -98,17 +103,22 @@ fn kind(text: &str) -> Result<Kind, String> {
 
 fn state(text: &str) -> Result<State, String> {
     let names = State::ALL.map(State::name);
-    State::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("states are {}", names.join(", ")))
+    State::ALL
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| format!("states are {}", names.join(", ")))
 }
 
 fn boundary(text: &str) -> Result<u64, String> {
     let known = text.parse().ok().filter(|boundary| BOUNDARIES.contains(boundary));
-    known.ok_or_else(|| format!("boundaries are {}", BOUNDARIES.map(|boundary| boundary.to_string()).join(", ")))
+    known.ok_or_else(|| {
+        format!("boundaries are {}", BOUNDARIES.map(|boundary| boundary.to_string()).join(", "))
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     // What needs no image is refused before one is read.
-    if let Some(protocol) = &arguments.judge {
+    for protocol in arguments.judge.iter().chain([&arguments.protocol]) {
         known_protocol(protocol)?;
     }
     if arguments.diff && arguments.images.len() != 2 {
@@ -121,7 +131,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.diff {
         let diff = linux::diff(&loaded[0], &loaded[1], &arguments.filter());
         let status = if diff.is_empty() { HELD } else { NOT_HELD };
-        return arguments.show(|| sheet::differences(&diff, arguments.list), || json!({ "diff": diff })).map(|()| status);
+        return arguments
+            .show(|| sheet::differences(&diff, arguments.list), || json!({ "diff": diff }))
+            .map(|()| status);
     }
     let images: Vec<Image> = loaded.into_iter().flatten().collect();
     if let Some(export) = &arguments.export {
@@ -192,7 +204,10 @@ fn known_protocol(name: &str) -> Result<(), Failure> {
     if names.iter().any(|known| known == name) {
         return Ok(());
     }
-    Err(Failure::unusable(format!("error: no shipped protocol is called `{name}`\nhelp: there are {}", names.join(", "))))
+    Err(Failure::unusable(format!(
+        "error: no shipped protocol is called `{name}`\nhelp: there are {}",
+        names.join(", ")
+    )))
 }
 
 /// The site with a label or an address.
@@ -264,16 +279,18 @@ impl Arguments {
 
     fn export(&self, images: &[Image], name: &str, directory: &Path) -> Result<u8, Failure> {
         let (image, site) = find(images, name)?;
-        let question = self.question("text_poke_fixup");
+        let question = self.question(&self.protocol);
         let unusable = |error: &dyn std::fmt::Display| Failure::unusable(format!("error: {error}"));
         let mut scenarios = Vec::new();
         for direction in Direction::BOTH {
-            scenarios.push(export::scenario(image, site, &question, direction).map_err(|error| match error {
-                export::ExportError::Inexpressible(_, ref inner) => {
-                    Failure::unusable(format!("error: {error}: {inner}"))
-                }
-                error => unusable(&error),
-            })?);
+            scenarios.push(export::scenario(image, site, &question, direction).map_err(
+                |error| match error {
+                    export::ExportError::Inexpressible(_, ref inner) => {
+                        Failure::unusable(format!("error: {error}: {inner}"))
+                    }
+                    error => unusable(&error),
+                },
+            )?);
         }
         std::fs::create_dir_all(directory)
             .map_err(|error| unusable(&format_args!("{}: {error}", directory.display())))?;
@@ -342,7 +359,8 @@ impl Arguments {
 }
 
 fn judgement_json(images: &[Image], judged: &[Judged], question: &Question) -> Value {
-    let label = |member: &linux::Member| images[member.image].label(&images[member.image].tables.sites[member.site]);
+    let label =
+        |member: &linux::Member| images[member.image].label(&images[member.image].tables.sites[member.site]);
     let classes: Vec<Value> = judged
         .iter()
         .map(|judged| {

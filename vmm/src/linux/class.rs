@@ -70,7 +70,8 @@ pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     for (image_index, image) in images.iter().enumerate() {
         let index = ByAddress::new(&image.tables.sites);
         for (site_index, site) in image.tables.sites.iter().enumerate() {
-            let Some(traits) = filter.wants(image, site).then(|| traits(image, &index, site)).flatten() else {
+            let Some(traits) = filter.wants(image, site).then(|| traits(image, &index, site)).flatten()
+            else {
                 continue;
             };
             classes.entry(traits).or_default().push(Member { image: image_index, site: site_index });

@@ -141,10 +141,5 @@ pub fn diff(before: &[Image], after: &[Image], filter: &Filter) -> Diff {
     for (identity, new) in &second {
         pair(identity, &[], new);
     }
-    Diff {
-        before: release(before),
-        after: release(after),
-        kinds: rows.into_values().collect(),
-        changes,
-    }
+    Diff { before: release(before), after: release(after), kinds: rows.into_values().collect(), changes }
 }

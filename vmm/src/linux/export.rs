@@ -59,11 +59,13 @@ pub struct Exported {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The image tells one version only.
-    #[error("{0}: the image does not tell what this {1} site is patched to; jump labels, static calls and mcount sites can be exported")]
+    #[error(
+        "{0}: the image does not tell what this {1} site is patched to; jump labels, static calls and mcount sites can be exported"
+    )]
     OneVersion(String, Kind),
     /// The scenario language cannot say it.
-    #[error("{0}: this site cannot be written as a scenario: {1}")]
-    Inexpressible(String, #[source] ScenarioError),
+    #[error("{0}: this site cannot be written as a scenario")]
+    Inexpressible(String, #[source] Box<ScenarioError>),
 }
 
 /// Names and banners may hold anything; files get what is printable, and no quotes.
@@ -107,7 +109,7 @@ pub fn scenario(
         }
     }
     Err(match error {
-        Some(error) => ExportError::Inexpressible(label, error),
+        Some(error) => ExportError::Inexpressible(label, Box::new(error)),
         None => ExportError::OneVersion(label, site.kind),
     })
 }
@@ -234,7 +236,8 @@ fn text(
         line(format_args!("\n[events]\nnmi = {nmi}               # its handler runs the site"));
     }
     // The kernel's handler emulates what an `xor` or a return stands for; here it can do what the old version did.
-    let handled = scenario::protocols().iter().any(|(name, text)| name == protocol && text.contains("[handler]"));
+    let handled =
+        scenario::protocols().iter().any(|(name, text)| name == protocol && text.contains("[handler]"));
     if handled && matches!(State::of(new), State::Zero | State::Ret | State::Jcc | State::Code) {
         line(format_args!("\n[handler]\nresume = \"old\""));
     }

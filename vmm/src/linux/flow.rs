@@ -155,7 +155,8 @@ struct Bits {
 impl Bits {
     fn new(image: &Image) -> Bits {
         let executable = image.binary.memory.regions().iter().filter(|region| region.executable);
-        let regions = executable.map(|region| (region.address, vec![0; region.data.len() / 64 + 1])).collect();
+        let regions =
+            executable.map(|region| (region.address, vec![0; region.data.len() / 64 + 1])).collect();
         Bits { regions }
     }
 

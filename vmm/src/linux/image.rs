@@ -102,7 +102,8 @@ fn release(binary: &Binary) -> Option<String> {
 pub fn load(path: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Image>, ImageError> {
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !metadata.is_dir() {
-        let name = path.file_name().map_or_else(|| "image".into(), |name| name.to_string_lossy().into_owned());
+        let name =
+            path.file_name().map_or_else(|| "image".into(), |name| name.to_string_lossy().into_owned());
         return Ok(vec![file(path, &name)?]);
     }
     let mut files = Vec::new();
@@ -164,7 +165,9 @@ fn modules(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(
         let name = entry.file_name().to_string_lossy().into_owned();
         if kind.is_dir() {
             modules(&path, depth + 1, files)?;
-        } else if kind.is_file() && [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end)) {
+        } else if kind.is_file()
+            && [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end))
+        {
             files.push(path);
         }
     }
@@ -177,10 +180,16 @@ fn file(path: &Path, name: &str) -> Result<Image, ImageError> {
     let metadata = std::fs::metadata(path).map_err(fail)?;
     let refuse = |reason: String, remedy: &str| Err(ImageError::new("file", reason, remedy).in_file(&here));
     if !metadata.is_file() {
-        return refuse("it is not a regular file".into(), "give a kernel, a module, or a directory of modules");
+        return refuse(
+            "it is not a regular file".into(),
+            "give a kernel, a module, or a directory of modules",
+        );
     }
     if metadata.len() > limits::FILE {
-        return refuse(format!("it has {} bytes", metadata.len()), "no kernel is that large: is this a kernel?");
+        return refuse(
+            format!("it has {} bytes", metadata.len()),
+            "no kernel is that large: is this a kernel?",
+        );
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     // It may grow while it is read.
@@ -189,6 +198,10 @@ fn file(path: &Path, name: &str) -> Result<Image, ImageError> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ImageError {
-    ImageError::new("file", error.to_string(), "give the path of a kernel, a module, or a directory of modules")
-        .in_file(&path.display().to_string())
+    ImageError::new(
+        "file",
+        error.to_string(),
+        "give the path of a kernel, a module, or a directory of modules",
+    )
+    .in_file(&path.display().to_string())
 }

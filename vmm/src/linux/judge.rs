@@ -141,8 +141,8 @@ pub fn judge<E>(
         progress(done, &class);
         let (representative, scenarios, adapted, verdict) = match scenarios(images, &class, question) {
             Err(error) => {
-                let reason = Verdict::Inexpressible(error.to_string());
-                (class.members[0], Vec::new(), false, reason)
+                let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+                (class.members[0], Vec::new(), false, Verdict::Inexpressible(format!("{error}{why}")))
             }
             Ok((member, exported)) => {
                 let mut verdict = Verdict::Safe;
@@ -153,7 +153,12 @@ pub fn judge<E>(
                     }
                 }
                 let adapted = exported.iter().any(|exported| exported.adapted);
-                (member, exported.into_iter().map(|exported| exported.scenario.name).collect(), adapted, verdict)
+                (
+                    member,
+                    exported.into_iter().map(|exported| exported.scenario.name).collect(),
+                    adapted,
+                    verdict,
+                )
             }
         };
         judged.push(Judged { class, representative, scenarios, adapted, verdict });
@@ -171,7 +176,8 @@ pub fn tally(judged: &[Judged]) -> Vec<(Verdict, usize, usize)> {
     }
     let mut tally: Vec<_> =
         tally.into_iter().map(|(verdict, (sites, classes))| (verdict.clone(), sites, classes)).collect();
-    tally.sort_by_key(|(verdict, sites, _)| (std::cmp::Reverse(severity(verdict)), std::cmp::Reverse(*sites)));
+    tally
+        .sort_by_key(|(verdict, sites, _)| (std::cmp::Reverse(severity(verdict)), std::cmp::Reverse(*sites)));
     tally
 }
 
@@ -181,7 +187,9 @@ pub fn severity(verdict: &Verdict) -> (u8, usize) {
         Verdict::Safe => (0, 0),
         Verdict::Inexpressible(_) => (1, 0),
         Verdict::NotDecided(_) => (2, 0),
-        Verdict::Hazard(properties) if properties.iter().all(|property| *property == Property::Unserialised) => {
+        Verdict::Hazard(properties)
+            if properties.iter().all(|property| *property == Property::Unserialised) =>
+        {
             (3, properties.len())
         }
         Verdict::Hazard(properties) => (4, properties.len()),

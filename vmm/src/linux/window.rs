@@ -157,7 +157,9 @@ pub fn windows(image: &Image, pattern: &str) -> Vec<Window> {
 }
 
 fn function(context: &Context<'_>, start: u64, end: u64) -> Vec<Window> {
-    let Some(bytes) = context.image.binary.memory.bytes(start, (end - start) as usize) else { return Vec::new() };
+    let Some(bytes) = context.image.binary.memory.bytes(start, (end - start) as usize) else {
+        return Vec::new();
+    };
     let mut instructions: Vec<Instruction> =
         Decoder::with_ip(64, bytes, start, DecoderOptions::NONE).into_iter().collect();
     // What pads the place up to the next function is no part of it.

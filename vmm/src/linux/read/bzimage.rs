@@ -33,7 +33,11 @@ pub fn kernel(bytes: &[u8]) -> Result<(Vec<u8>, Compression), ImageError> {
     if protocol < PROTOCOL {
         return Err(ImageError::new(
             PLACE,
-            format!("boot protocol {}.{:02} does not say where the kernel lies", protocol >> 8, protocol & 0xff),
+            format!(
+                "boot protocol {}.{:02} does not say where the kernel lies",
+                protocol >> 8,
+                protocol & 0xff
+            ),
             "unpack it with the kernel's scripts/extract-vmlinux, and give the vmlinux",
         ));
     }
@@ -46,7 +50,11 @@ pub fn kernel(bytes: &[u8]) -> Result<(Vec<u8>, Compression), ImageError> {
     let payload = start.checked_add(length).and_then(|end| bytes.get(start..end)).ok_or_else(|| {
         ImageError::damaged(
             PLACE,
-            format!("the payload is said to be bytes {start} to {}, the file has {}", start + length, bytes.len()),
+            format!(
+                "the payload is said to be bytes {start} to {}, the file has {}",
+                start + length,
+                bytes.len()
+            ),
         )
     })?;
     let place = format!("payload at byte {start}");
@@ -64,7 +72,10 @@ pub fn kernel(bytes: &[u8]) -> Result<(Vec<u8>, Compression), ImageError> {
     let whole = if compression == Compression::Gzip { payload } else { stream };
     let announced = u64::from(u32::from_le_bytes(*announced));
     if announced > limits::UNPACKED {
-        return Err(ImageError::damaged(place, format!("it announces {announced} bytes, more than any kernel has")));
+        return Err(ImageError::damaged(
+            place,
+            format!("it announces {announced} bytes, more than any kernel has"),
+        ));
     }
     let kernel = unpack(whole, compression, &place, announced)?;
     if kernel.len() as u64 != announced {

@@ -196,25 +196,30 @@ impl<'a> Elf<'a> {
         let first = at(0);
         let (count, names) = if count == 0 {
             let word = |field| first.and_then(|at| u64_at(self.bytes, at + field));
-            (word(32).unwrap_or_default(), first.and_then(|at| u32_at(self.bytes, at + 40)).unwrap_or_default())
+            (
+                word(32).unwrap_or_default(),
+                first.and_then(|at| u32_at(self.bytes, at + 40)).unwrap_or_default(),
+            )
         } else {
             (u64::from(count), u32::from(names))
         };
         if count as usize > limits::SECTIONS {
             return Err(ImageError::damaged(place, format!("{count} sections are announced")));
         }
-        let headers = range(self.bytes, offset, count * 64).map(|range| &self.bytes[range]).ok_or_else(|| {
-            ImageError::damaged(
-                place,
-                format!("{count} headers at byte {offset} go beyond the file's {} bytes", self.bytes.len()),
-            )
-        })?;
+        let headers =
+            range(self.bytes, offset, count * 64).map(|range| &self.bytes[range]).ok_or_else(|| {
+                ImageError::damaged(
+                    place,
+                    format!(
+                        "{count} headers at byte {offset} go beyond the file's {} bytes",
+                        self.bytes.len()
+                    ),
+                )
+            })?;
         let mut name_offsets = Vec::new();
         for (index, header) in headers.chunks_exact(64).enumerate() {
-            let (word, long) = (
-                |at| u32_at(header, at).unwrap_or_default(),
-                |at| u64_at(header, at).unwrap_or_default(),
-            );
+            let (word, long) =
+                (|at| u32_at(header, at).unwrap_or_default(), |at| u64_at(header, at).unwrap_or_default());
             let (kind, offset, size) = (word(4), long(24), long(32));
             let data = if kind == NOBITS || index == 0 {
                 0..0
@@ -222,7 +227,10 @@ impl<'a> Elf<'a> {
                 range(self.bytes, offset, size).ok_or_else(|| {
                     ImageError::damaged(
                         format!("section {index}"),
-                        format!("its {size} bytes at byte {offset} go beyond the file's {}", self.bytes.len()),
+                        format!(
+                            "its {size} bytes at byte {offset} go beyond the file's {}",
+                            self.bytes.len()
+                        ),
                     )
                 })?
             };
@@ -240,7 +248,10 @@ impl<'a> Elf<'a> {
             });
         }
         let Some(table) = self.sections.get(names as usize).map(|section| section.data.clone()) else {
-            return Err(ImageError::damaged(place, format!("their names are in section {names}, which is none")));
+            return Err(ImageError::damaged(
+                place,
+                format!("their names are in section {names}, which is none"),
+            ));
         };
         for (section, at) in self.sections.iter_mut().zip(name_offsets) {
             section.name = string(&self.bytes[table.clone()], at);

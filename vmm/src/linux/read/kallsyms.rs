@@ -124,7 +124,11 @@ fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) ->
         });
         if let Some(addresses) = found {
             return Some(
-                addresses.into_iter().zip(names).map(|(address, (kind, name))| (address, kind, name)).collect(),
+                addresses
+                    .into_iter()
+                    .zip(names)
+                    .map(|(address, (kind, name))| (address, kind, name))
+                    .collect(),
             );
         }
     }

@@ -151,9 +151,9 @@ fn relocate(
         let wrong =
             |reason: String| ImageError::damaged(format!("section {}, entry {index}", section.name), reason);
         *left = left.checked_sub(1).ok_or_else(|| wrong("more relocations than any module has".into()))?;
-        let known = values.get(relocation.symbol).ok_or_else(|| {
-            wrong(format!("symbol {} of {} is meant", relocation.symbol, values.len()))
-        })?;
+        let known = values
+            .get(relocation.symbol)
+            .ok_or_else(|| wrong(format!("symbol {} of {} is meant", relocation.symbol, values.len())))?;
         // What stands in a section that is not kept, such as debug information, is never patched code.
         let Some(value) = known else { continue };
         let sum = value.wrapping_add_signed(relocation.addend);

@@ -17,7 +17,11 @@ fn release(release: Option<&String>, otherwise: &str) -> String {
 }
 
 fn more(listed: usize, all: usize, what: &str) -> Vec<String> {
-    if all > listed { vec![format!("... and {} more {what}; `--format json` has all", all - listed)] } else { Vec::new() }
+    if all > listed {
+        vec![format!("... and {} more {what}; `--format json` has all", all - listed)]
+    } else {
+        Vec::new()
+    }
 }
 
 /// The inventory.
@@ -35,15 +39,17 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
     ];
     let mut sheet = Sheet {
         title: release(inventory.release.as_ref(), "an image"),
-        notes: vec![
-            format!(
-                "{}, {}names from the {}, {} exception table entries",
-                if inventory.images == 1 { "one image".to_owned() } else { format!("{} images", inventory.images) },
-                inventory.compression.map(|packed| format!("packed with {packed}, ")).unwrap_or_default(),
-                inventory.names,
-                inventory.exceptions
-            ),
-        ],
+        notes: vec![format!(
+            "{}, {}names from the {}, {} exception table entries",
+            if inventory.images == 1 {
+                "one image".to_owned()
+            } else {
+                format!("{} images", inventory.images)
+            },
+            inventory.compression.map(|packed| format!("packed with {packed}, ")).unwrap_or_default(),
+            inventory.names,
+            inventory.exceptions
+        )],
         ..Sheet::default()
     };
     let mut table = Table {
@@ -81,7 +87,13 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
                 Via::Fixup => "fixup",
                 Via::JumpLabel => "jump label",
             };
-            vec![entered.kind.into(), (&entered.site).into(), entered.byte.into(), (&entered.from).into(), via.into()]
+            vec![
+                entered.kind.into(),
+                (&entered.site).into(),
+                entered.byte.into(),
+                (&entered.from).into(),
+                via.into(),
+            ]
         });
         sheet.tables.push(Table {
             caption: "Ways into a site".into(),
@@ -198,7 +210,9 @@ pub fn differences(diff: &Diff, all: bool) -> Sheet {
         ("crossing", true),
     ];
     let kinds = Table {
-        caption: "Sites in A and B, and how many of those in both differ in length, state and what they cross".into(),
+        caption:
+            "Sites in A and B, and how many of those in both differ in length, state and what they cross"
+                .into(),
         columns,
         rows: rows.collect(),
     };
@@ -262,9 +276,8 @@ pub fn judgement(images: &[Image], judged: &[Judged], question: &Question, bound
         let crossing = traits.crossing.map_or_else(String::new, |(boundary, split)| {
             format!("{split}+{} @{boundary}", traits.length - split)
         });
-        let differs: String = (0..traits.length)
-            .map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' })
-            .collect();
+        let differs: String =
+            (0..traits.length).map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' }).collect();
         let image = &images[judged.representative.image];
         vec![
             judged.verdict.text().into(),
@@ -277,8 +290,10 @@ pub fn judgement(images: &[Image], judged: &[Judged], question: &Question, bound
         ]
     });
     let mut tables = vec![verdicts];
-    let mut summary =
-        vec![format!("{safe} of {sites} sites are safe with {} under the {} rule", question.protocol, question.rule)];
+    let mut summary = vec![format!(
+        "{safe} of {sites} sites are safe with {} under the {} rule",
+        question.protocol, question.rule
+    )];
     if !worst.is_empty() {
         tables.push(Table {
             caption: "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example"
@@ -327,7 +342,9 @@ pub fn windows(title: Option<&String>, pattern: &str, windows: &[Window]) -> She
     };
     Sheet {
         title: release(title, "an image"),
-        notes: vec![format!("places in `{pattern}` where a jump of five bytes may replace whole instructions")],
+        notes: vec![format!(
+            "places in `{pattern}` where a jump of five bytes may replace whole instructions"
+        )],
         tables: vec![table],
         summary: vec![format!("{legal} of {} windows are legal", windows.len())],
     }

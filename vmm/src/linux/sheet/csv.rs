@@ -6,10 +6,8 @@ use super::Sheet;
 pub fn csv(sheet: &Sheet) -> String {
     let Some(table) = sheet.tables.first() else { return String::new() };
     let heads = table.columns.iter().map(|(head, _)| field(head)).collect::<Vec<_>>().join(",");
-    let rows = table
-        .rows
-        .iter()
-        .map(|row| row.iter().map(|cell| field(&cell.text)).collect::<Vec<_>>().join(","));
+    let rows =
+        table.rows.iter().map(|row| row.iter().map(|cell| field(&cell.text)).collect::<Vec<_>>().join(","));
     std::iter::once(heads).chain(rows).map(|line| line + "\r\n").collect()
 }
 

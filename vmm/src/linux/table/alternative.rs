@@ -17,11 +17,8 @@ use crate::linux::error::ImageError;
 use crate::linux::read::Binary;
 use crate::linux::site::Kind;
 
-const NAME: Name = Name {
-    section: ".altinstructions",
-    start: "__alt_instructions",
-    stop: "__alt_instructions_end",
-};
+const NAME: Name =
+    Name { section: ".altinstructions", start: "__alt_instructions", stop: "__alt_instructions_end" };
 
 struct Format {
     size: usize,

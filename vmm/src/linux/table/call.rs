@@ -46,7 +46,11 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             _ => {
                 return Err(table.wrong(
                     entry,
-                    format!("the bytes at {code:#x}, {}, are no {}", hex(head), if tail { "jump" } else { "call" }),
+                    format!(
+                        "the bytes at {code:#x}, {}, are no {}",
+                        hex(head),
+                        if tail { "jump" } else { "call" }
+                    ),
                 ));
             }
         };

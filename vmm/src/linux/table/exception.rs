@@ -22,7 +22,9 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
         let exception = Exception { address: relative(entry, raw, 0), fixup: relative(entry, raw, 4) };
         for (what, place) in [("instruction", exception.address), ("fixup", exception.fixup)] {
             if !binary.memory.executable(place) {
-                return Err(table.wrong(entry, format!("its {what}, {place:#x}, is not in executable memory")));
+                return Err(
+                    table.wrong(entry, format!("its {what}, {place:#x}, is not in executable memory"))
+                );
             }
         }
         tables.exceptions.push(exception);

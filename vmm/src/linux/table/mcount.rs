@@ -11,8 +11,7 @@ use crate::linux::error::ImageError;
 use crate::linux::read::Binary;
 use crate::linux::site::Kind;
 
-const NAME: Name =
-    Name { section: "__mcount_loc", start: "__start_mcount_loc", stop: "__stop_mcount_loc" };
+const NAME: Name = Name { section: "__mcount_loc", start: "__start_mcount_loc", stop: "__stop_mcount_loc" };
 const SIZE: usize = 8;
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
@@ -42,7 +41,9 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             _ if bytes == NOP5 => (fentry.and_then(|to| branch(&[0xe8], code, to)), fentry),
             _ => {
                 let found = hex(bytes);
-                return Err(table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no call and no NOP")));
+                return Err(
+                    table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no call and no NOP"))
+                );
             }
         };
         let site = tables.add(Kind::Mcount, code, bytes);

@@ -62,7 +62,7 @@ impl<'a> Table<'a> {
     /// An error unless entries of this size fill the table.
     fn whole(&self, size: usize) -> Result<(), ImageError> {
         let length = self.bytes.len();
-        if length % size != 0 {
+        if !length.is_multiple_of(size) {
             return Err(ImageError::damaged(
                 self.name,
                 format!("its {length} bytes are no multiple of an entry's {size}"),
@@ -86,7 +86,10 @@ fn find<'a>(binary: &'a Binary, name: &Name) -> Result<Option<Table<'a>>, ImageE
         }
         let length = stop.checked_sub(start).and_then(|length| usize::try_from(length).ok());
         let bytes = length.and_then(|length| memory.bytes(start, length)).ok_or_else(|| {
-            ImageError::damaged(name.section, format!("it is said to be {start:#x} to {stop:#x}, where it is not"))
+            ImageError::damaged(
+                name.section,
+                format!("it is said to be {start:#x} to {stop:#x}, where it is not"),
+            )
         })?;
         return Ok(Some(Table { name: name.section, address: start, bytes }));
     }

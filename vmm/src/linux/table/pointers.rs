@@ -29,11 +29,7 @@ struct Pointers {
 
 const TABLES: [Pointers; 5] = [
     Pointers {
-        name: Name {
-            section: ".retpoline_sites",
-            start: "__retpoline_sites",
-            stop: "__retpoline_sites_end",
-        },
+        name: Name { section: ".retpoline_sites", start: "__retpoline_sites", stop: "__retpoline_sites_end" },
         kind: Kind::Retpoline,
         what: "call or jump",
         states: &[State::Call, State::Jmp, State::Jcc, State::Indirect],
@@ -65,11 +61,8 @@ const TABLES: [Pointers; 5] = [
     },
 ];
 
-const PARAVIRT: Name = Name {
-    section: ".parainstructions",
-    start: "__parainstructions",
-    stop: "__parainstructions_end",
-};
+const PARAVIRT: Name =
+    Name { section: ".parainstructions", start: "__parainstructions", stop: "__parainstructions_end" };
 const PARAVIRT_SIZE: usize = 16;
 /// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
@@ -103,10 +96,14 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
         let bytes = &from[..length];
         if !pointers.states.contains(&State::of(bytes)) {
             let found = hex(&from[..from.len().min(6)]);
-            return Err(table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no {}", pointers.what)));
+            return Err(
+                table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no {}", pointers.what))
+            );
         }
         let target = match bytes {
-            [.., a, b, c, d] if matches!(State::of(bytes), State::Call | State::Jmp | State::Jcc) && length >= 5 => {
+            [.., a, b, c, d]
+                if matches!(State::of(bytes), State::Call | State::Jmp | State::Jcc) && length >= 5 =>
+            {
                 let displacement = i32::from_le_bytes([*a, *b, *c, *d]);
                 Some(code.wrapping_add(length as u64).wrapping_add_signed(displacement.into()))
             }
@@ -126,7 +123,9 @@ fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
         let (code, length) = (s64(raw, 0) as u64, usize::from(raw[9]));
         let bytes = binary.memory.bytes(code, length).filter(|_| binary.memory.executable(code));
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-            return Err(table.wrong(entry, format!("its {length} bytes at {code:#x} are not in executable memory")));
+            return Err(
+                table.wrong(entry, format!("its {length} bytes at {code:#x} are not in executable memory"))
+            );
         };
         tables.add(Kind::Paravirt, code, bytes);
     }
