@@ -208,7 +208,7 @@ fn kallsyms(symbols: &[(u64, char, String)], newer: bool) -> Vec<u8> {
 type Section<'a> = (&'a str, u64, u64, Vec<u8>);
 
 fn elf(sections: &[Section<'_>], symbols: Option<&[(u64, char, String)]>) -> Vec<u8> {
-    let mut all: Vec<(String, u32, u64, u64, Vec<u8>, u32, u32)> = sections
+    let mut all: Vec<Header> = sections
         .iter()
         .map(|(name, address, flags, bytes)| ((*name).into(), 1, *flags, *address, bytes.clone(), 0, 0))
         .collect();

@@ -71,7 +71,7 @@ pub struct Inventory {
     pub images: usize,
     /// How it was packed.
     pub compression: Option<&'static str>,
-    /// Where names come from: `symbol table` or `kallsyms`.
+    /// Where names come from: `the symbol table` or `kallsyms`.
     pub names: &'static str,
     /// The form of each table's entries. Where modules differ: of the first that has the table.
     pub formats: BTreeMap<&'static str, String>,
@@ -97,7 +97,11 @@ pub fn inventory(images: &[Image]) -> Inventory {
         release: first.and_then(|image| image.release.clone()),
         images: images.len(),
         compression: first.and_then(|image| image.compression).map(|compression| compression.name()),
-        names: if first.is_some_and(|image| image.binary.unstripped) { "symbol table" } else { "kallsyms" },
+        names: if first.is_some_and(|image| image.binary.unstripped) {
+            "the symbol table"
+        } else {
+            "kallsyms"
+        },
         formats: BTreeMap::new(),
         padding: BTreeMap::new(),
         boundaries: BOUNDARIES,

@@ -40,7 +40,7 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
     let mut sheet = Sheet {
         title: release(inventory.release.as_ref(), "an image"),
         notes: vec![format!(
-            "{}, {}names from the {}, {} exception table entries",
+            "{}, {}names from {}, {} exception table entries",
             if inventory.images == 1 {
                 "one image".to_owned()
             } else {
