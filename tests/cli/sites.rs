@@ -85,7 +85,7 @@ fn numbers_come_in_every_form() {
     let [site] = &list["sites"].as_array().unwrap()[..] else { panic!("{list}") };
     assert_eq!((&site["site"], &site["tail"]), (&"second_function+0x10".into(), &true.into()));
     let windows = json(&["sites", &image, "--windows", "third_function"]);
-    assert_eq!(windows["windows"][0]["hazards"][0]["faulting"]["byte"], 3);
+    assert_eq!(windows["windows"][0]["hazards"][0]["entered"]["byte"], 3);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crossmod::linux::{self, BOUNDARIES, Filter, Image, Kind, Site, State};
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
 use crossmod::{CheckError, CheckOptions, Checker, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
@@ -81,6 +82,21 @@ pub struct Arguments {
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// What JSON holds.
+#[derive(Serialize)]
+struct Document<T> {
+    crossmod: &'static str,
+    #[serde(flatten)]
+    result: T,
+}
+
+/// A list as JSON; as a tree of values, hundreds of thousands of sites would take a gigabyte.
+#[derive(Serialize)]
+struct List<'a> {
+    release: Option<&'a String>,
+    sites: Vec<linux::Row>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -161,7 +177,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let rows = || linux::rows(&images, &filter);
         arguments.show(
             || sheet::list(release, rows(), images.len() > 1),
-            || json!({ "release": release, "sites": rows().collect::<Vec<_>>() }),
+            || List { release, sites: rows().collect() },
         )?;
         return Ok(HELD);
     }
@@ -260,15 +276,18 @@ impl Arguments {
         Question { rule: rule.into(), nmi: self.nmi, passes: self.passes, ..Question::new(protocol) }
     }
 
-    fn show(&self, sheet: impl FnOnce() -> Sheet, value: impl FnOnce() -> Value) -> Result<(), Failure> {
+    fn show<T: Serialize>(
+        &self,
+        sheet: impl FnOnce() -> Sheet,
+        result: impl FnOnce() -> T,
+    ) -> Result<(), Failure> {
         print(&match self.format {
             Format::Text => sheet::text(&sheet()),
             Format::Csv => sheet::csv(&sheet()),
             Format::Html => sheet::html(&sheet()),
             Format::Json => {
-                let mut value = value();
-                value["crossmod"] = env!("CARGO_PKG_VERSION").into();
-                serde_json::to_string_pretty(&value).map_err(|error| Failure {
+                let document = Document { crossmod: env!("CARGO_PKG_VERSION"), result: result() };
+                serde_json::to_string_pretty(&document).map_err(|error| Failure {
                     status: HARNESS,
                     message: format!("{HARNESS_ERROR}{error}"),
                 })?

@@ -81,7 +81,7 @@ pub struct Judged {
     pub representative: Member,
     /// Their names, forward and back.
     pub scenarios: Vec<String>,
-    /// The bytes of the scenarios are not quite the representative's: see [`export`](super::export).
+    /// The bytes of the scenarios are not quite the representative's: see [`export`].
     pub adapted: bool,
     /// Both directions together.
     pub verdict: Verdict,
