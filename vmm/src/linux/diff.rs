@@ -79,12 +79,25 @@ fn grouped<'a>(images: &'a [Image], filter: &Filter) -> BTreeMap<Identity, Vec<(
             String::new()
         };
         for site in image.tables.sites.iter().filter(|site| filter.wants(image, site)) {
-            let key = site.key.map(|key| image.binary.symbols.label(key)).unwrap_or_default();
+            let key = site.key.map(|key| stable(&image.binary.symbols.label(key))).unwrap_or_default();
             let identity = (site.kind, module.clone(), image.function(site).to_owned(), key);
             groups.entry(identity).or_default().push((image, site));
         }
     }
     groups
+}
+
+/// A label without the numbers that a compiler or a linker made up: of `__UNIQUE_ID_ddebug243.27+0x28` (as dynamic
+/// debug names its keys, include/linux/compiler.h) or of the second static variable called `once`, `once.27`.
+fn stable(label: &str) -> String {
+    let (name, offset) = label.rsplit_once('+').unwrap_or((label, ""));
+    let digits = |c: char| c.is_ascii_digit();
+    let plain = match name.rsplit_once('.') {
+        Some((plain, number)) if number.chars().all(digits) => plain,
+        _ => name,
+    };
+    let plain = if name.starts_with("__UNIQUE_ID_") { plain.trim_end_matches(digits) } else { plain };
+    format!("{plain}+{offset}")
 }
 
 fn describe(site: &Site) -> String {
@@ -142,4 +155,17 @@ pub fn diff(before: &[Image], after: &[Image], filter: &Filter) -> Diff {
         pair(identity, &[], new);
     }
     Diff { before: release(before), after: release(after), kinds: rows.into_values().collect(), changes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_numbers_do_not_tell_keys_apart() {
+        assert_eq!(stable("__UNIQUE_ID_ddebug243.27+0x28"), "__UNIQUE_ID_ddebug+0x28");
+        assert_eq!(stable("once.7+0x0"), "once+0x0");
+        assert_eq!(stable("__tracepoint_kfree+0x8"), "__tracepoint_kfree+0x8");
+        assert_eq!(stable("irq_stack.part2+0x0"), "irq_stack.part2+0x0");
+    }
 }
