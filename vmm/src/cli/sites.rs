@@ -331,6 +331,7 @@ impl Arguments {
         }
         let classes = linux::classes(images, &filter);
         let total = classes.len();
+        let sites = classes.iter().map(|class| class.members.len()).sum();
         let fail = |error| Failure::of(CheckError::Machine(error));
         catch_signals().map_err(fail)?;
         let mut checker = Checker::new().map_err(fail)?;
@@ -363,8 +364,8 @@ impl Arguments {
             judged.len(),
             begun.elapsed().as_secs_f64()
         );
-        let sheet = || sheet::judgement(images, &judged, &question, &bounds);
-        self.show(sheet, || judgement_json(images, &judged, &question))?;
+        let sheet = || sheet::judgement(images, &judged, &question, &bounds, sites);
+        self.show(sheet, || judgement_json(images, &judged, &question, sites))?;
         match error {
             Some(CheckError::Machine(MachineError::Interrupted)) => {
                 eprintln!("interrupted: what is printed is what was known until then");
@@ -377,7 +378,7 @@ impl Arguments {
     }
 }
 
-fn judgement_json(images: &[Image], judged: &[Judged], question: &Question) -> Value {
+fn judgement_json(images: &[Image], judged: &[Judged], question: &Question, all: usize) -> Value {
     let label =
         |member: &linux::Member| images[member.image].label(&images[member.image].tables.sites[member.site]);
     let classes: Vec<Value> = judged
@@ -401,6 +402,6 @@ fn judgement_json(images: &[Image], judged: &[Judged], question: &Question) -> V
     let sites: usize = judged.iter().map(|judged| judged.class.members.len()).sum();
     json!({
         "protocol": question.protocol, "rule": question.rule, "nmi": question.nmi, "passes": question.passes,
-        "fetch": "coherent", "sites": sites, "classes": classes,
+        "fetch": "coherent", "sites": all, "not-judged": all - sites, "classes": classes,
     })
 }

@@ -46,6 +46,18 @@ impl Verdict {
         }
     }
 
+    /// What holds for every member of a class. Where an instruction tears, what it goes on to do depends on its
+    /// displacement: that it ends wrongly is then no trait of the class.
+    fn of_class(self) -> Verdict {
+        match self {
+            Verdict::Hazard(mut properties) if properties.contains(&Property::Torn) => {
+                properties.remove(&Property::WrongResume);
+                Verdict::Hazard(properties)
+            }
+            other => other,
+        }
+    }
+
     /// Both, as one.
     fn and(self, other: Verdict) -> Verdict {
         match (self, other) {
@@ -148,7 +160,7 @@ pub fn judge<E>(
                 let mut verdict = Verdict::Safe;
                 for exported in &exported {
                     match check(&exported.scenario) {
-                        Ok(one) => verdict = verdict.and(one),
+                        Ok(one) => verdict = verdict.and(one.of_class()),
                         Err(error) => return (judged, Some(error)),
                     }
                 }

@@ -38,9 +38,8 @@
 //! # What a verdict of a class claims
 //!
 //! [`classes()`] groups sites that a protocol cannot tell apart, and [`judge`] has each class explored once and in
-//! both directions. Whether a class is safe, and whether it tears, holds for all its members. What a torn instruction
-//! goes on to do depends on the displacement's value, so that other properties beside `torn` are those of the
-//! representative. A site is judged alone: two sites that are patched at once are not.
+//! both directions; its verdict holds for all its members. What a torn instruction goes on to do depends on its
+//! displacement, so that `wrong-resume` is not told of a class that is `torn`. A site is judged alone: two sites that are patched at once are not.
 //!
 //! # Images that lie
 //!

@@ -247,14 +247,19 @@ pub fn differences(diff: &Diff, all: bool) -> Sheet {
     }
 }
 
-/// Verdicts.
-pub fn judgement(images: &[Image], judged: &[Judged], question: &Question, bounds: &str) -> Sheet {
-    let sites: usize = judged.iter().map(|judged| judged.class.members.len()).sum();
-    let safe: usize = judged
-        .iter()
-        .filter(|judged| judged.verdict == Verdict::Safe)
-        .map(|judged| judged.class.members.len())
-        .sum();
+/// Verdicts. `all`: how many sites were to be judged; fewer were if it was interrupted.
+pub fn judgement(
+    images: &[Image],
+    judged: &[Judged],
+    question: &Question,
+    bounds: &str,
+    all: usize,
+) -> Sheet {
+    let count = |wanted: &dyn Fn(&Judged) -> bool| -> usize {
+        judged.iter().filter(|judged| wanted(judged)).map(|judged| judged.class.members.len()).sum()
+    };
+    let sites = count(&|_| true);
+    let safe = count(&|judged| judged.verdict == Verdict::Safe);
     let tally = judge::tally(judged);
     let verdicts = Table {
         caption: "Verdicts".into(),
@@ -291,9 +296,12 @@ pub fn judgement(images: &[Image], judged: &[Judged], question: &Question, bound
     });
     let mut tables = vec![verdicts];
     let mut summary = vec![format!(
-        "{safe} of {sites} sites are safe with {} under the {} rule",
+        "{safe} of {all} sites are safe with {} under the {} rule",
         question.protocol, question.rule
     )];
+    if sites < all {
+        summary.push(format!("{} sites were not judged: nothing is decided about them", all - sites));
+    }
     if !worst.is_empty() {
         tables.push(Table {
             caption: "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example"
