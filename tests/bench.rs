@@ -68,7 +68,7 @@ pub fn walk(
     met.insert(model.digest(&work[0]));
     let mut moves = Vec::new();
     while let Some(state) = work.pop() {
-        model.moves(&state, &mut moves);
+        model.moves(&state, &mut moves).unwrap();
         visit(&model, &state, &moves);
         for &step in &moves {
             transitions += 1;

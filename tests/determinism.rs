@@ -20,8 +20,8 @@ fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
     (0..times)
         .map(|_| {
             let report = checker.check(&scenario, options, |_| {}).unwrap();
-            assert!(report.counts.states >= 10_000 && report.holds());
-            assert!(report.counts.memo.executed > 1000, "the memo was not fresh");
+            assert!(report.counts.states >= 1000 && report.holds());
+            assert!(report.counts.memo.executed > 500, "the memo was not fresh");
             report.digest
         })
         .collect()

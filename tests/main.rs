@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod checker;
 mod cli;
 mod determinism;
 mod faults;
+mod fetch;
 mod golden;
 mod kvm;
 mod linux;
@@ -17,6 +19,7 @@ mod properties;
 mod random;
 mod reduction;
 mod schedule;
+mod search;
 mod semantics;
 mod shipped;
 mod stepping;

@@ -26,7 +26,7 @@ fn interrupts_are_delivered_with_interrupts_on_only() {
     let (mut offered, mut withheld) = (0, 0);
     walk(&small("hold", text), |model, state, moves| {
         let on = model.cpu_of(state, 0).regs.interrupts_on();
-        let waiting = model.monitor_of(state, 0).pending != 0 || state.irq > 0;
+        let waiting = model.monitor_of(state, 0).pending != 0 || state.global.irq > 0;
         let delivers = moves.iter().any(|step| matches!(step, Move::Ipi(..) | Move::Irq(_)));
         assert_eq!(delivers, on && waiting);
         offered += u32::from(delivers);
@@ -47,8 +47,8 @@ fn nmis_are_masked_from_delivery_to_iret() {
     walk(&scenario, |model, state, moves| {
         let closed = model.cpu_of(state, 0).regs.nmi_masked;
         let latched = model.monitor_of(state, 0).nmi_latched;
-        assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.nmi > 0));
-        assert_eq!(moves.contains(&Move::RaiseNmi(0)), closed && !latched && state.nmi > 0);
+        assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.global.nmi > 0));
+        assert_eq!(moves.contains(&Move::RaiseNmi(0)), closed && !latched && state.global.nmi > 0);
         masked += u32::from(closed);
         coalesced += u32::from(latched);
     });
@@ -69,7 +69,7 @@ fn a_round_waits_for_every_executor() {
     let (mut passed, mut one_of_two) = (0, 0);
     walk(&scenario, |model, state, moves| {
         if !matches!(
-            plan.program.get(usize::from(state.pc)).map(|op| &op.kind),
+            plan.program.get(usize::from(state.global.pc)).map(|op| &op.kind),
             Some(OpKind::WaitAcks { .. })
         ) {
             return;
@@ -105,7 +105,7 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
         let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
         let state = model.initial().unwrap();
         let mut moves = Vec::new();
-        model.moves(&state, &mut moves);
+        model.moves(&state, &mut moves).unwrap();
         moves.retain(|step| step.actor() == 0);
         let first: Vec<Move> = (0..model.pieces().len() as u8).map(Move::Piece).collect();
         assert_eq!(moves, first, "every piece may be the first");
@@ -148,8 +148,8 @@ fn remembered_steps_are_executed_again_and_compared() {
     }
     let report = check(&shipped("seed/stop-machine"), &CheckOptions { recheck: 1, ..options() });
     let memo = report.counts.memo;
-    assert!(memo.outcome_hits > 1000);
-    assert_eq!(memo.rechecked, memo.outcome_hits);
+    assert!(report.counts.lookups > 500);
+    assert_eq!(memo.rechecked, report.counts.lookups, "a list of successors for each state and executor");
     assert!(memo.executed > memo.rechecked, "with reduction a move is one instruction or more");
 }
 
@@ -220,7 +220,7 @@ fn an_int3_over_a_first_byte_needs_no_serialising() {
     let guarded = format!("[[step]]\nstore = {{ what = \"int3\" }}\n{direct}");
     let unserialised = |steps_of: &str| {
         let report = check(&steps(steps_of), &options());
-        assert!(report.counts.states > 10, "{}", crossmod::report::detail(&report));
+        assert!(report.counts.states > 5, "{}", crossmod::report::detail(&report));
         report.finding(Property::Unserialised).is_some()
     };
     assert!(unserialised(direct), "a one-byte store is no exception by itself");

@@ -2,7 +2,7 @@
 
 use crossmod::cpu::{Cpu, reg};
 use crossmod::explore::engine::{Engine, Executed, Oracle};
-use crossmod::explore::{Limits, Memo, Model, explore};
+use crossmod::explore::{Limits, Manner, Memo, Model, explore};
 use crossmod::machine::{Image, Machine, MachineError, Shared, Stimulus};
 use crossmod::plan::Plan;
 use crossmod_abi::va;
@@ -64,7 +64,7 @@ impl Engine for Liar<'_> {
 fn search(machine: &mut Machine, plan: &Plan, memo: Memo, lie: Lie) -> Result<usize, MachineError> {
     let engine = Liar { oracle: Oracle::new(machine, plan)?, steps: 0, lie };
     let mut model = Model::new(plan, engine, memo, false)?;
-    explore(&mut model, Limits::default(), |_| {}).map(|search| search.states)
+    explore(&mut model, Limits::default(), Manner::default(), |_| {}).map(|search| search.states)
 }
 
 fn honest(_: u64, _: &mut Result<Executed, MachineError>) {}

@@ -54,7 +54,7 @@ fn members_of_a_class_have_scenarios_of_that_class() {
             let site = &images[0].tables.sites[member.site];
             for direction in Direction::BOTH {
                 let exported = export::scenario(&images[0], site, &question, direction).unwrap();
-                let plan = exported.scenario.plan(&crossmod::scenario::Options { ring: None }).unwrap();
+                let plan = exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
                 let [old, new] = [&plan.site.old.bytes, &plan.site.new.bytes];
                 let differs = old
                     .iter()
@@ -110,7 +110,7 @@ fn names_from_an_image_cannot_leave_their_line_or_directory() {
     let site = of(&image, Kind::JumpLabel)[0];
     let exported = export::scenario(&image, site, &Question::new("plain_store"), Direction::Forward).unwrap();
     assert_eq!(export::file_stem(&exported.scenario.name), "..__x___site__+0x3e");
-    exported.scenario.plan(&crossmod::scenario::Options { ring: None }).unwrap();
+    exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub struct AtSite {
 /// The plans of the shipped scenarios, and of one scenario for each instruction that the language names.
 pub fn plans() -> Vec<Plan> {
     let mut plans: Vec<Plan> =
-        scenario::library().iter().map(|scenario| scenario.plan(&Options { ring: None }).unwrap()).collect();
+        scenario::library().iter().map(|scenario| scenario.plan(&Options::default()).unwrap()).collect();
     for name in [
         "nop1",
         "nop2",

@@ -25,7 +25,7 @@ fn shipped(name: &str) -> Scenario {
 }
 
 fn plan() -> Plan {
-    shipped("seed/fixup").plan(&scenario::Options { ring: None }).expect("plan")
+    shipped("seed/fixup").plan(&scenario::Options::default()).expect("plan")
 }
 
 /// An oracle about to execute the loop's first instruction, `xor eax, eax`, as the explorer has it done.

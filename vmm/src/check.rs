@@ -6,7 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::explore::engine::Oracle;
-use crate::explore::{self, Ended, Found, Limits, Memo, MemoStats, Model, Move, Tick};
+use crate::explore::{self, Ended, Found, Limits, Manner, Memo, MemoStats, Model, Move, Tick};
+use crate::fetch::FetchModel;
 use crate::host::Host;
 use crate::machine::{Image, Machine, MachineError, SHARED_LEN};
 use crate::plan::{Plan, Ring};
@@ -40,16 +41,22 @@ pub enum Mode {
 pub struct CheckOptions {
     /// Forces the ring of every executor.
     pub ring: Option<Ring>,
+    /// The fetch model, instead of the first that the scenario asks for.
+    pub fetch: Option<FetchModel>,
     /// How to look.
     pub mode: Mode,
     /// When to give up.
     pub limits: Limits,
     /// For sampling, and for choosing which remembered transitions are executed again.
     pub seed: u64,
-    /// One remembered transition in this many is executed again and compared; 0 = none.
+    /// One use of a remembered list of successors in this many is executed again and compared; 0 = none.
     pub recheck: u32,
-    /// Remember transitions.
+    /// Remember transitions. Without it each is executed whenever it is used, and compared with its first time.
     pub memo: bool,
+    /// Threads of a search.
+    pub workers: usize,
+    /// Treat states as one that differ by an exchange of executors that the scenario treats alike.
+    pub symmetry: bool,
     /// Skip over instructions that no other actor can tell from their neighbours.
     pub reduce: bool,
     /// Search twice and compare.
@@ -64,11 +71,14 @@ impl Default for CheckOptions {
     fn default() -> Self {
         CheckOptions {
             ring: None,
+            fetch: None,
             mode: Mode::Exhaustive,
             limits: Limits::default(),
             seed: 1,
             recheck: 1024,
             memo: true,
+            workers: std::thread::available_parallelism().map_or(1, |count| count.get()),
+            symmetry: true,
             reduce: true,
             verify: false,
             readable: false,
@@ -135,10 +145,10 @@ impl Checker {
         options: &CheckOptions,
         mut tick: impl FnMut(Tick),
     ) -> Result<Report, CheckError> {
-        let plan = match scenario.plan(&Options { ring: options.ring }) {
+        let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
             Ok(plan) => plan,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return Ok(Report::skipped(&scenario.name, &error.to_string()));
+                return Ok(Report::skipped(&scenario.name, &error.to_string()).under(options.fetch));
             }
             Err(error) => return Err(error.into()),
         };
@@ -169,7 +179,19 @@ impl Checker {
         options: &CheckOptions,
         tick: &mut dyn FnMut(Tick),
     ) -> Result<Report, CheckError> {
-        let memo = if options.memo { Memo::new(options.recheck, options.seed) } else { Memo::disabled() };
+        let exhaustive = options.mode == Mode::Exhaustive;
+        // A search has tables of its own, and executes a sample of what it looks up there.
+        let memo = match (exhaustive, options.memo) {
+            (true, _) => Memo::new(0, options.seed),
+            (false, true) => Memo::new(options.recheck, options.seed),
+            (false, false) => Memo::disabled(),
+        };
+        let manner = Manner {
+            workers: options.workers,
+            symmetry: options.symmetry,
+            recheck: if options.memo { options.recheck } else { 1 },
+            seed: options.seed,
+        };
         let emulated = self.host.emulated;
         let time = |elapsed: Duration| (!emulated).then_some(elapsed.as_secs_f64());
         let oracle = Oracle::new(&mut self.oracle, plan)?;
@@ -178,13 +200,16 @@ impl Checker {
         let mut report = Report::new(plan, Bounds::of(plan));
         let (found, ended) = match options.mode {
             Mode::Exhaustive => {
-                let search = explore::explore(&mut model, options.limits, tick)?;
+                let search = explore::explore(&mut model, options.limits, manner, tick)?;
                 report.counts = Counts {
                     states: search.states as u64,
+                    expanded: search.expanded as u64,
                     transitions: search.transitions,
                     depth: search.depth,
                     seconds: time(search.elapsed),
-                    memo: model.memo_stats(),
+                    memory: search.memory as u64,
+                    lookups: search.lookups[0],
+                    memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
                 };
                 report.stalls = search.stalls;
                 report.outcomes = search.outcomes.iter().map(|outcome| name_of(&model, outcome)).collect();
@@ -277,6 +302,7 @@ impl Checker {
             crossmod: env!("CARGO_PKG_VERSION").into(),
             scenario: scenario.name.clone(),
             text: scenario.text.clone(),
+            fetch: plan.fetch.to_string(),
             ring: options.ring.map(Ring::number),
             plan: plan.digest(),
             image: Image::digest(),

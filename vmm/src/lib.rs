@@ -55,6 +55,7 @@ pub mod check;
 pub mod cpu;
 pub mod decode;
 pub mod explore;
+pub mod fetch;
 pub mod host;
 pub mod linux;
 pub mod machine;

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::fetch::FetchModel;
 use crate::property::Property;
 
 /// A fully resolved scenario.
@@ -27,6 +28,8 @@ pub struct Plan {
     pub program: Vec<Op>,
     /// Which rule decides what serialises and which stores are exempt.
     pub rule: VendorRule,
+    /// Which bytes a fetch may see.
+    pub fetch: FetchModel,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
 }
@@ -56,10 +59,40 @@ impl Site {
         self.old.bytes.is_empty()
     }
 
+    /// The instructions that are declared at an offset: old's and new's where they have a boundary there (one
+    /// entry if both have the same), and the intermediate forms at the first byte.
+    pub fn declared(&self, offset: usize) -> impl Iterator<Item = (Declared, &[u8])> {
+        let of = |code: &'_ Code| -> Option<std::ops::Range<usize>> {
+            let index = code.boundaries.iter().position(|&boundary| boundary == offset)?;
+            Some(offset..code.boundaries.get(index + 1).copied().unwrap_or(code.bytes.len()))
+        };
+        let old = of(&self.old).map(|range| &self.old.bytes[range]);
+        let new = of(&self.new).map(|range| &self.new.bytes[range]);
+        let both = old.is_some() && old == new;
+        let intermediates = self.intermediates.iter().filter(move |_| offset == 0);
+        old.map(|bytes| (if both { Declared::Both } else { Declared::Old }, bytes))
+            .into_iter()
+            .chain(new.filter(|_| !both).map(|bytes| (Declared::New, bytes)))
+            .chain(intermediates.map(|form| (Declared::Intermediate, &form[..])))
+    }
+
     /// True for addresses of the site's bytes.
     pub fn contains(&self, address: u64) -> bool {
         (self.address..self.address + self.len() as u64).contains(&address)
     }
+}
+
+/// Whose instruction a declared one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declared {
+    /// Old's.
+    Old,
+    /// New's.
+    New,
+    /// The same in both.
+    Both,
+    /// An intermediate form.
+    Intermediate,
 }
 
 /// One version of the site.

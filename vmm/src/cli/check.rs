@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use crossmod::explore::{Ended, Limits, Tick};
+use crossmod::fetch::FetchModel;
 use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::plan::Ring;
 use crossmod::report::{self, Status, Suite};
@@ -27,6 +28,11 @@ pub struct Arguments {
     /// Run every executor at this ring, 0 or 3, instead of the scenario's.
     #[arg(long, value_parser = ring)]
     ring: Option<Ring>,
+    /// Check under this fetch model instead of those that the scenario asks for; may be repeated. A preset
+    /// (coherent, amd, amd-block, line, line-block, intel), `all` of them, or parameters such as
+    /// `atom=16,stale,block`.
+    #[arg(long, value_name = "MODEL")]
+    fetch: Vec<String>,
     /// Write a trace file for each finding into this directory, for `crossmod replay`.
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
@@ -49,20 +55,29 @@ pub struct Arguments {
     #[arg(long, env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
     /// Stop a search at this many states; what is not found then is not decided.
-    #[arg(long, value_name = "N", default_value_t = 20_000_000)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_states)]
     max_states: usize,
+    /// Stop a search when it uses so much memory: bytes, or with K, M or G; what is not found then is not decided.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8G")]
+    max_memory: usize,
+    /// Threads of a search [default: one for each CPU]. The result is the same for any number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
     /// Stop a search after this many seconds; what is not found then is not decided.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Execute one remembered transition in N again and compare; 0 = none.
+    /// Execute one use in N of what is remembered again and compare; 0 = none.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     recheck: u32,
-    /// Execute every transition instead of remembering.
+    /// Execute every transition each time it is used, and compare with its first time.
     #[arg(long)]
     no_memo: bool,
     /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
+    /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
+    #[arg(long)]
+    no_symmetry: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -81,33 +96,79 @@ fn ring(text: &str) -> Result<Ring, String> {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let scenarios = select(&arguments.scenarios)?;
-    // Unusable input is told before KVM is opened: it is unusable on every machine.
-    for scenario in &scenarios {
-        if let Err(error) = scenario.plan(&scenario::Options { ring: None }) {
-            return Err(Failure::of(error.into()));
+/// Bytes, with an optional K, M or G (powers of 1024).
+pub fn size(text: &str) -> Result<usize, String> {
+    let (number, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if text.ends_with('K') => (number, 10),
+        Some(number) if text.ends_with('M') => (number, 20),
+        Some(number) => (number, 30),
+        None => (text, 0),
+    };
+    let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    size.filter(|&size| size > 0).ok_or_else(|| "a size is a number of bytes, or one with K, M or G".into())
+}
+
+/// The fetch models that `--fetch` names.
+pub fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
+    let mut models = Vec::new();
+    for name in names {
+        let named: Vec<FetchModel> = match name.as_str() {
+            "all" => FetchModel::presets().collect(),
+            name => {
+                vec![name.parse().map_err(|error| Failure::unusable(format!("error: --fetch: {error}")))?]
+            }
+        };
+        models.extend(named);
+    }
+    let mut seen = Vec::new();
+    models.retain(|model| {
+        !seen.contains(model) && {
+            seen.push(*model);
+            true
+        }
+    });
+    Ok(models)
+}
+
+/// Every scenario with each fetch model that it is to be checked under.
+fn cases(arguments: &Arguments) -> Result<Vec<(Scenario, FetchModel)>, Failure> {
+    let forced = models(&arguments.fetch)?;
+    let mut cases = Vec::new();
+    for scenario in select(&arguments.scenarios)? {
+        let fail = |error: scenario::ScenarioError| Failure::of(error.into());
+        let models = if forced.is_empty() { scenario.models().map_err(fail)? } else { forced.clone() };
+        for model in models {
+            // Unusable input is told before KVM is opened: it is unusable on every machine.
+            scenario.plan(&scenario::Options { ring: None, fetch: Some(model) }).map_err(fail)?;
+            cases.push((scenario.clone(), model));
         }
     }
+    Ok(cases)
+}
+
+pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let cases = cases(arguments)?;
     let fail = |error| Failure::of(CheckError::Machine(error));
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
     let options = options(arguments);
     let text = arguments.format == Format::Text;
-    let name_width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
-    let tabular = text && scenarios.len() > 1;
+    let name_width = cases.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or_default();
+    let tabular = text && cases.len() > 1;
     if tabular && !arguments.verbose {
         print(&report::table(name_width, !checker.host().emulated));
     }
     let (mut reports, mut interrupted) = (Vec::new(), false);
     let bar = progress();
-    for (index, scenario) in scenarios.iter().enumerate() {
+    for (index, (scenario, model)) in cases.iter().enumerate() {
+        let options = CheckOptions { fetch: Some(*model), ..options };
         if stop_requested() {
             interrupted = true;
-            reports.push(Report::skipped(&scenario.name, "interrupted before its turn"));
+            let skipped = Report::skipped(&scenario.name, "interrupted before its turn");
+            reports.push(skipped.under(options.fetch));
             continue;
         }
-        bar.set_prefix(format!("{}/{} {}", index + 1, scenarios.len(), scenario.name));
+        bar.set_prefix(format!("{}/{} {} {model}", index + 1, cases.len(), scenario.name));
         let report = match checker.check(scenario, &options, |tick| show(&bar, tick)) {
             Ok(report) => {
                 interrupted |= report.ended == Some(Ended::Interrupted);
@@ -118,15 +179,16 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 if failure.status == INTERRUPTED {
                     // Its search was over; a finding was being executed again.
                     interrupted = true;
-                    reports
-                        .push(Report::skipped(&scenario.name, "interrupted before its findings were proved"));
+                    let reason = "interrupted before its findings were proved";
+                    reports.push(Report::skipped(&scenario.name, reason).under(options.fetch));
                     continue;
                 }
                 if failure.status != HARNESS {
                     return Err(failure);
                 }
                 bar.suspend(|| eprintln!("{}: {}", scenario.name, failure.message));
-                Report::failed(&scenario.name, failure.message.trim_start_matches(HARNESS_ERROR))
+                let message = failure.message.trim_start_matches(HARNESS_ERROR);
+                Report::failed(&scenario.name, message).under(options.fetch)
             }
         };
         write_traces(arguments.traces.as_deref(), &report)?;
@@ -152,14 +214,18 @@ fn options(arguments: &Arguments) -> CheckOptions {
     };
     CheckOptions {
         ring: arguments.ring,
+        fetch: None,
         mode,
         limits: Limits {
             max_states: arguments.max_states,
+            max_memory: arguments.max_memory,
             timeout: arguments.timeout.map(Duration::from_secs),
         },
         seed: arguments.seed,
         recheck: arguments.recheck,
         memo: !arguments.no_memo,
+        workers: arguments.workers.map_or(CheckOptions::default().workers, usize::from),
+        symmetry: !arguments.no_symmetry,
         reduce: !arguments.no_reduction,
         verify: arguments.verify,
         readable: arguments.fewest_switches,
@@ -168,7 +234,7 @@ fn options(arguments: &Arguments) -> CheckOptions {
 }
 
 /// The scenarios that the arguments name.
-fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
+pub fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
     let library = scenario::library();
     if names.is_empty() {
         return Ok(library);
@@ -238,10 +304,10 @@ fn tell(report: &Report, arguments: &Arguments, alone: bool, name_width: usize) 
 }
 
 fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
-    directory.join(format!("{}.{property}.trace.json", report.name.replace('/', ".")))
+    directory.join(format!("{}.{property}.trace.json", report.case().replace('/', ".")))
 }
 
-fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
+pub fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
     let Some(directory) = directory else { return Ok(()) };
     let fail = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::unusable(format!("error: {}: {error}", path.display()))
@@ -312,7 +378,7 @@ fn summary(arguments: &Arguments, checker: &Checker, reports: &[Report]) {
     print(&text);
 }
 
-fn progress() -> ProgressBar {
+pub fn progress() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
         bar.set_style(style);
@@ -320,13 +386,17 @@ fn progress() -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, tick: Tick) {
+pub fn show(bar: &ProgressBar, tick: Tick) {
+    let rate = |count: f64| count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
     bar.set_message(format!(
-        "{} states, {} to expand, {} transitions, {:.1} % remembered",
+        "{} states ({:.1} M/s), {} to expand, {} transitions ({:.1} M/s), {:.1} % remembered, {} MiB",
         tick.states,
+        rate(tick.states as f64),
         tick.states - tick.expanded,
         tick.transitions,
-        tick.hit_rate * 100.0
+        rate(tick.transitions as f64),
+        tick.hit_rate * 100.0,
+        tick.memory >> 20,
     ));
     bar.tick();
 }

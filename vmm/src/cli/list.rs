@@ -23,8 +23,7 @@ pub struct ShowArguments {
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     for scenario in scenario::library() {
-        let plan =
-            scenario.plan(&scenario::Options { ring: None }).map_err(|error| Failure::of(error.into()))?;
+        let plan = scenario.plan(&scenario::Options::default()).map_err(|error| Failure::of(error.into()))?;
         let names: Vec<&str> = plan.expect.iter().map(|property| property.name()).collect();
         let expect = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
         let row = (scenario.name, expect, plan.title);

@@ -2,6 +2,7 @@
 
 mod check;
 mod list;
+mod matrix;
 mod probe;
 mod replay;
 mod sites;
@@ -39,6 +40,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod check                         everything that is shipped
   crossmod check seed/hold-acked         one scenario, with its schedules
   crossmod check my.toml --traces out    a scenario of yours, with trace files
+  crossmod check my.toml --fetch intel   the same, where fetches may be stale byte by byte
+  crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
   crossmod replay out/my.torn.trace.json
   crossmod sites /boot/vmlinuz           the patch sites of a kernel"
 )]
@@ -51,6 +54,8 @@ struct Arguments {
 enum Command {
     /// Explore scenarios and compare what is found with what they expect.
     Check(check::Arguments),
+    /// Check scenarios and every single-step mutant of them under each fetch model, as one table.
+    Matrix(matrix::Arguments),
     /// Execute a recorded schedule again, live, and compare every state.
     Replay(replay::Arguments),
     /// Read the patch sites of a Linux kernel or of modules; count, list, compare, export or judge them.
@@ -68,6 +73,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Sites(arguments) => sites::run(&arguments),
         Command::List(arguments) => list::run(&arguments),

@@ -4,16 +4,18 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use crossmod::fetch::FetchModel;
 use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::judge::{self, Judged, Verdict};
 use crossmod::linux::sheet::{self, Sheet};
-use crossmod::linux::{self, BOUNDARIES, Filter, Image, Kind, Site, State};
+use crossmod::linux::{self, BOUNDARIES, Class, Filter, Image, Kind, Site, State};
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
 use crossmod::{CheckError, CheckOptions, Checker, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::check::models;
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
 
 /// Kinds that are judged unless others are named: what is patched while other CPUs run.
@@ -31,6 +33,7 @@ or --judge a site that is not safe, 2 an image that cannot be read, 70 harness e
   crossmod sites --diff vmlinuz-old vmlinuz-new --kind jump-label
   crossmod sites vmlinuz --export kfree+0xe out           a site as scenarios, for `crossmod check out`
   crossmod sites vmlinuz --judge plain_store --rule amd   which sites are safe so
+  crossmod sites vmlinuz --judge text_poke_fixup --passes 1 --fetch coherent --fetch amd
   crossmod sites vmlinuz --windows kfree                  where an optimised probe may go"
 )]
 pub struct Arguments {
@@ -67,6 +70,9 @@ pub struct Arguments {
     /// Judge every jump label and static call, or what --kind names, patched by this shipped protocol.
     #[arg(long, value_name = "PROTOCOL", conflicts_with_all = ["list", "windows"])]
     judge: Option<String>,
+    /// Judge under this fetch model instead of `coherent`; may be repeated, and `all` is every preset.
+    #[arg(long, value_name = "MODEL", requires = "judge")]
+    fetch: Vec<String>,
     /// Vendor rule of --judge and --export: what serialises, and which stores need no sync.
     #[arg(long, value_enum, default_value_t = Rule::Intel)]
     rule: Rule,
@@ -325,23 +331,60 @@ impl Arguments {
 
     fn judge(&self, images: &[Image]) -> Result<u8, Failure> {
         let question = self.question(self.judge.as_deref().unwrap_or_default());
+        let mut models = models(&self.fetch)?;
+        if models.is_empty() {
+            models.push(FetchModel::COHERENT);
+        }
         let mut filter = self.filter();
         if filter.kinds.is_empty() {
             filter.kinds = JUDGED.to_vec();
         }
         let classes = linux::classes(images, &filter);
-        let total = classes.len();
         let sites = classes.iter().map(|class| class.members.len()).sum();
         let fail = |error| Failure::of(CheckError::Machine(error));
         catch_signals().map_err(fail)?;
         let mut checker = Checker::new().map_err(fail)?;
-        let options = CheckOptions::default();
+        let (mut sheets, mut values, mut safe, mut ended) = (Vec::new(), Vec::new(), true, None);
+        for model in models {
+            let (judged, bounds, error) =
+                self.judge_under(model, images, classes.clone(), &question, &mut checker);
+            sheets.push((model, sheet::judgement(images, &judged, &question, &bounds, sites)));
+            values.push(judgement_json(images, &judged, &question, model, sites));
+            safe &= judged.iter().all(|judged| judged.verdict == Verdict::Safe);
+            ended = error;
+            if ended.is_some() {
+                break;
+            }
+        }
+        self.show(|| together(sheets), || json!({ "judgements": values }))?;
+        match ended {
+            Some(CheckError::Machine(MachineError::Interrupted)) => {
+                eprintln!("interrupted: what is printed is what was known until then");
+                Ok(INTERRUPTED)
+            }
+            Some(error) => Err(Failure::of(error)),
+            None if safe => Ok(HELD),
+            None => Ok(NOT_HELD),
+        }
+    }
+
+    /// Judges classes under one fetch model; what was judged, within which bounds, and the error that ended it.
+    fn judge_under(
+        &self,
+        model: FetchModel,
+        images: &[Image],
+        classes: Vec<Class>,
+        question: &Question,
+        checker: &mut Checker,
+    ) -> (Vec<Judged>, String, Option<CheckError>) {
+        let total = classes.len();
+        let options = CheckOptions { fetch: Some(model), ..CheckOptions::default() };
         let bar = bar(total as u64);
         let begun = std::time::Instant::now();
         let (judged, error) = judge::judge(
             images,
             classes,
-            &question,
+            question,
             |scenario| {
                 if stop_requested() {
                     return Err(MachineError::Interrupted.into());
@@ -351,12 +394,15 @@ impl Arguments {
             |done, class| {
                 bar.set_position(done as u64);
                 let image = &images[class.members[0].image];
-                bar.set_message(image.label(&image.tables.sites[class.members[0].site]));
+                bar.set_message(format!(
+                    "{model} {}",
+                    image.label(&image.tables.sites[class.members[0].site])
+                ));
             },
         );
         bar.finish_and_clear();
         let bounds = format!(
-            "2 executors, {} passes each, ring 0, {} NMIs; fetch model coherent, rule {}; {} of {total} classes, each \
+            "2 executors, {} passes each, ring 0, {} NMIs; fetch model {model}, rule {}; {} of {total} classes, each \
              in both directions, in {:.1} s",
             question.passes,
             question.nmi,
@@ -364,21 +410,35 @@ impl Arguments {
             judged.len(),
             begun.elapsed().as_secs_f64()
         );
-        let sheet = || sheet::judgement(images, &judged, &question, &bounds, sites);
-        self.show(sheet, || judgement_json(images, &judged, &question, sites))?;
-        match error {
-            Some(CheckError::Machine(MachineError::Interrupted)) => {
-                eprintln!("interrupted: what is printed is what was known until then");
-                Ok(INTERRUPTED)
-            }
-            Some(error) => Err(Failure::of(error)),
-            None if judged.iter().all(|judged| judged.verdict == Verdict::Safe) => Ok(HELD),
-            None => Ok(NOT_HELD),
-        }
+        (judged, bounds, error)
     }
 }
 
-fn judgement_json(images: &[Image], judged: &[Judged], question: &Question, all: usize) -> Value {
+/// The sheets of several fetch models as one, each part saying which it is about.
+fn together(mut sheets: Vec<(FetchModel, Sheet)>) -> Sheet {
+    if sheets.len() == 1 {
+        return sheets.swap_remove(0).1;
+    }
+    let mut all = Sheet::default();
+    for (model, sheet) in sheets {
+        all.title = sheet.title;
+        all.notes.extend(sheet.notes);
+        all.tables.extend(sheet.tables.into_iter().map(|table| sheet::Table {
+            caption: format!("Fetch model {model}. {}", table.caption),
+            ..table
+        }));
+        all.summary.extend(sheet.summary.into_iter().map(|line| format!("{model}: {line}")));
+    }
+    all
+}
+
+fn judgement_json(
+    images: &[Image],
+    judged: &[Judged],
+    question: &Question,
+    fetch: FetchModel,
+    all: usize,
+) -> Value {
     let label =
         |member: &linux::Member| images[member.image].label(&images[member.image].tables.sites[member.site]);
     let classes: Vec<Value> = judged
@@ -402,6 +462,6 @@ fn judgement_json(images: &[Image], judged: &[Judged], question: &Question, all:
     let sites: usize = judged.iter().map(|judged| judged.class.members.len()).sum();
     json!({
         "protocol": question.protocol, "rule": question.rule, "nmi": question.nmi, "passes": question.passes,
-        "fetch": "coherent", "sites": all, "not-judged": all - sites, "classes": classes,
+        "fetch": fetch.to_string(), "sites": all, "not-judged": all - sites, "classes": classes,
     })
 }

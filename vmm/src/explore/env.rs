@@ -17,8 +17,9 @@ pub struct Piece {
     pub bytes: Vec<u8>,
 }
 
-/// All pieces of a plan's stores, in program order, each store cut at multiples of `atom`.
-pub fn pieces(plan: &Plan, atom: u64) -> Vec<Piece> {
+/// All pieces of a plan's stores, in program order, each store cut at multiples of the fetch model's atom.
+pub fn pieces(plan: &Plan) -> Vec<Piece> {
+    let atom = u64::from(plan.fetch.atom);
     let mut pieces = Vec::new();
     for (op, step) in plan.program.iter().enumerate() {
         let OpKind::Store { offset, bytes } = &step.kind else { continue };
@@ -121,6 +122,8 @@ pub struct Text {
     /// For each commit: offset, length, and whether the rule in force exempts its store from the need to
     /// serialise.
     pub commits: Vec<Commit>,
+    /// Offset and length of each commit.
+    pub spans: Vec<(usize, usize)>,
 }
 
 /// One commit of a [`Text`].
@@ -149,7 +152,8 @@ impl Text {
             commits.push(Commit { offset: piece.offset, len: piece.bytes.len(), exempt, op: piece.op });
             images.push(image);
         }
-        Text { images, commits }
+        let spans = commits.iter().map(|commit: &Commit| (commit.offset, commit.len)).collect();
+        Text { images, commits, spans }
     }
 
     /// The site as it stands in memory.

@@ -45,6 +45,11 @@ impl<T: Hash + Eq> Interner<T> {
         self.digests[index as usize]
     }
 
+    /// The content hashes of all values, by number.
+    pub fn digests(&self) -> &[u128] {
+        &self.digests
+    }
+
     /// How many distinct values there are.
     pub fn len(&self) -> usize {
         self.values.len()

@@ -13,7 +13,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::model::PassOutcome;
+use super::phase::Phase;
+use super::state::Move;
 use crate::machine::Landing;
 
 /// Key of a step: vCPU number, event or instruction bytes, shared bytes read.
@@ -44,7 +45,13 @@ pub(super) struct Outcome {
     pub(super) violations: u32,
     pub(super) ended: bool,
     pub(super) writes: bool,
-    pub(super) outcome: Option<PassOutcome>,
+}
+
+impl Outcome {
+    /// Nothing but this happened.
+    pub(super) fn quiet(executor: u32, env: u32) -> Outcome {
+        Outcome { executor, env, violations: 0, ended: false, writes: false }
+    }
 }
 
 /// Counts of a memo.
@@ -70,7 +77,7 @@ pub struct Memo {
     recheck: u32,
     random: u64,
     pub(super) steps: FxHashMap<StepKey, StepResult>,
-    pub(super) outcomes: FxHashMap<(u32, u32, u16), Outcome>,
+    pub(super) outcomes: FxHashMap<(u32, u32, Move, Option<Phase>), Outcome>,
     pub(super) stats: MemoStats,
 }
 
@@ -94,6 +101,11 @@ impl Memo {
 
     pub(super) fn enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// Changes how many hits are executed again; returns what it was.
+    pub(super) fn set_rate(&mut self, recheck: u32) -> u32 {
+        std::mem::replace(&mut self.recheck, recheck)
     }
 
     pub(super) fn stats(&self) -> MemoStats {

@@ -1,26 +1,31 @@
 //! The semantics: which moves a state has and what each does. Instructions and deliveries are executed by
 //! an [`Engine`]; everything else (patcher, broadcasts, bookkeeping, checks) is here.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
+use super::classes::classes;
 use super::engine::Engine;
 use super::env::{Env, Piece, Text, pieces};
 use super::intern::{Interner, content_digest};
-use super::memo::{Memo, MemoStats};
+use super::memo::{Memo, MemoStats, Outcome};
 use super::monitor::{Executor, FUNCTIONS, Monitor, function_bit};
 use super::numbering::Facts;
-use super::state::{Move, State};
+use super::phase::{Phase, phases};
+use super::state::{Global, Move, State};
 use crate::cpu::Cpu;
+use crate::fetch::View;
 use crate::machine::{MAX_CPUS, MachineError, PassLabels};
-use crate::plan::{OpKind, Plan, Ring, Role, Start};
+use crate::plan::{Events, OpKind, Plan, Ring, Role, Start};
 use crate::property::{Property, Violation};
 
-/// Aligned block that a store writes and a fetch reads in one go under the coherent fetch model.
-pub const COHERENT_ATOM: u64 = 64;
 /// Instructions that old or new alone may take from CALL to return.
 pub(super) const REFERENCE_LIMIT: usize = 64;
+/// Most instructions in one reduced move. Code that goes on for ever without a visible instruction is thereby
+/// still seen to go on for ever.
+pub(super) const INVISIBLE_LIMIT: usize = 64;
 
 /// The semantics of one plan on one engine.
 pub struct Model<'p, E> {
@@ -37,9 +42,12 @@ pub struct Model<'p, E> {
     pub(super) texts_by_commits: FxHashMap<Vec<u8>, Rc<Text>>,
     pub(super) violations: Interner<Vec<Violation>>,
     pub(super) references: FxHashMap<(u32, u8), (u32, u32)>,
+    pub(super) views: FxHashMap<(u32, u32), Rc<[View]>>,
+    pub(super) outcomes: BTreeSet<PassOutcome>,
+    pub(super) phases: Vec<Phase>,
+    pub(super) classes: Vec<u8>,
     pub(super) memo: Memo,
     pub(super) reduce: bool,
-    pub(super) frees_targets: bool,
 }
 
 /// Addresses of the image that have a meaning for the semantics.
@@ -61,8 +69,6 @@ pub struct Applied {
     pub ended: bool,
     /// Memory that others read was written.
     pub writes: bool,
-    /// A pass ended.
-    pub outcome: Option<PassOutcome>,
 }
 
 /// How a pass ended.
@@ -95,7 +101,7 @@ impl<'p, E: Engine> Model<'p, E> {
             plan,
             engine,
             labels,
-            pieces: pieces(plan, COHERENT_ATOM),
+            pieces: pieces(plan),
             cpus: Interner::default(),
             executors: Interner::default(),
             facts: Vec::new(),
@@ -104,9 +110,12 @@ impl<'p, E: Engine> Model<'p, E> {
             texts_by_commits: FxHashMap::default(),
             violations,
             references: FxHashMap::default(),
+            views: FxHashMap::default(),
+            outcomes: BTreeSet::new(),
+            phases: phases(plan),
+            classes: classes(plan),
             memo,
             reduce,
-            frees_targets: plan.program.iter().any(|op| matches!(op.kind, OpKind::FreeTarget(_))),
         })
     }
 
@@ -120,30 +129,29 @@ impl<'p, E: Engine> Model<'p, E> {
 
     fn initial_state(&mut self) -> Result<State, MachineError> {
         let env = self.intern_env(Env::initial(self.plan));
-        let mut state = State {
-            pc: 0,
-            nmi: self.plan.events.nmi,
-            irq: self.plan.events.irq,
-            mask: 0,
-            env,
-            executors: [0; MAX_CPUS],
-        };
+        let Events { nmi, irq, .. } = self.plan.events;
+        let global = Global { pc: 0, nmi, irq, mask: 0, env };
+        let mut state = State { global, executors: [0; MAX_CPUS] };
+        let site = &self.plan.site;
+        let clocks = self.plan.fetch.clocks(site.address, site.len());
         for (slot, executor) in self.plan.executors.iter().enumerate() {
             let entry = self.engine.image().label(match executor.role {
                 Role::Loop => "exec_loop",
                 Role::Lock => "exec_lock",
                 Role::LockIrqOff => "exec_lock_irqoff",
             })?;
-            let cpu = Cpu::at(entry, self.plan.site.address, executor.passes, executor.ring == Ring::User);
+            let cpu = Cpu::at(entry, site.address, executor.passes, executor.ring == Ring::User);
             let cpu = self.intern_cpu(cpu);
-            state.executors[slot] = self.intern_executor(Executor { cpu, monitor: Monitor::default() });
+            let monitor =
+                Monitor { class: self.classes[slot], clocks: vec![0; clocks], ..Monitor::default() };
+            state.executors[slot] = self.intern_executor(Executor { cpu, monitor });
             if let Start::Interior(offset) = executor.start {
-                let place = self.plan.site.address + offset as u64;
+                let place = site.address + offset as u64;
                 for _ in 0..REFERENCE_LIMIT {
                     if self.cpu_of(&state, slot).regs.rip == place {
                         break;
                     }
-                    state = self.apply(&state, Move::Execute(slot as u8))?.next;
+                    state = self.apply(&state, Move::Execute(slot as u8, 0))?.next;
                 }
                 let rip = self.cpu_of(&state, slot).regs.rip;
                 if rip != place {
@@ -156,70 +164,106 @@ impl<'p, E: Engine> Model<'p, E> {
     }
 
     /// The moves of a state, in a fixed order.
-    pub fn moves(&self, state: &State, moves: &mut Vec<Move>) {
+    pub fn moves(&mut self, state: &State, moves: &mut Vec<Move>) -> Result<(), MachineError> {
         moves.clear();
-        self.patcher_moves(state, moves);
+        let (patcher, needs) = self.patcher_moves(&state.global);
+        let met = |slot: usize| needs.met(slot, &self.facts[state.executors[slot] as usize]);
+        if (0..self.plan.executors.len()).all(met) {
+            moves.extend(patcher);
+        }
         for slot in 0..self.plan.executors.len() {
-            let facts = &self.facts[state.executors[slot] as usize];
-            let index = slot as u8;
-            if !facts.parked {
-                moves.push(Move::Execute(index));
-            }
-            if facts.interrupts_on {
-                let pending =
-                    FUNCTIONS.into_iter().filter(|&function| facts.pending & function_bit(function) != 0);
-                moves.extend(pending.map(|function| Move::Ipi(index, function)));
-                if state.irq > 0 {
-                    moves.push(Move::Irq(index));
+            let own = self.executor_moves(&state.global, state.executors[slot])?;
+            moves.extend(own.into_iter().map(|step| step.of(slot as u8)));
+        }
+        Ok(())
+    }
+
+    /// The moves of an executor (as if it were in slot 0).
+    pub(super) fn executor_moves(
+        &mut self,
+        global: &Global,
+        executor: u32,
+    ) -> Result<Vec<Move>, MachineError> {
+        let mut moves = Vec::new();
+        let facts = self.facts[executor as usize];
+        if let Some(op) = self.plan.program.get(usize::from(global.pc))
+            && op.kind == OpKind::Quiesce
+            && facts.outside
+            && !facts.observed
+        {
+            moves.push(Move::Observe(0));
+        }
+        if !facts.parked {
+            match self.views(executor, global.env)? {
+                None => moves.push(Move::Execute(0, 0)),
+                Some(views) => {
+                    let shown = views.iter().enumerate().filter(|(_, view)| !self.reduce || !view.dominated);
+                    moves.extend(shown.map(|(index, _)| Move::Execute(0, index as u8)));
                 }
-            }
-            // Raised while unmasked, an NMI is delivered at once: holding it back is raising it later. Only
-            // while NMIs are masked is raising a move of its own; a second one then coalesces.
-            if facts.nmi_masked {
-                if !facts.nmi_latched && state.nmi > 0 {
-                    moves.push(Move::RaiseNmi(index));
-                }
-            } else if facts.nmi_latched || state.nmi > 0 {
-                moves.push(Move::Nmi(index));
             }
         }
+        if facts.interrupts_on {
+            let pending =
+                FUNCTIONS.into_iter().filter(|&function| facts.pending & function_bit(function) != 0);
+            moves.extend(pending.map(|function| Move::Ipi(0, function)));
+            if global.irq > 0 {
+                moves.push(Move::Irq(0));
+            }
+        }
+        // Raised while unmasked, an NMI is delivered at once: holding it back is raising it later. Only
+        // while NMIs are masked is raising a move of its own; a second one then coalesces.
+        if facts.nmi_masked {
+            if !facts.nmi_latched && global.nmi > 0 {
+                moves.push(Move::RaiseNmi(0));
+            }
+        } else if facts.nmi_latched || global.nmi > 0 {
+            moves.push(Move::Nmi(0));
+        }
+        Ok(moves)
     }
 
     /// Performs a move.
     pub fn apply(&mut self, state: &State, step: Move) -> Result<Applied, MachineError> {
+        let slot = match step {
+            Move::Patcher | Move::Piece(_) => return self.apply_patcher(state, step),
+            Move::Observe(slot) | Move::RaiseNmi(slot) | Move::Execute(slot, _) => slot,
+            Move::Ipi(slot, _) | Move::Nmi(slot) | Move::Irq(slot) => slot,
+        };
+        let slot = usize::from(slot);
+        let (global, outcome) = self.executor_move(&state.global, slot, state.executors[slot], step)?;
+        let mut next = State { global, ..*state };
+        next.executors[slot] = outcome.executor;
+        let Outcome { violations, ended, writes, .. } = outcome;
+        Ok(Applied { next, violations, ended, writes })
+    }
+
+    /// A move of one executor: the part that all share afterwards, and what happened to the executor.
+    pub(super) fn executor_move(
+        &mut self,
+        global: &Global,
+        slot: usize,
+        number: u32,
+        step: Move,
+    ) -> Result<(Global, Outcome), MachineError> {
+        let mut next = *global;
         match step {
-            Move::Patcher => self.apply_patcher(state),
-            Move::Piece(piece) => self.apply_piece(state, piece),
-            Move::Observe(slot) => {
-                let next = State { mask: state.mask | 1 << slot, ..*state };
-                Ok(Applied::quiet(next, false))
-            }
-            Move::RaiseNmi(slot) => {
-                let mut executor = self.executors.get(state.executors[usize::from(slot)]).clone();
-                executor.monitor.nmi_latched = true;
-                let mut next = State { nmi: state.nmi - 1, ..*state };
-                next.executors[usize::from(slot)] = self.intern_executor(executor);
-                Ok(Applied::quiet(next, false))
-            }
-            Move::Execute(slot) | Move::Ipi(slot, _) | Move::Nmi(slot) | Move::Irq(slot) => {
-                let slot = usize::from(slot);
-                let outcome = self.executor_step(slot, state.executors[slot], state.env, step)?;
-                let mut next = State { env: outcome.env, ..*state };
-                next.executors[slot] = outcome.executor;
-                match step {
-                    Move::Irq(_) => next.irq -= 1,
-                    Move::Nmi(_) if !self.facts[state.executors[slot] as usize].nmi_latched => next.nmi -= 1,
-                    _ => {}
-                }
-                Ok(Applied {
-                    next,
-                    violations: outcome.violations,
-                    ended: outcome.ended,
-                    writes: outcome.writes,
-                    outcome: outcome.outcome,
-                })
-            }
+            Move::Irq(_) => next.irq -= 1,
+            Move::Nmi(_) if !self.facts[number as usize].nmi_latched => next.nmi -= 1,
+            Move::RaiseNmi(_) => next.nmi -= 1,
+            _ => {}
         }
+        if matches!(step, Move::Observe(_) | Move::RaiseNmi(_)) {
+            let mut executor = self.executors.get(number).clone();
+            match step {
+                Move::Observe(_) => executor.monitor.observed = true,
+                _ => executor.monitor.nmi_latched = true,
+            }
+            let executor = self.intern_executor(executor);
+            return Ok((next, Outcome::quiet(executor, global.env)));
+        }
+        let phase = Phase::at(&self.phases, &next);
+        let outcome = self.executor_step(slot, number, global.env, step, phase)?;
+        Ok((Global { env: outcome.env, ..next }, outcome))
     }
 
     /// The single-instruction moves behind the moves of a reduced schedule, up to the one that violates
@@ -230,19 +274,30 @@ impl<'p, E: Engine> Model<'p, E> {
         let mut moves = Vec::new();
         let mut run = |model: &mut Self| -> Result<(), MachineError> {
             for &step in schedule {
-                let mut next = Some(step);
-                while let Some(step) = next.take() {
+                let (mut next, mut length) = (Some(step), 0);
+                while let Some(step) = next {
                     let applied = model.apply(&state, step)?;
                     state = applied.next;
                     moves.push(step);
+                    length += 1;
                     let shown =
                         model.violations(applied.violations).iter().any(|found| found.property == property);
                     if applied.ended || shown {
                         return Ok(());
                     }
-                    let more =
-                        |slot: &u8| reduce && !model.visible(state.executors[usize::from(*slot)], state.env);
-                    next = step.executor().filter(more).map(Move::Execute);
+                    next = match step.executor() {
+                        Some(slot) if reduce && length < INVISIBLE_LIMIT => {
+                            let phase = Phase::at(&model.phases, &state.global);
+                            let executor = state.executors[usize::from(slot)];
+                            let view = model.invisible(executor, state.global.env, &phase)?;
+                            let more = view.map(|view| Move::Execute(slot, view));
+                            match more {
+                                Some(more) if model.apply(&state, more)?.ended => None,
+                                more => more,
+                            }
+                        }
+                        _ => None,
+                    };
                 }
             }
             Ok(())
@@ -254,7 +309,7 @@ impl<'p, E: Engine> Model<'p, E> {
 
     /// True if everything that was to be done is done.
     pub fn complete(&self, state: &State) -> bool {
-        usize::from(state.pc) == self.plan.program.len()
+        usize::from(state.global.pc) == self.plan.program.len()
             && self.plan.executors.iter().enumerate().all(|(slot, _)| {
                 let facts = &self.facts[state.executors[slot] as usize];
                 facts.parked && facts.pending == 0
@@ -271,11 +326,12 @@ impl<'p, E: Engine> Model<'p, E> {
     /// Content hash of a state: the same in every run, on every host, for any order of exploration.
     pub fn digest(&self, state: &State) -> u128 {
         let mut parts = [0u128; MAX_CPUS + 1];
-        parts[0] = self.envs.digest(state.env);
+        let Global { pc, nmi, irq, mask, env } = state.global;
+        parts[0] = self.envs.digest(env);
         for (slot, part) in parts[1..=self.plan.executors.len()].iter_mut().enumerate() {
             *part = self.executors.digest(state.executors[slot]);
         }
-        content_digest(&(state.pc, state.nmi, state.irq, state.mask, &parts[..=self.plan.executors.len()]))
+        content_digest(&(pc, nmi, irq, mask, &parts[..=self.plan.executors.len()]))
     }
 
     /// The violations of an [`Applied`].
@@ -305,12 +361,17 @@ impl<'p, E: Engine> Model<'p, E> {
 
     /// The environment of a state.
     pub fn env_of(&self, state: &State) -> &Env {
-        self.envs.get(state.env)
+        self.envs.get(state.global.env)
     }
 
     /// Name of a pass label.
     pub fn pass_context(&self, label: u8) -> &str {
         &self.labels.passes[usize::from(label)].context
+    }
+
+    /// How the passes that were executed or remembered so far ended.
+    pub fn outcomes(&self) -> &BTreeSet<PassOutcome> {
+        &self.outcomes
     }
 
     /// The pieces of the plan's stores.
@@ -336,6 +397,6 @@ impl<'p, E: Engine> Model<'p, E> {
 
 impl Applied {
     pub(super) fn quiet(next: State, writes: bool) -> Applied {
-        Applied { next, violations: 0, ended: false, writes, outcome: None }
+        Applied { next, violations: 0, ended: false, writes }
     }
 }

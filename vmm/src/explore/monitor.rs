@@ -18,8 +18,14 @@ pub struct Executor {
 /// Bookkeeping of one executor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Monitor {
+    /// Which class of interchangeable executors it belongs to (see [`super::classes`]).
+    pub class: u8,
     /// Commits this vCPU has been serialised for: a prefix of the commit order.
     pub serialised: u8,
+    /// Its fetch clocks: none, one, or one for each block of the site, as the fetch model has it.
+    pub clocks: Vec<u8>,
+    /// The patcher's quiescence has seen it outside the site.
+    pub observed: bool,
     /// Broadcasts sent and not yet delivered, one bit a [`Function`].
     pub pending: u8,
     /// An NMI was raised and not yet delivered.
@@ -32,13 +38,16 @@ pub struct Monitor {
     pub contexts: Vec<Context>,
 }
 
-/// A pass through the site that has begun and not ended.
+/// A pass through the site, from its CALL. It *begins* with its first fetch of the site: what it then finds
+/// settled (a pass with the new outcome has ended, the patcher has completed) is what it is judged by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pass {
     /// Which code runs it: index into the image's pass labels.
     pub label: u8,
     /// Interned vCPU at the CALL, acknowledgement cleared: the outcomes of old and new follow from it.
     pub entry: u32,
+    /// The site was fetched.
+    pub begun: bool,
     /// A pass with the new outcome had ended before this one began.
     pub new_before: bool,
     /// The patcher had completed before this pass began.
@@ -61,6 +70,12 @@ pub struct Context {
 }
 
 impl Monitor {
+    /// Serialised for the first `commits` commits: their bytes are visible for ever.
+    pub fn serialise(&mut self, commits: u8) {
+        self.serialised = commits;
+        self.clocks.fill(commits);
+    }
+
     /// A handler of this vector is under way.
     pub fn inside(&self, vector: u8) -> bool {
         self.contexts.iter().any(|context| context.vector == vector)

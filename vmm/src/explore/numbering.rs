@@ -22,6 +22,7 @@ pub(super) struct Facts {
     pub(super) acknowledged: bool,
     pub(super) pending: u8,
     pub(super) outside: bool,
+    pub(super) observed: bool,
 }
 
 impl<E: Engine> Model<'_, E> {
@@ -54,23 +55,35 @@ impl<E: Engine> Model<'_, E> {
         let cpus = &self.cpus;
         let index = self.executors.intern(executor, |executor| {
             // By content: the numbers of vCPUs depend on the order in which they were met.
-            let Monitor { serialised, pending, nmi_latched, seen_new, passes, contexts } = &executor.monitor;
+            let Monitor {
+                class,
+                serialised,
+                clocks,
+                observed,
+                pending,
+                nmi_latched,
+                seen_new,
+                passes,
+                contexts,
+            } = &executor.monitor;
             let passes: Vec<_> = passes
                 .iter()
                 .map(|pass| {
                     let super::monitor::Pass {
                         label,
                         entry,
+                        begun,
                         new_before,
                         after_done,
                         ran_new,
                         trapped,
                         depth,
                     } = pass;
-                    (*label, cpus.digest(*entry), *new_before, *after_done, *ran_new, *trapped, *depth)
+                    let judged = (*begun, *new_before, *after_done, *ran_new, *trapped);
+                    (*label, cpus.digest(*entry), judged, *depth)
                 })
                 .collect();
-            let events = (*serialised, *pending, *nmi_latched, *seen_new);
+            let events = (*class, *serialised, clocks, *observed, *pending, *nmi_latched, *seen_new);
             content_digest(&(cpus.digest(executor.cpu), events, passes, contexts))
         });
         if self.facts.len() <= index as usize {
@@ -85,6 +98,7 @@ impl<E: Engine> Model<'_, E> {
                 nmi_latched: monitor.nmi_latched,
                 acknowledged: cpu.acknowledged(),
                 pending: monitor.pending,
+                observed: monitor.observed,
                 outside: !inside(cpu.regs.rip)
                     && !monitor.contexts.iter().any(|context| {
                         cpu.frame(context.frame).is_some_and(|frame| inside(frame.rip))

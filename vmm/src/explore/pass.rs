@@ -2,9 +2,8 @@
 
 use super::access::load;
 use super::engine::{Engine, Executed};
-use super::env::Text;
 use super::model::{Model, PassOutcome, REFERENCE_LIMIT};
-use super::monitor::{Executor, Pass};
+use super::monitor::{Executor, Monitor, Pass};
 use super::step::fault_name;
 use crate::cpu::{Cpu, reg};
 use crate::decode;
@@ -13,7 +12,8 @@ use crate::plan::{Plan, Site};
 use crate::property::{self, Version, Violation};
 
 impl<E: Engine> Model<'_, E> {
-    pub(super) fn begin_pass(&mut self, executor: &mut Executor, cpu: &Cpu, env: u32) {
+    /// If the instruction that was just executed is the CALL of a pass: there is one now.
+    pub(super) fn call_pass(&mut self, executor: &mut Executor, cpu: &Cpu) {
         let Some(label) = self.labels.passes.iter().position(|pass| pass.begin == cpu.regs.rip) else {
             return;
         };
@@ -22,12 +22,21 @@ impl<E: Engine> Model<'_, E> {
         monitor.passes.push(Pass {
             label: label as u8,
             entry,
-            new_before: monitor.seen_new,
-            after_done: self.envs.get(env).done,
+            begun: false,
+            new_before: false,
+            after_done: false,
             ran_new: false,
             trapped: false,
             depth: monitor.contexts.len() as u8,
         });
+    }
+
+    /// At a fetch of the site: the innermost pass has begun now, if it had not before.
+    pub(super) fn begin_pass(&self, monitor: &mut Monitor, env: u32) {
+        let (new_before, after_done) = (monitor.seen_new, self.envs.get(env).done);
+        if let Some(pass) = monitor.passes.last_mut().filter(|pass| !pass.begun) {
+            (pass.begun, pass.new_before, pass.after_done) = (true, new_before, after_done);
+        }
     }
 
     /// At a several-instruction site: new code was run in this pass.
@@ -40,17 +49,17 @@ impl<E: Engine> Model<'_, E> {
         }
     }
 
-    /// If the step ended the innermost pass: its outcome.
+    /// If the step ended the innermost pass: notes its outcome, and tells what that violates.
     pub(super) fn end_pass(
         &mut self,
         executor: &mut Executor,
         landed: &Cpu,
-    ) -> Result<(Option<PassOutcome>, Vec<Violation>), MachineError> {
+    ) -> Result<Vec<Violation>, MachineError> {
         let monitor = &mut executor.monitor;
-        let Some(pass) = monitor.passes.last().cloned() else { return Ok((None, Vec::new())) };
+        let Some(pass) = monitor.passes.last().cloned() else { return Ok(Vec::new()) };
         let label = &self.labels.passes[usize::from(pass.label)];
         if landed.regs.rip != label.end || monitor.contexts.len() != usize::from(pass.depth) {
-            return Ok((None, Vec::new()));
+            return Ok(Vec::new());
         }
         monitor.passes.pop();
         let (old, new) = self.references(pass.entry, pass.label)?;
@@ -63,7 +72,8 @@ impl<E: Engine> Model<'_, E> {
             _ => {}
         }
         let outcome = PassOutcome { label: pass.label, old: is_old, new: is_new, trapped: pass.trapped };
-        Ok((Some(outcome), violations))
+        self.outcomes.insert(outcome);
+        Ok(violations)
     }
 
     /// The ends of a pass from this entry when old, or new, runs alone.
@@ -116,11 +126,11 @@ impl<E: Engine> Model<'_, E> {
     }
 
     /// What the CPU makes of a fetch that ended an execution: executes it after all, for the report.
-    pub fn aftermath(&mut self, state: &super::State, slot: usize) -> String {
+    pub fn aftermath(&mut self, state: &super::State, slot: usize, view: u8) -> Result<String, MachineError> {
         let cpu = self.cpu_of(state, slot).clone();
-        let text: std::rc::Rc<Text> = self.text(state.env);
+        let site = self.seen(state, slot, view)?;
         let shared = self.env_of(state).shared;
-        match self.engine.execute_aside(&cpu, Stimulus::Instruction, text.current(), &shared) {
+        Ok(match self.engine.execute_aside(&cpu, Stimulus::Instruction, &site, &shared) {
             Ok(Executed { landing: Landing::Handler(fault), .. }) => {
                 format!("the CPU raises {}", fault_name(fault))
             }
@@ -128,6 +138,6 @@ impl<E: Engine> Model<'_, E> {
                 format!("the CPU executes it and goes on at {:#x}", after.regs.rip)
             }
             Err(error) => format!("executing it ends in: {error}"),
-        }
+        })
     }
 }

@@ -1,84 +1,98 @@
-//! The patcher's moves: stores piece by piece, broadcasts, waits, words, withdrawals.
+//! The patcher's moves: stores piece by piece, broadcasts, waits, words, withdrawals. What a move does to the
+//! part that all share, and what it does to one executor, are functions of their own: neither asks how many
+//! executors there are.
 
 use super::engine::Engine;
 use super::env::word_offset;
 use super::model::{Applied, Model};
 use super::monitor::function_bit;
-use super::state::{Move, State};
+use super::numbering::Facts;
+use super::state::{Global, Move, State};
+use crate::fetch::Order;
 use crate::machine::MachineError;
 use crate::plan::OpKind;
 use crate::property;
 
+/// What a move of the patcher waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// Every executor in the mask has acknowledged.
+    Acks(u32),
+    /// Every executor has been observed.
+    Observed,
+}
+
+impl Needs {
+    /// True if the executor in `slot` does not stand in the way.
+    pub(super) fn met(self, slot: usize, facts: &Facts) -> bool {
+        match self {
+            Needs::Nothing => true,
+            Needs::Acks(mask) => mask & (1 << slot) == 0 || facts.acknowledged,
+            Needs::Observed => facts.observed,
+        }
+    }
+}
+
 impl<E: Engine> Model<'_, E> {
-    pub(super) fn patcher_moves(&self, state: &State, moves: &mut Vec<Move>) {
-        let Some(op) = self.plan.program.get(usize::from(state.pc)) else { return };
-        let facts = |slot: usize| &self.facts[state.executors[slot] as usize];
-        let slots = 0..self.plan.executors.len();
+    /// The patcher's moves, and what they wait for. Under an order of `any` no fetch can tell in which order
+    /// the pieces of a store are committed: one order is enough.
+    pub(super) fn patcher_moves(&self, global: &Global) -> (Vec<Move>, Needs) {
+        let Some(op) = self.plan.program.get(usize::from(global.pc)) else {
+            return (Vec::new(), Needs::Nothing);
+        };
         match &op.kind {
             OpKind::Store { .. } => {
                 let mine =
-                    self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(state.pc));
-                for (bit, (index, _)) in mine.enumerate() {
-                    if state.mask & (1 << bit) == 0 {
-                        moves.push(Move::Piece(index as u8));
-                    }
-                }
+                    self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(global.pc));
+                let open = mine.enumerate().filter(|(bit, _)| global.mask & (1 << bit) == 0);
+                let moves = open.map(|(_, (index, _))| Move::Piece(index as u8));
+                let any = self.plan.fetch.stale && self.plan.fetch.order == Order::Any;
+                (moves.take(if any { 1 } else { usize::MAX }).collect(), Needs::Nothing)
             }
-            OpKind::WaitAcks { mask } => {
-                if slots.into_iter().all(|slot| mask & (1 << slot) == 0 || facts(slot).acknowledged) {
-                    moves.push(Move::Patcher);
-                }
-            }
+            OpKind::WaitAcks { mask } => (vec![Move::Patcher], Needs::Acks(*mask)),
             OpKind::WaitWord { word, value } => {
-                if self.envs.get(state.env).get(word_offset(*word)) == *value {
-                    moves.push(Move::Patcher);
-                }
+                let holds = self.envs.get(global.env).get(word_offset(*word)) == *value;
+                (if holds { vec![Move::Patcher] } else { Vec::new() }, Needs::Nothing)
             }
-            OpKind::Quiesce => {
-                if state.mask == self.plan.everyone() {
-                    moves.push(Move::Patcher);
-                } else {
-                    let unseen = slots.filter(|&slot| state.mask & (1 << slot) == 0 && facts(slot).outside);
-                    moves.extend(unseen.map(|slot| Move::Observe(slot as u8)));
-                }
-            }
-            _ => moves.push(Move::Patcher),
+            OpKind::Quiesce => (vec![Move::Patcher], Needs::Observed),
+            _ => (vec![Move::Patcher], Needs::Nothing),
         }
     }
 
-    pub(super) fn apply_piece(&mut self, state: &State, index: u8) -> Result<Applied, MachineError> {
-        let piece = self.pieces[usize::from(index)].clone();
-        let first = self.pieces.iter().position(|other| other.op == piece.op).unwrap_or_default();
-        let count = self.pieces.iter().filter(|other| other.op == piece.op).count();
-        let mut env = self.envs.get(state.env).clone();
-        env.commits.push(index);
-        self.engine.stored(piece.offset, &piece.bytes)?;
-        let mut next = State {
-            env: self.intern_env(env),
-            mask: state.mask | 1 << (usize::from(index) - first),
-            ..*state
-        };
-        if next.mask.count_ones() as usize == count {
-            (next.mask, next.pc) = (0, state.pc + 1);
-        }
-        let text = self.text(next.env);
-        let mut violations = Vec::new();
-        for slot in 0..self.plan.executors.len() {
-            let executor = self.executors.get(state.executors[slot]);
-            let cpu = self.cpus.get(executor.cpu);
-            if let Some(mut found) = property::interior_at_commit(self.plan, &text, cpu, &executor.monitor) {
-                found.detail = format!("CPU {slot}: {}", found.detail);
-                violations.push(found);
-            }
-        }
-        Ok(Applied { violations: self.intern_violations(violations), ..Applied::quiet(next, true) })
+    /// True if the patcher's next operation does something to executors, or asks something of them.
+    pub(super) fn patcher_touches(&self, global: &Global) -> bool {
+        let op = self.plan.program.get(usize::from(global.pc));
+        op.is_some_and(|op| {
+            matches!(
+                op.kind,
+                OpKind::Store { .. }
+                    | OpKind::Broadcast { .. }
+                    | OpKind::AssumeSynchronised
+                    | OpKind::Quiesce
+            )
+        })
     }
 
-    pub(super) fn apply_patcher(&mut self, state: &State) -> Result<Applied, MachineError> {
-        let mut next = State { pc: state.pc + 1, mask: 0, ..*state };
-        let mut env = self.envs.get(state.env).clone();
-        let commits = env.commits.len() as u8;
-        match &self.plan.program[usize::from(state.pc)].kind {
+    /// The part that all share after a move of the patcher, and whether memory that others read was written.
+    pub(super) fn patcher_global(
+        &mut self,
+        global: &Global,
+        step: Move,
+    ) -> Result<(Global, bool), MachineError> {
+        let mut env = self.envs.get(global.env).clone();
+        if let Move::Piece(index) = step {
+            let piece = self.pieces[usize::from(index)].clone();
+            let first = self.pieces.iter().position(|other| other.op == piece.op).unwrap_or_default();
+            let count = self.pieces.iter().filter(|other| other.op == piece.op).count();
+            env.commits.push(index);
+            self.engine.stored(piece.offset, &piece.bytes)?;
+            let mask = global.mask | 1 << (usize::from(index) - first);
+            let (mask, pc) =
+                if mask.count_ones() as usize == count { (0, global.pc + 1) } else { (mask, global.pc) };
+            return Ok((Global { env: self.intern_env(env), mask, pc, ..*global }, true));
+        }
+        match &self.plan.program[usize::from(global.pc)].kind {
             OpKind::Describe => env.describe(self.plan),
             OpKind::Armed(armed) => env.set(crossmod_abi::shared::ARMED, u32::from(*armed)),
             OpKind::SetWord { word, value } => env.set(word_offset(*word), *value),
@@ -90,34 +104,66 @@ impl<E: Engine> Model<'_, E> {
                 }
             }
             OpKind::Done => env.done = true,
-            OpKind::Broadcast { function, mask } => {
-                for slot in (0..self.plan.executors.len()).filter(|slot| mask & (1 << slot) != 0) {
-                    let mut executor = self.executors.get(state.executors[slot]).clone();
-                    executor.monitor.pending |= function_bit(*function);
-                    let cpu = self.cpus.get(executor.cpu);
-                    if cpu.acknowledged() {
-                        let cleared = cpu.without_ack();
-                        executor.cpu = self.intern_cpu(cleared);
-                        self.engine.ack_cleared(slot)?;
-                    }
-                    next.executors[slot] = self.intern_executor(executor);
-                }
-            }
-            OpKind::AssumeSynchronised => {
-                for slot in 0..self.plan.executors.len() {
-                    let mut executor = self.executors.get(state.executors[slot]).clone();
-                    executor.monitor.serialised = commits;
-                    next.executors[slot] = self.intern_executor(executor);
-                }
-            }
-            OpKind::Store { .. } | OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } => {}
-            OpKind::Quiesce | OpKind::Delay => {}
+            OpKind::Broadcast { .. } | OpKind::AssumeSynchronised | OpKind::Store { .. } => {}
+            OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } | OpKind::Quiesce | OpKind::Delay => {}
         }
-        let writes = env.shared != self.envs.get(state.env).shared;
+        let writes = env.shared != self.envs.get(global.env).shared;
         if writes {
             self.engine.shared_stored(&env.shared)?;
         }
-        next.env = self.intern_env(env);
-        Ok(Applied::quiet(next, writes))
+        Ok((Global { pc: global.pc + 1, mask: 0, env: self.intern_env(env), ..*global }, writes))
+    }
+
+    /// An executor after a move of the patcher that led from `before` to `after`, and what that violates.
+    pub(super) fn patcher_effect(
+        &mut self,
+        before: &Global,
+        after: &Global,
+        step: Move,
+        slot: usize,
+        number: u32,
+    ) -> Result<(u32, Option<property::Violation>), MachineError> {
+        let mut executor = self.executors.get(number).clone();
+        if let Move::Piece(_) = step {
+            let text = self.text(after.env);
+            let cpu = self.cpus.get(executor.cpu);
+            let found = property::interior_at_commit(self.plan, &text, cpu, &executor.monitor);
+            return Ok((number, found));
+        }
+        match self.plan.program[usize::from(before.pc)].kind {
+            OpKind::Broadcast { function, mask } if mask & (1 << slot) != 0 => {
+                executor.monitor.pending |= function_bit(function);
+                let cpu = self.cpus.get(executor.cpu);
+                if cpu.acknowledged() {
+                    let cleared = cpu.without_ack();
+                    executor.cpu = self.intern_cpu(cleared);
+                    self.engine.ack_cleared(slot)?;
+                }
+            }
+            OpKind::AssumeSynchronised => {
+                executor.monitor.serialise(self.envs.get(before.env).commits.len() as u8);
+            }
+            OpKind::Quiesce => executor.monitor.observed = false,
+            _ => return Ok((number, None)),
+        }
+        Ok((self.intern_executor(executor), None))
+    }
+
+    /// A move of the patcher.
+    pub(super) fn apply_patcher(&mut self, state: &State, step: Move) -> Result<Applied, MachineError> {
+        let (global, writes) = self.patcher_global(&state.global, step)?;
+        let mut next = State { global, ..*state };
+        let mut violations = Vec::new();
+        for slot in 0..self.plan.executors.len() {
+            let (executor, found) =
+                self.patcher_effect(&state.global, &global, step, slot, state.executors[slot])?;
+            next.executors[slot] = executor;
+            violations.extend(found.map(|mut found| {
+                found.detail = format!("CPU {slot}: {}", found.detail);
+                found
+            }));
+        }
+        let violations = self.intern_violations(violations);
+        Ok(Applied { violations, ..Applied::quiet(next, writes) })
     }
 }

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 
 use super::engine::Engine;
 use super::model::Model;
-use super::search::{Limits, Visited};
-use super::state::{Move, State};
+use super::search::Limits;
+use super::state::Move;
 use crate::machine::{MachineError, stop_requested};
 use crate::property::Property;
 
@@ -43,8 +43,8 @@ pub fn fewest_switches<E: Engine>(
         }
         goal_state = Some(state);
     }
-    let mut visited = Visited::new(State::stride(model.plan().executors.len()));
-    visited.insert(&initial, 0, 0);
+    let (mut states, mut numbers) = (vec![initial], FxHashMap::default());
+    numbers.insert(initial, 0u32);
     let mut nodes =
         vec![Node { state: 0, actor: NOBODY, goal: goal_state == Some(initial), parent: 0, step: None }];
     let mut best: FxHashMap<(u32, u8), (u32, u32)> = FxHashMap::default();
@@ -58,8 +58,8 @@ pub fn fewest_switches<E: Engine>(
         if nodes.len() > limits.max_states || stop_requested() {
             return Ok(None);
         }
-        let state = visited.get(node.state);
-        model.moves(&state, &mut moves);
+        let state = states[node.state as usize];
+        model.moves(&state, &mut moves)?;
         for &step in &moves {
             let applied = model.apply(&state, step)?;
             let shows = model.violations(applied.violations).iter().any(|found| found.property == property);
@@ -69,7 +69,10 @@ pub fn fewest_switches<E: Engine>(
             }
             let switched = u32::from(node.actor != NOBODY && step.actor() != node.actor);
             let cost = (switches + switched, length + 1);
-            let (to, _) = visited.insert(&applied.next, 0, 0);
+            let to = *numbers.entry(applied.next).or_insert_with(|| {
+                states.push(applied.next);
+                states.len() as u32 - 1
+            });
             if !goal {
                 let known = best.entry((to, step.actor())).or_insert((u32::MAX, u32::MAX));
                 if *known <= cost {

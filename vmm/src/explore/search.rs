@@ -1,32 +1,62 @@
-//! Exhaustive search, breadth first: the first schedule found for a property is a shortest one, and the
-//! order of moves is fixed, so it is the same one every time.
+//! Exhaustive search, breadth first: the first schedule found for a property is a shortest one, and the order
+//! of everything is fixed, so it is the same one every time, for any number of workers.
+//!
+//! The states of one depth are taken in batches, in three steps. Workers look up the successors of the
+//! batch's chunks; what the tables lack is asked of the model, by one thread and in the order of the states,
+//! because only one thread has the machine; then workers put the successors into the shards of the visited
+//! set. A chunk keeps its successors apart by shard, a shard takes in the chunks in their order: which worker
+//! does what when changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
-
+use super::chunk::{Chunk, Inserted, insert};
 use super::engine::Engine;
-use super::graph::{ENDED, Edge, Graph};
+use super::evidence::Evidence;
+use super::log::Log;
 use super::model::{Model, PassOutcome};
-use super::state::{Move, State};
-use crate::machine::{MachineError, stop_requested};
-use crate::property::{self, Property, Violation, stall::Stall};
+use super::sampler::Sampler;
+use super::state::Move;
+use super::table::Tables;
+use super::visited::{Packed, SHARDS, Shard, Visited};
+use crate::machine::{MAX_CPUS, MachineError, stop_requested};
+use crate::property::{Property, Violation, stall::Stall};
 
-/// When to stop before everything is explored.
+/// When to stop before everything is explored, and how to search.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// States.
     pub max_states: usize,
+    /// Bytes of memory of the search itself.
+    pub max_memory: usize,
     /// Wall time.
     pub timeout: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_states: 20_000_000, timeout: None }
+        Limits { max_states: 1 << 31, max_memory: 8 << 30, timeout: None }
+    }
+}
+
+/// How to search; none of it changes what is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Threads.
+    pub workers: usize,
+    /// Treat states that differ by an exchange of interchangeable executors as one.
+    pub symmetry: bool,
+    /// One looked-up list of successors in this many is executed again and compared; 0 = none.
+    pub recheck: u32,
+    /// Chooses which.
+    pub seed: u64,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1 }
     }
 }
 
@@ -38,6 +68,8 @@ pub enum Ended {
     Exhausted,
     /// The limit of states was reached.
     MaxStates,
+    /// The limit of memory was reached.
+    MaxMemory,
     /// The time was up.
     Timeout,
     /// A signal.
@@ -62,8 +94,12 @@ pub struct Tick {
     pub expanded: usize,
     /// Transitions taken.
     pub transitions: u64,
-    /// Share of executor moves that were remembered, 0 to 1.
+    /// Share of looked-up successor lists that were known, 0 to 1.
     pub hit_rate: f64,
+    /// Memory of the search, in bytes.
+    pub memory: usize,
+    /// Time since the search began.
+    pub elapsed: Duration,
 }
 
 /// The result of a search.
@@ -73,196 +109,244 @@ pub struct Search {
     pub ended: Ended,
     /// States met.
     pub states: usize,
+    /// States expanded: what was covered, if it ended early.
+    pub expanded: usize,
     /// Transitions taken.
     pub transitions: u64,
-    /// Length of the longest shortest schedule.
+    /// Length of the longest shortest schedule; for a search that ended early, every schedule of fewer moves
+    /// was covered.
     pub depth: usize,
     /// Violations, by property.
     pub found: BTreeMap<Property, Found>,
     /// How passes ended.
     pub outcomes: BTreeSet<PassOutcome>,
-    /// The stall of each executor (exhausted searches only).
+    /// The stall of each executor; empty if it was not measured, because the search ended early or the graph
+    /// is larger than [`STALL_LIMIT`](super::log::STALL_LIMIT).
     pub stalls: Vec<Stall>,
     /// Order-independent digest of all states: the sum of their content hashes.
     pub states_digest: u128,
+    /// Most memory in use, in bytes.
+    pub memory: usize,
+    /// Lists of successors looked up, and how many of them were executed again and compared.
+    pub lookups: [u64; 2],
     /// Time it took.
     pub elapsed: Duration,
 }
 
-const TICK: usize = 1 << 14;
-
-/// A search under way: the states met, how each was reached.
-pub(super) struct Visited {
-    stride: usize,
-    words: Vec<u32>,
-    parents: Vec<(u32, u16)>,
-    table: HashTable<u32>,
-}
-
-impl Visited {
-    pub(super) fn new(stride: usize) -> Visited {
-        Visited { stride, words: Vec::new(), parents: Vec::new(), table: HashTable::new() }
-    }
-
-    fn len(&self) -> usize {
-        self.parents.len()
-    }
-
-    pub(super) fn get(&self, index: u32) -> State {
-        let start = index as usize * self.stride;
-        State::unpack(&self.words[start..start + self.stride])
-    }
-
-    /// The number of a state, and whether it is new.
-    pub(super) fn insert(&mut self, state: &State, parent: u32, step: u16) -> (u32, bool) {
-        let start = self.words.len();
-        state.pack(self.stride - State::stride(0), &mut self.words);
-        let (old, fresh) = self.words.split_at(start);
-        let stride = self.stride;
-        let hash = hash_words(fresh);
-        let same = |&index: &u32| &old[index as usize * stride..][..stride] == fresh;
-        if let Some(&index) = self.table.find(hash, same) {
-            self.words.truncate(start);
-            return (index, false);
-        }
-        let index = self.parents.len() as u32;
-        let words = &self.words;
-        self.table
-            .insert_unique(hash, index, |&index| hash_words(&words[index as usize * stride..][..stride]));
-        self.parents.push((parent, step));
-        (index, true)
-    }
-
-    fn schedule(&self, mut state: u32) -> Vec<Move> {
-        let mut moves = Vec::new();
-        while state != 0 {
-            let (parent, step) = self.parents[state as usize];
-            moves.extend(Move::decode(step));
-            state = parent;
-        }
-        moves.reverse();
-        moves
-    }
-}
-
-fn hash_words(words: &[u32]) -> u64 {
-    let mut hasher = FxBuildHasher.build_hasher();
-    for &word in words {
-        hasher.write_u32(word);
-    }
-    // The table uses the top bits for its tags: mix once more.
-    hasher.finish() ^ hasher.finish() >> 32
-}
+/// States of one chunk.
+const CHUNK: usize = 1024;
+/// Chunks of one batch.
+const BATCH: usize = 32;
 
 /// Explores everything within the limits.
 pub fn explore<E: Engine>(
     model: &mut Model<'_, E>,
     limits: Limits,
+    manner: Manner,
     mut tick: impl FnMut(Tick),
 ) -> Result<Search, MachineError> {
+    let tick = &mut tick;
+    match model.plan().executors.len() {
+        1 => search::<2, E>(model, limits, manner, tick),
+        2 => search::<3, E>(model, limits, manner, tick),
+        3 => search::<4, E>(model, limits, manner, tick),
+        4 => search::<5, E>(model, limits, manner, tick),
+        5 => search::<6, E>(model, limits, manner, tick),
+        6 => search::<7, E>(model, limits, manner, tick),
+        7 => search::<8, E>(model, limits, manner, tick),
+        _ => search::<9, E>(model, limits, manner, tick),
+    }
+}
+
+const _: () = assert!(MAX_CPUS == 8, "one length of packed states for each number of executors");
+
+fn search<const N: usize, E: Engine>(
+    model: &mut Model<'_, E>,
+    limits: Limits,
+    manner: Manner,
+    tick: &mut dyn FnMut(Tick),
+) -> Result<Search, MachineError> {
     let begun = Instant::now();
-    let executors = model.plan().executors.len();
-    let mut visited = Visited::new(State::stride(executors));
-    let mut graph = Graph::default();
+    let mut tables = Tables::new(&model.classes, manner.symmetry);
     let initial = model.initial()?;
-    visited.insert(&initial, 0, 0);
-    let mut digest = model.digest(&initial);
-    let (mut found, mut outcomes) = (BTreeMap::new(), BTreeSet::new());
-    let (mut transitions, mut depth, mut level_end) = (0u64, 0, 1);
+    let first = tables.pack::<N, E>(model, &initial);
+    let mut visited = Visited::<N>::new();
+    let mut chunks: Vec<Chunk<N>> = (0..BATCH).map(|_| Chunk::default()).collect();
+    let mut inserted: Vec<Inserted> = (0..SHARDS).map(|_| Inserted::default()).collect();
+    let root = visited.begin(&first);
+    let mut digest = tables.digest(model.executors.digests(), &first);
+    let (mut log, mut evidence) = (Log::default(), Evidence::default());
+    let mut sampler = Sampler::new(manner.recheck, manner.seed);
+    let mut frontier = vec![root];
+    let (mut states, mut expanded, mut depth) = (1, 0, 0);
+    let (mut transitions, mut lookups, mut memory) = (0u64, 0u64, 0);
     let mut ended = Ended::Exhausted;
-    let mut moves = Vec::new();
-    let mut next = 0u32;
-    'search: while (next as usize) < visited.len() {
-        if next as usize == level_end {
-            (level_end, depth) = (visited.len(), depth + 1);
-        }
-        if (next as usize).is_multiple_of(TICK) {
-            let stats = model.memo_stats();
-            tick(Tick {
-                states: visited.len(),
-                expanded: next as usize,
-                transitions,
-                hit_rate: stats.outcome_hits as f64 / stats.moves.max(1) as f64,
-            });
-        }
-        ended = if stop_requested() {
-            Ended::Interrupted
-        } else if visited.len() > limits.max_states {
-            Ended::MaxStates
-        } else if next.is_multiple_of(256) && limits.timeout.is_some_and(|limit| begun.elapsed() > limit) {
-            Ended::Timeout
-        } else {
-            Ended::Exhausted
-        };
-        if ended != Ended::Exhausted {
-            break;
-        }
-        let state = visited.get(next);
-        graph.state(model.complete(&state), model.held(&state));
-        model.moves(&state, &mut moves);
-        for &step in &moves {
-            let applied = match model.apply(&state, step) {
+    'search: loop {
+        let mut next = Vec::new();
+        let mut rest = &frontier[..];
+        while !rest.is_empty() {
+            memory = memory.max(visited.bytes() + log.bytes() + tables.bytes() + 4 * frontier.capacity());
+            let elapsed = begun.elapsed();
+            let hit_rate = 1.0 - tables.fills() as f64 / (lookups.max(1)) as f64;
+            tick(Tick { states, expanded, transitions, hit_rate: hit_rate.max(0.0), memory, elapsed });
+            ended = limits.reached(states, memory, elapsed);
+            if visited.full(BATCH * CHUNK * 64) {
+                ended = Ended::MaxStates;
+            }
+            if ended != Ended::Exhausted {
+                break 'search;
+            }
+            let (batch, later) = rest.split_at(rest.len().min(limits.room(states).clamp(1, BATCH * CHUNK)));
+            rest = later;
+            let used = batch.len().div_ceil(CHUNK);
+            let chunks = &mut chunks[..used];
+            for (chunk, states) in chunks.iter_mut().zip(batch.chunks(CHUNK)) {
+                chunk.begin(states);
+            }
+            // A thread costs more than a few small chunks.
+            let workers = if used > 2 { manner.workers } else { 1 };
+            let deadline = limits.timeout.map(|limit| begun + limit);
+            match look_up(model, &mut tables, &visited, chunks, workers, deadline) {
+                Ok(None) => {}
+                Ok(Some(reason)) => {
+                    ended = reason;
+                    break 'search;
+                }
                 // A signal during a KVM_RUN is the same request as one between two.
                 Err(MachineError::Interrupted) => {
                     ended = Ended::Interrupted;
                     break 'search;
                 }
-                applied => applied?,
-            };
-            transitions += 1;
-            outcomes.extend(applied.outcome);
-            if applied.violations != 0 {
-                for violation in model.violations(applied.violations) {
-                    found.entry(violation.property).or_insert_with(|| {
-                        let mut schedule = visited.schedule(next);
-                        schedule.push(step);
-                        Found { violation: violation.clone(), schedule }
-                    });
-                }
+                Err(error) => return Err(error),
             }
-            let to = if applied.ended {
-                ENDED
-            } else {
-                let (index, new) = visited.insert(&applied.next, next, step.encode());
-                if new {
-                    digest = digest.wrapping_add(model.digest(&applied.next));
+            lookups += (batch.len() * (N - 1)) as u64;
+            for chunk in chunks.iter() {
+                transitions += chunk.transitions();
+                evidence.note(model, chunk);
+            }
+            let digests = model.executors.digests();
+            let known = &tables;
+            let hash = |state: &Packed<N>| known.digest(digests, state);
+            let shards = visited.shards.iter_mut().zip(&mut inserted).enumerate().collect();
+            share(workers, shards, |(index, (shard, inserted)): (usize, (&mut Shard<N>, &mut Inserted))| {
+                insert(index, shard, inserted, chunks, &hash);
+            });
+            for shard in &mut inserted {
+                digest = digest.wrapping_add(std::mem::take(&mut shard.digest));
+                states += shard.new.len();
+                next.append(&mut shard.new);
+            }
+            expanded += batch.len();
+            for chunk in chunks {
+                log.take(chunk);
+            }
+            match sampler.recheck(model, &mut tables, &visited, batch) {
+                Ok(()) => {}
+                Err(MachineError::Interrupted) => {
+                    ended = Ended::Interrupted;
+                    break 'search;
                 }
-                index
-            };
-            graph.edge(Edge { to, actor: step.actor(), writes: applied.writes });
+                Err(error) => return Err(error),
+            }
         }
-        next += 1;
+        if next.is_empty() {
+            break;
+        }
+        (frontier, depth) = (next, depth + 1);
     }
+    drop((chunks, inserted));
+    let mut found = evidence.found(model, &mut tables, &visited)?;
     let mut stalls = Vec::new();
     if ended == Ended::Exhausted {
-        let progress = property::decide_progress(&graph);
-        let waits = |state: u32| blocked(model, &visited.get(state));
-        for (state, violation) in progress.violations(waits) {
-            let schedule = visited.schedule(state);
-            found.insert(violation.property, Found { violation, schedule });
-        }
-        stalls = (0..executors).map(|executor| property::stall::measure(&graph, executor)).collect();
+        found.extend(log.progress(model, &mut tables, &visited)?);
+        stalls = log.stalls(model, &tables, &visited);
     }
-    let states = visited.len();
-    let elapsed = begun.elapsed();
-    Ok(Search { ended, states, transitions, depth, found, outcomes, stalls, states_digest: digest, elapsed })
+    Ok(Search {
+        ended,
+        states,
+        expanded,
+        transitions,
+        depth,
+        found,
+        outcomes: model.outcomes().clone(),
+        stalls,
+        states_digest: digest,
+        memory,
+        lookups: [lookups, sampler.rechecked],
+        elapsed: begun.elapsed(),
+    })
 }
 
-/// Who waits for what, in a state that leads nowhere.
-fn blocked<E: Engine>(model: &Model<'_, E>, state: &State) -> String {
-    let mut parts = vec![match model.plan().program.get(usize::from(state.pc)) {
-        Some(op) => format!("the patcher is at step `{}`", op.step),
-        None => "the patcher has finished".into(),
-    }];
-    for slot in 0..model.plan().executors.len() {
-        let regs = model.cpu_of(state, slot).regs;
-        let place = match model.engine().image().nearest(regs.rip) {
-            Some((label, 0)) => label.to_owned(),
-            Some((label, offset)) => format!("{label}+{offset:#x}"),
-            None => format!("{:#x}", regs.rip),
-        };
-        let interrupts = if regs.interrupts_on() { "" } else { ", interrupts off" };
-        parts.push(format!("CPU {slot} is at {place}{interrupts}"));
+impl Limits {
+    fn reached(&self, states: usize, memory: usize, elapsed: Duration) -> Ended {
+        if stop_requested() {
+            Ended::Interrupted
+        } else if states > self.max_states {
+            Ended::MaxStates
+        } else if memory > self.max_memory {
+            Ended::MaxMemory
+        } else if self.timeout.is_some_and(|limit| elapsed > limit) {
+            Ended::Timeout
+        } else {
+            Ended::Exhausted
+        }
     }
-    parts.join("; ")
+
+    /// States to expand next such that the limit of states is not exceeded by much.
+    fn room(&self, states: usize) -> usize {
+        self.max_states.saturating_sub(states) / 8
+    }
+}
+
+/// Expands the chunks; fills what the tables lack in the order of the states. `Some` if a limit ended it.
+fn look_up<const N: usize, E: Engine>(
+    model: &mut Model<'_, E>,
+    tables: &mut Tables,
+    visited: &Visited<N>,
+    chunks: &mut [Chunk<N>],
+    workers: usize,
+    deadline: Option<Instant>,
+) -> Result<Option<Ended>, MachineError> {
+    loop {
+        let known = &*tables;
+        share(workers, chunks.iter_mut().collect(), |chunk| chunk.expand(known, visited));
+        let mut complete = true;
+        for chunk in &mut *chunks {
+            for missing in chunk.missing.drain(..) {
+                complete = false;
+                if stop_requested() {
+                    return Ok(Some(Ended::Interrupted));
+                }
+                if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                    return Ok(Some(Ended::Timeout));
+                }
+                tables.fill(model, missing)?;
+            }
+        }
+        if complete {
+            return Ok(None);
+        }
+    }
+}
+
+/// Calls `work` with each item, on so many threads if there is enough to do.
+fn share<T: Send>(workers: usize, items: Vec<T>, work: impl Fn(T) + Sync) {
+    if workers < 2 || items.len() < 2 {
+        items.into_iter().for_each(work);
+        return;
+    }
+    let slots: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let turn = AtomicUsize::new(0);
+    let run = || {
+        while let Some(slot) = slots.get(turn.fetch_add(1, Ordering::Relaxed)) {
+            let item = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            item.into_iter().for_each(&work);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(run);
+        }
+        run();
+    });
 }

@@ -6,44 +6,28 @@ use std::str::FromStr;
 use crate::machine::MAX_CPUS;
 use crate::plan::Function;
 
-/// A state. Executors, environment and vCPUs are interned; see [`super::Model`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
+/// What belongs to no executor: how far the patcher is, what may still come, what all share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Global {
     /// Index of the patcher's next operation.
     pub pc: u8,
     /// NMIs that may still be raised.
     pub nmi: u8,
     /// Device interrupts that may still come.
     pub irq: u8,
-    /// For a store: its pieces that are committed. For a quiescence: executors seen outside.
+    /// For a store: its pieces that are committed.
     pub mask: u32,
     /// Interned environment.
     pub env: u32,
-    /// Interned executors; unused ones are 0.
-    pub executors: [u32; MAX_CPUS],
 }
 
-impl State {
-    /// Words a packed state of this many executors has.
-    pub const fn stride(executors: usize) -> usize {
-        3 + executors
-    }
-
-    /// Appends the packed form.
-    pub fn pack(&self, executors: usize, words: &mut Vec<u32>) {
-        words.push(u32::from(self.pc) | u32::from(self.nmi) << 8 | u32::from(self.irq) << 16);
-        words.push(self.mask);
-        words.push(self.env);
-        words.extend_from_slice(&self.executors[..executors]);
-    }
-
-    /// The state of a packed form.
-    pub fn unpack(words: &[u32]) -> State {
-        let mut executors = [0; MAX_CPUS];
-        executors[..words.len() - 3].copy_from_slice(&words[3..]);
-        let [pc, nmi, irq, _] = words[0].to_le_bytes();
-        State { pc, nmi, irq, mask: words[1], env: words[2], executors }
-    }
+/// A state. Executors, environment and vCPUs are interned; see [`super::Model`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    /// What belongs to no executor.
+    pub global: Global,
+    /// Interned executors; unused ones are 0.
+    pub executors: [u32; MAX_CPUS],
 }
 
 /// An atomic move.
@@ -55,8 +39,9 @@ pub enum Move {
     Piece(u8),
     /// The patcher's quiescence sees this executor outside the site.
     Observe(u8),
-    /// An executor executes one instruction.
-    Execute(u8),
+    /// An executor executes one instruction; what it fetches is this view of the site (index among those that
+    /// the fetch model allows, 0 away from the site).
+    Execute(u8, u8),
     /// A pending broadcast is delivered.
     Ipi(u8, Function),
     /// A latched NMI is delivered.
@@ -72,49 +57,29 @@ impl Move {
     pub fn actor(self) -> u8 {
         match self {
             Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
-            Move::Execute(i) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => i + 1,
+            Move::Execute(i, _) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => i + 1,
         }
     }
 
     /// The executor that this move steps, if it steps one.
     pub fn executor(self) -> Option<u8> {
         match self {
-            Move::Execute(i) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) => Some(i),
+            Move::Execute(i, _) | Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) => Some(i),
             Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => None,
         }
     }
 
-    /// Two bytes: kind and argument.
-    pub fn encode(self) -> u16 {
-        let (kind, argument) = match self {
-            Move::Patcher => (0, 0),
-            Move::Piece(piece) => (1, piece),
-            Move::Observe(i) => (2, i),
-            Move::Execute(i) => (3, i),
-            Move::Nmi(i) => (4, i),
-            Move::Irq(i) => (5, i),
-            Move::RaiseNmi(i) => (6, i),
-            Move::Ipi(i, function) => {
-                let index = super::monitor::FUNCTIONS.iter().position(|&f| f == function).unwrap_or_default();
-                (8 + index as u8, i)
-            }
-        };
-        u16::from(kind) << 8 | u16::from(argument)
-    }
-
-    /// The move of an encoding.
-    pub fn decode(code: u16) -> Option<Move> {
-        let argument = code as u8;
-        Some(match code >> 8 {
-            0 => Move::Patcher,
-            1 => Move::Piece(argument),
-            2 => Move::Observe(argument),
-            3 => Move::Execute(argument),
-            4 => Move::Nmi(argument),
-            5 => Move::Irq(argument),
-            6 => Move::RaiseNmi(argument),
-            kind => Move::Ipi(argument, *super::monitor::FUNCTIONS.get(usize::from(kind.checked_sub(8)?))?),
-        })
+    /// The same for another executor.
+    pub(super) fn of(self, slot: u8) -> Move {
+        match self {
+            Move::Observe(_) => Move::Observe(slot),
+            Move::Execute(_, view) => Move::Execute(slot, view),
+            Move::Ipi(_, function) => Move::Ipi(slot, function),
+            Move::Nmi(_) => Move::Nmi(slot),
+            Move::Irq(_) => Move::Irq(slot),
+            Move::RaiseNmi(_) => Move::RaiseNmi(slot),
+            Move::Patcher | Move::Piece(_) => self,
+        }
     }
 }
 
@@ -124,7 +89,8 @@ impl fmt::Display for Move {
             Move::Patcher => f.write_str("patcher"),
             Move::Piece(piece) => write!(f, "store {piece}"),
             Move::Observe(i) => write!(f, "observe {i}"),
-            Move::Execute(i) => write!(f, "execute {i}"),
+            Move::Execute(i, 0) => write!(f, "execute {i}"),
+            Move::Execute(i, view) => write!(f, "execute {i} view {view}"),
             Move::Nmi(i) => write!(f, "nmi {i}"),
             Move::Irq(i) => write!(f, "irq {i}"),
             Move::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
@@ -140,11 +106,15 @@ impl FromStr for Move {
         let Some((kind, argument)) = text.split_once(' ') else {
             return if text == "patcher" { Ok(Move::Patcher) } else { Err(()) };
         };
+        let (argument, view) = match argument.split_once(" view ") {
+            Some((argument, view)) if kind == "execute" => (argument, view.parse().map_err(|_| ())?),
+            _ => (argument, 0),
+        };
         let argument: u8 = argument.parse().map_err(|_| ())?;
         Ok(match kind {
             "store" => Move::Piece(argument),
             "observe" => Move::Observe(argument),
-            "execute" => Move::Execute(argument),
+            "execute" => Move::Execute(argument, view),
             "nmi" => Move::Nmi(argument),
             "irq" => Move::Irq(argument),
             "raise-nmi" => Move::RaiseNmi(argument),
@@ -161,23 +131,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packing_and_encoding_come_back() {
-        let mut state = State { pc: 7, nmi: 2, irq: 1, mask: 0x55, env: 9, executors: [0; MAX_CPUS] };
-        state.executors[..3].copy_from_slice(&[4, 5, 6]);
-        let mut words = Vec::new();
-        state.pack(3, &mut words);
-        assert_eq!(words.len(), State::stride(3));
-        assert_eq!(State::unpack(&words), state);
-        let mut moves = vec![Move::Patcher, Move::Piece(3), Move::Observe(1), Move::Execute(2), Move::Nmi(0)];
-        moves.extend([Move::Irq(4), Move::RaiseNmi(5)]);
+    fn moves_come_back_from_their_text() {
+        let mut moves = vec![Move::Patcher, Move::Piece(3), Move::Observe(1), Move::Nmi(0)];
+        moves.extend([Move::Execute(2, 0), Move::Execute(2, 7), Move::Irq(4), Move::RaiseNmi(5)]);
         moves.extend(super::super::monitor::FUNCTIONS.map(|function| Move::Ipi(1, function)));
         for one in moves {
-            assert_eq!(Move::decode(one.encode()), Some(one));
             assert_eq!(one.to_string().parse(), Ok(one));
         }
-        assert_eq!(Move::decode(0xff00), None);
-        assert_eq!(Move::decode(0x0700), None);
-        for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1"] {
+        for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1", "execute 1 view x", "nmi 1 view 1"]
+        {
             assert_eq!(text.parse::<Move>(), Err(()), "{text}");
         }
     }

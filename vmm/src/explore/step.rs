@@ -6,9 +6,10 @@ use iced_x86::Mnemonic;
 use super::access::{load, read_word, shared_access, store_of};
 use super::engine::{Engine, Executed};
 use super::memo::{Outcome, StepKey, StepResult};
-use super::model::{Model, REFERENCE_LIMIT};
+use super::model::{INVISIBLE_LIMIT, Model};
 use super::monitor::{Context, Executor, function_bit, function_vector};
-use super::state::Move;
+use super::phase::Phase;
+use super::state::{Global, Move};
 use crate::cpu::{Cpu, reg};
 use crate::decode::{self, Access};
 use crate::machine::{Landing, MachineError, Stimulus};
@@ -22,30 +23,59 @@ impl<E: Engine> Model<'_, E> {
         executor: u32,
         env: u32,
         step: Move,
+        phase: Phase,
     ) -> Result<Outcome, MachineError> {
         self.memo.stats.moves += 1;
+        let phase = self.reduce.then_some(phase);
         if !self.memo.enabled() {
-            return self.compute(slot, executor, env, step, true);
+            return self.compute(slot, executor, env, step, phase, true);
         }
         // The slot takes no part: identical executors share their outcomes.
-        let key = (executor, env, step.encode() & 0xff00 | u16::from(self.reduce));
+        let key = (executor, env, step.of(0), phase);
         if let Some(&known) = self.memo.outcomes.get(&key) {
             self.memo.stats.outcome_hits += 1;
             if self.memo.sample() {
-                self.memo.stats.rechecked += 1;
-                let again = self.compute(slot, executor, env, step, true)?;
-                if again != known {
-                    let rip = self.cpus.get(self.executors.get(executor).cpu).regs.rip;
-                    let what =
-                        format!("a remembered transition differs when executed again: {known:?}, {again:?}");
-                    return Err(MachineError::Contract { rip, what });
-                }
+                self.execute_again(slot, executor, env, step, phase, known)?;
             }
             return Ok(known);
         }
-        let outcome = self.compute(slot, executor, env, step, false)?;
+        let outcome = self.compute(slot, executor, env, step, phase, false)?;
         self.memo.outcomes.insert(key, outcome);
         Ok(outcome)
+    }
+
+    /// Executes a remembered move again; a difference is an error of the harness.
+    fn execute_again(
+        &mut self,
+        slot: usize,
+        executor: u32,
+        env: u32,
+        step: Move,
+        phase: Option<Phase>,
+        known: Outcome,
+    ) -> Result<(), MachineError> {
+        self.memo.stats.rechecked += 1;
+        let again = self.compute(slot, executor, env, step, phase, true)?;
+        if again == known {
+            return Ok(());
+        }
+        let rip = self.cpus.get(self.executors.get(executor).cpu).regs.rip;
+        let what = format!("a remembered transition differs when executed again: {known:?}, {again:?}");
+        Err(MachineError::Contract { rip, what })
+    }
+
+    /// Executes every move of an executor again and compares it with what is remembered.
+    pub(super) fn recheck(&mut self, global: &Global, executor: u32) -> Result<(), MachineError> {
+        for step in self.executor_moves(global, executor)? {
+            if step.executor().is_none() {
+                continue;
+            }
+            let rate = self.memo.set_rate(1);
+            let result = self.executor_move(global, 0, executor, step);
+            self.memo.set_rate(rate);
+            result?;
+        }
+        Ok(())
     }
 
     /// A move of an executor; with reduction, through the invisible instructions behind it.
@@ -55,28 +85,31 @@ impl<E: Engine> Model<'_, E> {
         executor: u32,
         env: u32,
         step: Move,
+        phase: Option<Phase>,
         live: bool,
     ) -> Result<Outcome, MachineError> {
         let mut outcome = self.single(slot, executor, env, step, live)?;
-        if !self.reduce {
-            return Ok(outcome);
-        }
-        for _ in 0..REFERENCE_LIMIT {
-            if outcome.ended || self.visible(outcome.executor, outcome.env) {
-                return Ok(outcome);
+        let Some(phase) = phase else { return Ok(outcome) };
+        for _ in 1..INVISIBLE_LIMIT {
+            if outcome.ended {
+                break;
             }
-            let more = self.single(slot, outcome.executor, outcome.env, Move::Execute(slot as u8), live)?;
+            let Some(view) = self.invisible(outcome.executor, outcome.env, &phase)? else { break };
+            let more = Move::Execute(slot as u8, view);
+            let more = self.single(slot, outcome.executor, outcome.env, more, live)?;
+            if more.ended {
+                // What ends an execution keeps everything else from happening: it is a move of its own.
+                break;
+            }
             let mut violations = self.violations.get(outcome.violations).clone();
             violations.extend_from_slice(self.violations.get(more.violations));
             outcome = Outcome {
                 violations: self.intern_violations(violations),
                 writes: outcome.writes || more.writes,
-                outcome: more.outcome.or(outcome.outcome),
                 ..more
             };
         }
-        let rip = self.cpus.get(self.executors.get(outcome.executor).cpu).regs.rip;
-        Err(MachineError::Contract { rip, what: "endless code without a visible instruction".into() })
+        Ok(outcome)
     }
 
     fn single(
@@ -103,13 +136,16 @@ impl<E: Engine> Model<'_, E> {
                 }
                 self.deliver(slot, after, env, vector::NMI, live)
             }
-            _ => self.instruction(slot, executor, before, env, live),
+            Move::Execute(_, view) => self.instruction(slot, executor, before, env, view, live),
+            Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => {
+                Ok(Outcome::quiet(executor, env))
+            }
         }
     }
 
     fn ended(&mut self, executor: u32, env: u32, violations: Vec<Violation>) -> Outcome {
         let violations = self.intern_violations(violations);
-        Outcome { executor, env, violations, ended: true, writes: false, outcome: None }
+        Outcome { executor, env, violations, ended: true, writes: false }
     }
 
     fn deliver(
@@ -123,7 +159,8 @@ impl<E: Engine> Model<'_, E> {
         let cpu = self.cpus.get(executor.cpu).clone();
         let stimulus = if vector == vector::NMI { Stimulus::Nmi } else { Stimulus::Interrupt(vector) };
         let key = StepKey { cpu: executor.cpu, event: vector, len: 0, bytes: [0; 15], shared: 0 };
-        let result = self.execute(slot, &cpu, stimulus, env, key, None, live)?;
+        let text = self.text(env);
+        let result = self.execute(slot, &cpu, stimulus, text.current(), env, key, None, live)?;
         if result.landing != Landing::Handler(vector) {
             let what = format!("delivery of vector {vector:#x} ended in {:?}", result.landing);
             return Err(MachineError::Contract { rip: cpu.regs.rip, what });
@@ -131,22 +168,29 @@ impl<E: Engine> Model<'_, E> {
         executor.cpu = result.cpu;
         let frame = self.cpus.get(result.cpu).regs.gpr[reg::RSP];
         executor.monitor.contexts.push(Context { vector, frame });
-        let executor = self.intern_executor(executor);
-        Ok(Outcome { executor, env, violations: 0, ended: false, writes: false, outcome: None })
+        Ok(Outcome::quiet(self.intern_executor(executor), env))
     }
 
     fn instruction(
         &mut self,
         slot: usize,
         number: u32,
-        before: Executor,
+        mut before: Executor,
         env: u32,
+        view: u8,
         live: bool,
     ) -> Result<Outcome, MachineError> {
         let cpu = self.cpus.get(before.cpu).clone();
         let rip = cpu.regs.rip;
         let text = self.text(env);
-        let Some(window) = self.window(rip, text.current()) else {
+        let views = self.views(number, env)?;
+        let view = views.as_ref().and_then(|views| views.get(usize::from(view)));
+        let seen = view.map_or(text.current(), |view| &view.site);
+        if let Some(view) = view {
+            before.monitor.clocks.clone_from(&view.clocks);
+            self.begin_pass(&mut before.monitor, env);
+        }
+        let Some(window) = self.window(rip, seen) else {
             return Ok(self.ended(
                 number,
                 env,
@@ -212,7 +256,7 @@ impl<E: Engine> Model<'_, E> {
         if let Some(access) = access.filter(|access| access.reads) {
             key.shared = read_word(&memory, access);
         }
-        let result = self.execute(slot, &cpu, stimulus, env, key, access, live)?;
+        let result = self.execute(slot, &cpu, stimulus, seen, env, key, access, live)?;
 
         let mut after = Executor { cpu: result.cpu, monitor: before.monitor };
         let landed = self.cpus.get(result.cpu).clone();
@@ -252,18 +296,17 @@ impl<E: Engine> Model<'_, E> {
             after.monitor.contexts.pop();
         }
         if decode::serialises(&instruction, self.plan.rule) {
-            after.monitor.serialised = text.commits.len() as u8;
+            after.monitor.serialise(text.commits.len() as u8);
         }
-        self.begin_pass(&mut after, &cpu, env);
+        self.call_pass(&mut after, &cpu);
         self.note_version(&mut after, version);
         violations.extend(property::unclaimed_trap_at_step(landed.regs.rip, self.labels.refusal));
         violations.extend(property::interior_at_step(self.plan, &text, landed.regs.rip));
-        let (outcome, found) = self.end_pass(&mut after, &landed)?;
-        violations.extend(found);
+        violations.extend(self.end_pass(&mut after, &landed)?);
         let ended = violations.iter().any(Violation::ends);
         let violations = self.intern_violations(violations);
         let executor = self.intern_executor(after);
-        Ok(Outcome { executor, env: next_env, violations, ended, writes: result.store.is_some(), outcome })
+        Ok(Outcome { executor, env: next_env, violations, ended, writes: result.store.is_some() })
     }
 
     /// Executes a step, or finds it among the remembered ones.
@@ -273,6 +316,7 @@ impl<E: Engine> Model<'_, E> {
         slot: usize,
         cpu: &Cpu,
         stimulus: Stimulus,
+        seen: &[u8],
         env: u32,
         key: StepKey,
         access: Option<Access>,
@@ -283,10 +327,9 @@ impl<E: Engine> Model<'_, E> {
             return Ok(known);
         }
         self.memo.stats.executed += 1;
-        let text = self.text(env);
         let memory = self.envs.get(env).shared;
         let Executed { cpu: after, landing, shared } =
-            self.engine.execute(slot, cpu, stimulus, text.current(), &memory)?;
+            self.engine.execute(slot, cpu, stimulus, seen, &memory)?;
         let store = store_of(&memory, &shared, access)
             .map_err(|what| MachineError::Contract { rip: cpu.regs.rip, what })?;
         let result = StepResult { cpu: self.intern_cpu(after), landing, store };

@@ -103,7 +103,7 @@ pub fn scenario(
     let mut error = None;
     for (index, bytes) in candidates(real).enumerate() {
         let scenario = scenario(&bytes, index > 0);
-        match scenario.plan(&scenario::Options { ring: None }) {
+        match scenario.plan(&scenario::Options::default()) {
             Ok(_) => return Ok(Exported { scenario, adapted: index > 0 }),
             Err(first) => error = error.or(Some(first)),
         }

@@ -123,6 +123,7 @@ fn tiny() -> Plan {
         events: Events { nmi: 0, nmi_runs_site: false, irq: 0, irq_runs_site: false },
         program: Vec::new(),
         rule: VendorRule::Intel,
+        fetch: crate::fetch::FetchModel::COHERENT,
         expect: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use iced_x86::Instruction;
 
 use crate::explore::env::{Env, Text};
 use crate::explore::monitor::Monitor;
-use crate::plan::{Plan, Site};
+use crate::plan::{Declared, Plan, Site};
 
 /// A fetch about to be executed.
 pub struct Fetch<'a> {
@@ -45,23 +45,12 @@ pub enum Version {
 
 /// Which version the bytes at `offset` of the site belong to.
 pub fn version_at(site: &Site, offset: usize, bytes: &[u8]) -> Version {
-    let has = |code: &crate::plan::Code| {
-        let Some(index) = code.boundaries.iter().position(|&boundary| boundary == offset) else {
-            return false;
-        };
-        let end = code.boundaries.get(index + 1).copied().unwrap_or(code.bytes.len());
-        bytes.starts_with(&code.bytes[offset..end])
-    };
-    match (has(&site.old), has(&site.new)) {
-        (true, true) => return Version::Both,
-        (true, false) => return Version::Old,
-        (false, true) => return Version::New,
-        (false, false) => {}
-    }
-    let declared = site.intermediates.iter().find(|form| offset == 0 && bytes.starts_with(form));
-    match declared {
-        Some(form) if form[..] == [0xcc] => Version::Trap,
-        Some(_) => Version::Intermediate,
+    match site.declared(offset).find(|(_, declared)| bytes.starts_with(declared)) {
+        Some((Declared::Both, _)) => Version::Both,
+        Some((Declared::Old, _)) => Version::Old,
+        Some((Declared::New, _)) => Version::New,
+        Some((Declared::Intermediate, [0xcc])) => Version::Trap,
+        Some((Declared::Intermediate, _)) => Version::Intermediate,
         None => Version::None,
     }
 }

@@ -133,6 +133,26 @@ impl Property {
     }
 }
 
+impl Property {
+    /// One short word, for tables.
+    pub fn short(self) -> &'static str {
+        match self {
+            Property::Torn => "torn",
+            Property::Order => "order",
+            Property::Stale => "stale",
+            Property::UnclaimedTrap => "trap",
+            Property::WrongResume => "resume",
+            Property::Interior => "interior",
+            Property::Lifetime => "lifetime",
+            Property::NmiFrame => "frame",
+            Property::Recursion => "recursion",
+            Property::Unserialised => "race",
+            Property::Deadlock => "deadlock",
+            Property::Livelock => "livelock",
+        }
+    }
+}
+
 impl fmt::Display for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

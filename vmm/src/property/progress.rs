@@ -43,23 +43,16 @@ pub(crate) fn decide(graph: &Graph) -> Progress {
 }
 
 impl Progress {
-    /// The violations, with the state to show for each.
-    pub(crate) fn violations(&self, waits: impl Fn(u32) -> String) -> Vec<(u32, Violation)> {
-        let deadlock = self.deadlock.map(|state| {
-            (
-                state,
-                Violation::new(
-                    Property::Deadlock,
-                    format!("no schedule completes from here: {}", waits(state)),
-                ),
-            )
-        });
-        let livelock = self.livelock.map(|state| {
-            let detail =
-                format!("no schedule completes from here, though memory keeps changing: {}", waits(state));
-            (state, Violation::new(Property::Livelock, detail))
-        });
-        deadlock.into_iter().chain(livelock).collect()
+    /// The states to show, each with what makes a violation of a text that says who waits for what.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (u32, fn(&str) -> Violation)> {
+        let deadlock: fn(&str) -> Violation =
+            |waits| Violation::new(Property::Deadlock, format!("no schedule completes from here: {waits}"));
+        let livelock: fn(&str) -> Violation = |waits| {
+            let detail = format!("no schedule completes from here, though memory keeps changing: {waits}");
+            Violation::new(Property::Livelock, detail)
+        };
+        let deadlock = self.deadlock.map(|state| (state, deadlock));
+        deadlock.into_iter().chain(self.livelock.map(|state| (state, livelock)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! `stall`: how long a protocol can keep an executor from its own work. Not a property: a figure.
 //!
-//! A window is a stretch of schedule in which one executor has interrupts off. Its length is the number of
-//! moves of the *other* actors in it, the longest over all schedules, on the graph with cycles collapsed
-//! (spinning counts nothing). The patcher's own moves in the longest window are given beside it: they
+//! A window is a stretch of schedule in which one executor has interrupts off, and at whose end it has them on
+//! again. Its length is the number of moves of the *other* actors in it, the longest over all schedules, on
+//! the graph with cycles collapsed (spinning counts nothing). A window that a violation or a deadlock ends is
+//! reported as that. The patcher's own moves in the longest window are given beside it: they
 //! are what the protocol makes the executor wait for, the rest is what a scheduler could do to anybody.
 
 use serde::Serialize;
@@ -28,8 +29,8 @@ pub fn measure(graph: &Graph, executor: usize) -> Stall {
     }
 }
 
-/// Longest path in the condensation, counting the edges of some actors. Components are numbered in reverse
-/// topological order, so a component's successors are finished before it.
+/// Longest path in the condensation to a way out, counting the edges of some actors. Components are numbered in
+/// reverse topological order, so a component's successors are finished before it.
 fn longest(graph: &Graph, component: &[u32], count: u32, counts: impl Fn(u8) -> bool) -> u32 {
     let mut members: Vec<(u32, u32)> = component
         .iter()
@@ -38,20 +39,21 @@ fn longest(graph: &Graph, component: &[u32], count: u32, counts: impl Fn(u8) -> 
         .map(|(state, &component)| (component, state as u32))
         .collect();
     members.sort_unstable();
-    let mut length = vec![0u32; count as usize];
+    let mut length: Vec<Option<u32>> = vec![None; count as usize];
     for (here, state) in members {
         for edge in graph.edges(state) {
             if edge.to == ENDED {
                 continue;
             }
             let there = component[edge.to as usize];
-            if there != u32::MAX && there != here {
-                let through = length[there as usize] + u32::from(counts(edge.actor));
+            let rest = if there == u32::MAX { Some(0) } else { length[there as usize] };
+            if there != here {
+                let through = rest.map(|rest| rest + u32::from(counts(edge.actor)));
                 length[here as usize] = length[here as usize].max(through);
             }
         }
     }
-    length.into_iter().max().unwrap_or_default()
+    length.into_iter().flatten().max().unwrap_or_default()
 }
 
 #[cfg(test)]

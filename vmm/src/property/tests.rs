@@ -5,7 +5,6 @@ use crossmod_abi::{shared, va, vector};
 use super::*;
 use crate::cpu::{Cpu, reg};
 use crate::decode::{self, Access};
-use crate::explore::COHERENT_ATOM;
 use crate::explore::env::{Env, Text, pieces};
 use crate::explore::monitor::{Context, Monitor, Pass};
 use crate::plan::Plan;
@@ -14,7 +13,7 @@ use crate::scenario::{self, Options};
 fn plan(site: &str, more: &str) -> Plan {
     let text =
         format!("title = \"t\"\nprotocol = \"text_poke_fixup\"\nexpect = \"safe\"\n{more}\n[site]\n{site}\n");
-    scenario::parse("test", &text, &Options { ring: None }).unwrap()
+    scenario::parse("test", &text, &Options::default()).unwrap()
 }
 
 fn five_bytes() -> Plan {
@@ -29,7 +28,7 @@ fn two_instructions() -> Plan {
 fn after(plan: &Plan, commits: u8) -> (Env, Text) {
     let mut env = Env::initial(plan);
     env.commits = (0..commits).collect();
-    let text = Text::of(plan, &pieces(plan, COHERENT_ATOM), &env);
+    let text = Text::of(plan, &pieces(plan), &env);
     (env, text)
 }
 
@@ -37,6 +36,7 @@ fn pass() -> Pass {
     Pass {
         label: 0,
         entry: 0,
+        begun: true,
         new_before: false,
         after_done: false,
         ran_new: false,
@@ -90,7 +90,7 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword() {
             "title = \"t\"\nprotocol = \"plain_store\"\nexpect = \"safe\"\nrule = \"{rule}\"\n[site]\n{}\n",
             site(offset)
         );
-        scenario::parse("test", &text, &Options { ring: None }).unwrap()
+        scenario::parse("test", &text, &Options::default()).unwrap()
     };
     let monitor = Monitor::default();
     assert_eq!(fetch(&text("amd", 0x100), 1, &monitor, 0), []);

@@ -6,6 +6,7 @@
 //! there, and it overlaps the tail. Every such version is therefore asked.
 
 use super::{Fetch, Property, Violation};
+use crate::decode;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let offset = fetch.offset()?;
@@ -16,18 +17,20 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
         for commit in &text.commits[since..] {
             if !commit.exempt && commit.offset < end && commit.offset + commit.len > offset {
                 let step = &fetch.plan.program[commit.op].step;
+                let found = &text.images[version][offset..end];
+                let found = decode::disassemble(found, fetch.rip);
                 let fetch = if version + 1 == text.images.len() {
-                    format!("the fetch of site+{offset}..{end} overlaps")
+                    format!("the fetch of `{found}` at site+{offset}..{end} overlaps")
                 } else {
                     format!(
-                        "the fetch at site+{offset} may still find earlier code, whose bytes site+{offset}..{end} overlap"
+                        "the fetch at site+{offset} may still find `{found}`, whose bytes {offset}..{end} overlap"
                     )
                 };
                 return Some(Violation::new(
                     Property::Unserialised,
                     format!(
-                        "{fetch} the store of step `{step}`; this vCPU has executed no serialising instruction \
-                         since"
+                        "{fetch} the store of step `{step}`; what is missing is a serialising instruction of this \
+                         vCPU after that step"
                     ),
                 ));
             }

@@ -1,6 +1,7 @@
 //! Results as data, and their forms: text, JSON, KTAP, JUnit.
 
 mod formats;
+pub mod matrix;
 mod text;
 
 use std::collections::BTreeMap;
@@ -9,13 +10,14 @@ use serde::Serialize;
 
 use crate::check::{NO_MEMO, status};
 use crate::explore::{Ended, Found, MemoStats, Move};
+use crate::fetch::FetchModel;
 use crate::plan::{Plan, VendorRule};
 use crate::property::{Property, Violation, stall::Stall};
 use crate::schedule::Sampled;
 use crate::trace::Trace;
 
 pub use formats::{Suite, json, junit, ktap};
-pub use text::{LEGEND, TIER, detail, line, table};
+pub use text::{LEGEND, TIER, bounds, detail, line, table};
 
 /// What a check amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,13 +68,19 @@ impl Bounds {
 pub struct Counts {
     /// Distinct states met.
     pub states: u64,
+    /// States whose every successor was taken: all of them, unless the search was cut short.
+    pub expanded: u64,
     /// Transitions taken.
     pub transitions: u64,
     /// Longest shortest schedule, in moves.
     pub depth: usize,
     /// Wall time in seconds; none where the CPU is emulated.
     pub seconds: Option<f64>,
-    /// The memo.
+    /// Most memory that the search used, in bytes.
+    pub memory: u64,
+    /// Lists of an executor's successors that the search looked up.
+    pub lookups: u64,
+    /// The memo; its `rechecked` are lists looked up that were executed again.
     pub memo: MemoStats,
 }
 
@@ -104,8 +112,8 @@ pub struct Report {
     pub title: String,
     /// Always `explore`: deterministic stepping, no measurement of silicon.
     pub tier: &'static str,
-    /// Fetch model.
-    pub fetch: &'static str,
+    /// Fetch model: a preset's name, or its parameters.
+    pub fetch: String,
     /// Vendor rule.
     pub rule: Option<VendorRule>,
     /// Digest of the plan.
@@ -144,6 +152,7 @@ impl Report {
     pub(crate) fn new(plan: &Plan, bounds: Bounds) -> Report {
         Report {
             title: plan.title.clone(),
+            fetch: plan.fetch.to_string(),
             rule: Some(plan.rule),
             plan: plan.digest(),
             bounds: Some(bounds),
@@ -158,7 +167,7 @@ impl Report {
             name: name.into(),
             title: String::new(),
             tier: "explore",
-            fetch: "coherent",
+            fetch: FetchModel::COHERENT.to_string(),
             rule: None,
             plan: String::new(),
             bounds: None,
@@ -171,10 +180,35 @@ impl Report {
             ended: None,
             outcomes: Vec::new(),
             stalls: Vec::new(),
-            counts: Counts { states: 0, transitions: 0, depth: 0, seconds: None, memo: NO_MEMO },
+            counts: Counts {
+                states: 0,
+                expanded: 0,
+                transitions: 0,
+                depth: 0,
+                seconds: None,
+                memory: 0,
+                lookups: 0,
+                memo: NO_MEMO,
+            },
             sampled: None,
             digest: String::new(),
             verified: false,
+        }
+    }
+
+    /// The same under another fetch model.
+    #[must_use]
+    pub fn under(self, fetch: Option<FetchModel>) -> Report {
+        let name = fetch.map(|fetch| fetch.to_string());
+        Report { fetch: name.unwrap_or(self.fetch), ..self }
+    }
+
+    /// The name of the case: that of the scenario, with the fetch model where that is not the plain one.
+    pub fn case(&self) -> String {
+        if self.fetch == FetchModel::COHERENT.to_string() {
+            self.name.clone()
+        } else {
+            format!("{}@{}", self.name, self.fetch)
         }
     }
 

@@ -22,7 +22,8 @@ pub fn line(report: &Report, name_width: usize) -> String {
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
     let rule = rule(report);
-    let mut line = format!("{mark:<4} {:name_width$}  {rule:<5}  {verdict:<30}", report.name);
+    let mut line =
+        format!("{mark:<4} {:name_width$}  {rule:<5}  {:<10}  {verdict:<30}", report.name, report.fetch);
     if report.bounds.is_some() {
         let stall = report.stalls.iter().map(|stall| stall.patcher).max();
         let stall = stall.map_or(String::from("-"), |stall| stall.to_string());
@@ -37,18 +38,18 @@ pub fn line(report: &Report, name_width: usize) -> String {
 /// The header of a table of lines, with or without times.
 pub fn table(name_width: usize, timed: bool) -> String {
     let header = format!(
-        "     {:name_width$}  {:<5}  {:<30} {:>9} {:>10} {:>6}",
-        "scenario", "rule", "verdict", "states", "moves", "stall"
+        "     {:name_width$}  {:<5}  {:<10}  {:<30} {:>9} {:>10} {:>6}",
+        "scenario", "rule", "fetch", "verdict", "states", "moves", "stall"
     );
     if timed { format!("{header} {:>10}", "time") } else { header }
 }
 
 /// What the columns of a table mean.
 pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code \
-fetch are in force. stall: most patcher moves in one interrupts-off window of an executor.";
+fetch are in force. fetch: which bytes a fetch may see. stall: most patcher moves in one interrupts-off window of an executor.";
 
-/// Tier and fetch model, as every text report names them.
-pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetch model coherent";
+/// The tier, as every text report names it.
+pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them";
 
 fn rule(report: &Report) -> String {
     report.rule.map_or_else(|| "-".into(), |rule| format!("{rule:?}").to_lowercase())
@@ -57,6 +58,22 @@ fn rule(report: &Report) -> String {
 fn no_verdict(report: &Report) -> String {
     let what = if report.status == Status::Skipped { "skipped" } else { "harness error" };
     format!("{what}: {}", report.reason.as_deref().unwrap_or("no reason"))
+}
+
+/// The bounds of a verdict in one line.
+pub fn bounds(report: &Report) -> String {
+    let Some(bounds) = &report.bounds else { return "none".into() };
+    format!(
+        "{}, {}, {}, {}, {}",
+        number(bounds.executors, "executor", "executors"),
+        each(&bounds.passes, "pass", "passes"),
+        match bounds.rings.iter().max() {
+            Some(ring) if bounds.rings.iter().all(|other| other == ring) => format!("ring {ring}"),
+            _ => format!("rings {}", list(&bounds.rings)),
+        },
+        number(bounds.nmi.into(), "NMI", "NMIs"),
+        number(bounds.irq.into(), "IRQ", "IRQs"),
+    )
 }
 
 /// The whole report of one scenario.
@@ -74,22 +91,8 @@ pub fn detail(report: &Report) -> String {
         let expected = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
         let _ = writeln!(out, "  expected   {expected}");
     }
-    if let Some(bounds) = &report.bounds {
-        let _ = writeln!(
-            out,
-            "  bounds     {}, {}, {}, {}, {}; fetch model {}, rule {}",
-            number(bounds.executors, "executor", "executors"),
-            each(&bounds.passes, "pass", "passes"),
-            match bounds.rings.iter().max() {
-                Some(ring) if bounds.rings.iter().all(|other| other == ring) => format!("ring {ring}"),
-                _ => format!("rings {}", list(&bounds.rings)),
-            },
-            number(bounds.nmi.into(), "NMI", "NMIs"),
-            number(bounds.irq.into(), "IRQ", "IRQs"),
-            report.fetch,
-            rule(report),
-        );
-    }
+    let _ =
+        writeln!(out, "  bounds     {}; fetch model {}, rule {}", bounds(report), report.fetch, rule(report));
     let counts = &report.counts;
     if let Some(sampled) = &report.sampled {
         let bound = match sampled.bound {
@@ -115,14 +118,31 @@ pub fn detail(report: &Report) -> String {
             "  explored   {} states, {} transitions, depth {}{time}",
             counts.states, counts.transitions, counts.depth
         );
+        if report.ended.is_some_and(|ended| ended != Ended::Exhausted) {
+            let _ = writeln!(
+                out,
+                "  covered    {} states with all their successors: every schedule of fewer than {} moves",
+                counts.expanded,
+                counts.depth + 1
+            );
+        }
+        let _ = writeln!(
+            out,
+            "  memory     {:.1} MiB, {} bytes a state",
+            counts.memory as f64 / f64::from(1 << 20),
+            counts.memory / counts.states.max(1)
+        );
     }
     let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
     let memo = &counts.memo;
     let _ = writeln!(
         out,
-        "  executed   {} steps on KVM for {} executor moves; the rest remembered, {} of them executed again and \
+        "  executed   {} steps on KVM for {} moves of executors; remembered for {} uses, {} of them executed again and \
          compared",
-        memo.executed, memo.moves, memo.rechecked
+        memo.executed,
+        memo.moves,
+        counts.lookups.max(memo.outcome_hits),
+        memo.rechecked
     );
     if !report.outcomes.is_empty() {
         let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
@@ -194,6 +214,7 @@ fn verdict(report: &Report) -> String {
     };
     text.push_str(match report.ended {
         Some(Ended::MaxStates) => " (bounded, not exhaustive: the limit of states was reached)",
+        Some(Ended::MaxMemory) => " (bounded, not exhaustive: the limit of memory was reached)",
         Some(Ended::Timeout) => " (bounded, not exhaustive: the time was up)",
         Some(Ended::Interrupted) => " (bounded, not exhaustive: interrupted)",
         Some(Ended::Exhausted) if report.sampled.is_some() => " (sampled, not exhaustive)",

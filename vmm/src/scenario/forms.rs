@@ -2,15 +2,30 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
 
-use super::syntax::{Int, Text};
+use super::syntax::{Custom, Int, Text};
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
 #[derive(Debug)]
 pub(super) enum OneOrMore {
     One(String),
     More(Vec<Text>),
+}
+
+/// An expectation: for every fetch model, or one by one.
+#[derive(Debug)]
+pub(super) enum Expect {
+    All(OneOrMore),
+    Each(Vec<(Text, Spanned<OneOrMore>)>),
+}
+
+/// Fetch models: a name, the parameters of one, or a list of names.
+#[derive(Debug)]
+pub(super) enum Fetch {
+    Names(OneOrMore),
+    Custom(Custom),
 }
 
 /// `"all"` or a list of executor numbers.
@@ -52,6 +67,66 @@ impl<'de> Visitor<'de> for OneOrMoreVisitor {
 impl<'de> Deserialize<'de> for OneOrMore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(OneOrMoreVisitor)
+    }
+}
+
+struct ExpectVisitor;
+
+impl<'de> Visitor<'de> for ExpectVisitor {
+    type Value = Expect;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"safe\", a property, a list of them, or a table with one of these for each fetch model")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Expect, E> {
+        OneOrMoreVisitor.visit_str(text).map(Expect::All)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Expect, A::Error> {
+        OneOrMoreVisitor.visit_seq(seq).map(Expect::All)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Expect, A::Error> {
+        let mut each = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            each.push(entry);
+        }
+        Ok(Expect::Each(each))
+    }
+}
+
+impl<'de> Deserialize<'de> for Expect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ExpectVisitor)
+    }
+}
+
+struct FetchVisitor;
+
+impl<'de> Visitor<'de> for FetchVisitor {
+    type Value = Fetch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a fetch model, \"all\", a list of names, or { atom = ..., stale = ..., order = ... }")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Fetch, E> {
+        OneOrMoreVisitor.visit_str(text).map(Fetch::Names)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Fetch, A::Error> {
+        OneOrMoreVisitor.visit_seq(seq).map(Fetch::Names)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fetch, A::Error> {
+        Custom::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Fetch::Custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fetch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FetchVisitor)
     }
 }
 

@@ -13,8 +13,15 @@
 //! without = ["sync-int3"]                            #   drops steps, by label
 //! order = ["arm", "int3", "..."]                     #   or gives all labels in a new order
 //! expect = ["unserialised"]                          # properties violated, or "safe"
+//! fetch = ["coherent", "amd"]                        # optional: fetch models; or one name, or "all"
 //! rule = "intel"                                     # or "amd": which vendor's promises are in force
 //! ```
+//!
+//! `fetch` names presets (see [`crate::fetch`]), or gives the parameters of one model: `{ atom = 16, stale = true,
+//! order = "block" }`. Each model is a search and a report of its own; without the key it is `coherent`. Where
+//! verdicts differ, `expect` is a table with an entry for each model, and `default` for the others:
+//! `expect = { default = "safe", intel = ["torn"] }`. What is not named is expected to be safe. `rule` is
+//! that of the vendor after whom the model is named, unless it is given; else Intel's.
 //!
 //! ## `[site]`
 //!
@@ -88,6 +95,8 @@ mod executors;
 mod file;
 mod forms;
 mod instruction;
+mod models;
+mod mutants;
 mod pads;
 mod program;
 mod resolve;
@@ -104,7 +113,9 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ErrorKind, ScenarioError};
 pub use file::load;
+pub use mutants::Mutant;
 
+use crate::fetch::FetchModel;
 use crate::plan::{Plan, Ring};
 use error::{Source, nearest};
 
@@ -128,6 +139,8 @@ pub struct Scenario {
 pub struct Options {
     /// All executors run at this ring, whatever the scenario says.
     pub ring: Option<Ring>,
+    /// The fetch model; else the first that the scenario asks for.
+    pub fetch: Option<FetchModel>,
 }
 
 impl Scenario {
@@ -138,6 +151,27 @@ impl Scenario {
     /// See [`parse`].
     pub fn plan(&self, options: &Options) -> Result<Plan, ScenarioError> {
         parse_as(&self.name, &self.path, &self.text, options)
+    }
+
+    /// The scenario with every single step of its patcher changed in turn; the first one is the scenario as it
+    /// is, with the steps of its protocol written out.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`]. That a mutant makes no sense is told when it is parsed.
+    pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
+        mutants::of(self)
+    }
+
+    /// The fetch models that the scenario asks for; one at least.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`].
+    pub fn models(&self) -> Result<Vec<FetchModel>, ScenarioError> {
+        let source = Source::new(&self.path, &self.text);
+        let file: syntax::File = read(&source, &self.text)?;
+        models::asked(&source, file.fetch.as_ref())
     }
 }
 

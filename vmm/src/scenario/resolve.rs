@@ -3,13 +3,12 @@
 use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
-use super::forms::OneOrMore;
 use super::program::{self, Context};
 use super::site::{self, Resolved, Version};
 use super::syntax::{self, File, Protocol, Resume, Runs, Variant};
-use super::{Options, executors, protocols, steps, value};
+use super::{Options, executors, models, protocols, steps, value};
+use crate::fetch::FetchModel;
 use crate::plan::{Action, Events, Handler, HandlerVariant, Plan, VendorRule};
-use crate::property::Property;
 
 /// Resolves a scenario that was read from `source`.
 pub(super) fn plan(
@@ -26,6 +25,8 @@ pub(super) fn plan(
             "say in one line what is being asked; longer text belongs into a comment",
         ));
     }
+    let asked = models::asked(source, file.fetch.as_ref())?;
+    let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
     let mut protocol = match &file.protocol {
         Some(name) => Some(protocol(name.get_ref(), &source.at(name.span()))?),
         None => None,
@@ -56,14 +57,16 @@ pub(super) fn plan(
         events: events(source, &file.events)?,
         program,
         rule: match file.rule {
-            syntax::Rule::Intel => VendorRule::Intel,
-            syntax::Rule::Amd => VendorRule::Amd,
+            Some(syntax::Rule::Intel) => VendorRule::Intel,
+            Some(syntax::Rule::Amd) => VendorRule::Amd,
+            None => fetch.rule().unwrap_or(VendorRule::Intel),
         },
-        expect: expectation(source, &file.expect)?,
+        fetch,
+        expect: models::expectation(source, &file.expect, fetch)?,
     })
 }
 
-fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
+pub(super) fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
     let shipped = protocols();
     let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
@@ -158,39 +161,4 @@ fn events(source: &Source, table: &syntax::Events) -> Result<Events, ScenarioErr
         irq: budget(&table.irq)?,
         irq_runs_site: site(table.irq_runs),
     })
-}
-
-fn expectation(source: &Source, given: &Spanned<OneOrMore>) -> Result<Vec<Property>, ScenarioError> {
-    let whole = source.at(given.span());
-    let names: Vec<(&str, Place)> = match given.get_ref() {
-        OneOrMore::One(name) if name == "safe" => return Ok(Vec::new()),
-        OneOrMore::One(name) => vec![(name, whole.clone())],
-        OneOrMore::More(list) => {
-            list.iter().map(|name| (name.get_ref().as_str(), source.at(name.span()))).collect()
-        }
-    };
-    if names.is_empty() {
-        return Err(whole.error(
-            "an expectation without a property",
-            "empty",
-            "write \"safe\" if nothing is to be violated",
-        ));
-    }
-    let mut expect = Vec::new();
-    for (name, place) in names {
-        let property: Property = name.parse().map_err(|message: String| {
-            let known = Property::ALL.iter().map(|property| property.name());
-            let help = match nearest(name, known.chain(["safe"])) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => "list the properties that are violated, or write \"safe\" alone".to_owned(),
-            };
-            place.error(message, "unknown property", help)
-        })?;
-        if expect.contains(&property) {
-            return Err(place.error(format!("`{property}` is expected twice"), "again", "name it once"));
-        }
-        expect.push(property);
-    }
-    expect.sort_unstable();
-    Ok(expect)
 }

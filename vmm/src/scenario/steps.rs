@@ -10,6 +10,8 @@ use super::syntax::{File, Protocol, Step, Text, What};
 #[derive(Debug)]
 pub(super) struct Item {
     pub label: String,
+    /// Its place among the protocol's steps followed by the scenario's own.
+    pub index: usize,
     pub step: Step,
     pub source: Source,
     pub place: Place,
@@ -186,7 +188,8 @@ fn append(
     }
     for (step, label) in steps.into_iter().zip(labels) {
         let place = source.at(step.span());
-        items.push(Item { label, step: step.into_inner(), source: source.clone(), place });
+        let index = items.len();
+        items.push(Item { label, index, step: step.into_inner(), source: source.clone(), place });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::forms::{Count, Mask, OneOrMore};
+use super::forms::{Count, Expect, Fetch, Mask, OneOrMore};
 
 pub(super) type Int = Spanned<i64>;
 pub(super) type Text = Spanned<String>;
@@ -23,9 +23,9 @@ pub(super) struct File {
     #[serde(default)]
     pub without: Vec<Text>,
     pub order: Option<Spanned<Vec<Text>>>,
-    pub expect: Spanned<OneOrMore>,
-    #[serde(default)]
-    pub rule: Rule,
+    pub expect: Spanned<Expect>,
+    pub fetch: Option<Spanned<Fetch>>,
+    pub rule: Option<Rule>,
     pub site: Spanned<Site>,
     pub executors: Option<Spanned<Executors>>,
     pub executor: Option<Vec<Spanned<Executor>>>,
@@ -46,10 +46,26 @@ pub(super) struct Protocol {
     pub step: Vec<Spanned<Step>>,
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+/// Parameters of a fetch model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Custom {
+    pub atom: Int,
+    pub stale: bool,
+    pub order: Option<Order>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Order {
+    Block,
+    Program,
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Rule {
-    #[default]
     Intel,
     Amd,
 }

@@ -98,7 +98,7 @@ pub fn sample<E: Engine>(
                 sum.completed += 1;
                 break;
             }
-            model.moves(&state, &mut moves);
+            model.moves(&state, &mut moves)?;
             if moves.is_empty() || schedule.len() == limits.length {
                 sum.cut += u64::from(!moves.is_empty());
                 break;

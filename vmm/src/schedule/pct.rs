@@ -40,7 +40,7 @@ impl Pct {
 
     fn actor(step: Move) -> usize {
         match step {
-            Move::Execute(i) => 1 + 2 * usize::from(i),
+            Move::Execute(i, _) => 1 + 2 * usize::from(i),
             Move::Ipi(i, _) | Move::Nmi(i) | Move::Irq(i) | Move::RaiseNmi(i) => 2 + 2 * usize::from(i),
             Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
         }
@@ -96,7 +96,7 @@ mod tests {
     fn without_change_points_one_actor_runs_until_it_spins() {
         let mut pct = Pct::new(2, 1, 64, 7);
         pct.begin();
-        let moves = [Move::Patcher, Move::Execute(0), Move::Execute(1)];
+        let moves = [Move::Patcher, Move::Execute(0, 0), Move::Execute(1, 0)];
         let first = pct.choose(&moves);
         for _ in 0..20 {
             assert_eq!(pct.choose(&moves), first);

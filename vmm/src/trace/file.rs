@@ -13,7 +13,7 @@ use crate::property::Violation;
 use crate::scenario::{Options, Scenario};
 
 /// Version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Largest trace file that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 
@@ -31,6 +31,9 @@ pub struct Trace {
     pub text: String,
     /// Ring that was forced on the executors, if one was.
     pub ring: Option<u8>,
+    /// Fetch model.
+    #[serde(default)]
+    pub fetch: String,
     /// Digest of the resolved plan.
     pub plan: String,
     /// Digest of the guest image.
@@ -130,10 +133,12 @@ impl Trace {
                 return Err(TraceError::Scenario(format!("there is no ring {ring} here, only 0 and 3")));
             }
         };
+        let fetch = self.fetch.parse().map_err(TraceError::Scenario)?;
         let scenario =
             Scenario { name: self.scenario.clone(), text: self.text.clone(), path: "(trace)".into() };
-        let plan =
-            scenario.plan(&Options { ring }).map_err(|error| TraceError::Scenario(error.to_string()))?;
+        let plan = scenario
+            .plan(&Options { ring, fetch: Some(fetch) })
+            .map_err(|error| TraceError::Scenario(error.to_string()))?;
         let digest = plan.digest();
         if self.plan != digest {
             return other("plan", &self.plan, &digest);

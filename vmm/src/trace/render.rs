@@ -8,6 +8,7 @@ use crate::decode;
 use crate::explore::engine::Engine;
 use crate::explore::monitor::FUNCTIONS;
 use crate::explore::{Model, Move, State};
+use crate::machine::MachineError;
 use crate::plan::{Action, OpKind, Plan};
 use crate::property::Violation;
 
@@ -27,7 +28,7 @@ pub struct Row {
 }
 
 /// Describes a move from the state before it.
-pub fn describe<E: Engine>(model: &Model<'_, E>, state: &State, step: Move) -> Row {
+pub fn describe<E: Engine>(model: &mut Model<'_, E>, state: &State, step: Move) -> Result<Row, MachineError> {
     let what = match step {
         Move::Patcher => patcher(model, state),
         Move::Piece(piece) => {
@@ -36,7 +37,10 @@ pub fn describe<E: Engine>(model: &Model<'_, E>, state: &State, step: Move) -> R
             format!("{step}: store site+{} <- {}", piece.offset, hex(&piece.bytes))
         }
         Move::Observe(slot) => format!("sees CPU {slot} outside the site"),
-        Move::Execute(slot) => instruction(model, state, usize::from(slot)),
+        Move::Execute(slot, view) => {
+            let site = model.seen(state, usize::from(slot), view)?;
+            instruction(model, state, usize::from(slot), &site)
+        }
         Move::Ipi(_, function) => format!("IPI `{}` delivered", function.name()),
         Move::Nmi(_) => "NMI delivered".into(),
         Move::Irq(_) => "device interrupt delivered".into(),
@@ -61,12 +65,12 @@ pub fn describe<E: Engine>(model: &Model<'_, E>, state: &State, step: Move) -> R
             let _ = write!(row.what, " [pending: {}]", pending.join(", "));
         }
     }
-    row
+    Ok(row)
 }
 
 fn patcher<E: Engine>(model: &Model<'_, E>, state: &State) -> String {
     let plan = model.plan();
-    let Some(op) = plan.program.get(usize::from(state.pc)) else { return "(finished)".into() };
+    let Some(op) = plan.program.get(usize::from(state.global.pc)) else { return "(finished)".into() };
     let who = |mask: u32| {
         if mask == plan.everyone() {
             return "all".to_owned();
@@ -101,11 +105,12 @@ fn lower(word: &impl std::fmt::Debug) -> String {
     format!("{word:?}").to_lowercase()
 }
 
-fn instruction<E: Engine>(model: &Model<'_, E>, state: &State, slot: usize) -> String {
+/// The instruction as this vCPU sees it; marked where that is not what memory holds.
+fn instruction<E: Engine>(model: &Model<'_, E>, state: &State, slot: usize, site: &[u8]) -> String {
     let cpu = model.cpu_of(state, slot);
     let rip = cpu.regs.rip;
-    let text = model.text(state.env);
-    let Some(window) = model.window(rip, text.current()) else { return format!("{rip:#x}: no code") };
+    let text = model.text(state.global.env);
+    let Some(window) = model.window(rip, site) else { return format!("{rip:#x}: no code") };
     let decoded = decode::decode(window.bytes(), rip);
     let mut mnemonic = symbols(model, &decode::disassemble(window.bytes(), rip));
     if let Some(target) = decoded.map(|instruction| instruction.near_branch_target()).filter(|&to| to != 0) {
@@ -115,7 +120,10 @@ fn instruction<E: Engine>(model: &Model<'_, E>, state: &State, slot: usize) -> S
     if model.plan().site.contains(rip) {
         let offset = (rip - model.plan().site.address) as usize;
         let len = decoded.map_or(model.plan().site.len() - offset, |instruction| instruction.len());
-        format!("{at}: {}  {mnemonic}", hex(&window.bytes()[..len.min(window.bytes().len())]))
+        let seen = &window.bytes()[..len.min(window.bytes().len())];
+        let held = &text.current()[offset..];
+        let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
+        format!("{at}: {}  {mnemonic}{stale}", hex(seen))
     } else {
         format!("{at}: {mnemonic}")
     }

@@ -57,20 +57,20 @@ pub fn run(
     };
     let mut moves = Vec::new();
     for (index, &step) in schedule.iter().enumerate() {
-        model.moves(&state, &mut moves);
+        model.moves(&state, &mut moves)?;
         if !moves.contains(&step) {
             replayed.impossible = Some(index);
             break;
         }
-        let mut row = describe(&model, &state, step);
+        let mut row = describe(&mut model, &state, step)?;
         let applied = model.apply(&state, step)?;
         replayed.violations = model.violations(applied.violations).to_vec();
         row.violations = replayed.violations.clone();
-        row.site = model.text(applied.next.env).current().to_vec();
-        if let Some(slot) = step.executor()
+        row.site = model.text(applied.next.global.env).current().to_vec();
+        if let Move::Execute(slot, view) = step
             && replayed.violations.iter().any(|violation| violation.property == Property::Torn)
         {
-            row.aftermath = Some(model.aftermath(&state, usize::from(slot)));
+            row.aftermath = Some(model.aftermath(&state, usize::from(slot), view)?);
         }
         replayed.rows.push(row);
         replayed.states.push(model.digest(&applied.next));

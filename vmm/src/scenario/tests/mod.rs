@@ -48,7 +48,7 @@ fn every_shipped_scenario_parses_at_both_rings() {
         let own = own.unwrap_or_else(|error| panic!("{:?}", miette::Report::new(error)));
         assert_eq!(own.name, scenario.name);
         assert!(own.executors.iter().all(|executor| executor.ring == Ring::Kernel));
-        match scenario.plan(&Options { ring: Some(Ring::User) }) {
+        match scenario.plan(&Options { ring: Some(Ring::User), ..Options::default() }) {
             Ok(plan) => assert_ne!(plan.digest(), own.digest(), "{}", scenario.name),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

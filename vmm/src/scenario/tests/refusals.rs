@@ -181,11 +181,11 @@ fn contradictions_elsewhere_are_refused() {
 #[test]
 fn a_ring_from_outside_makes_a_scenario_unsupported_not_wrong() {
     let text = scenario("protocol = \"text_poke_fixup\"", "[executors]\nrole = \"lock-irqs-off\"\n");
-    let error = parse("x", &text, &Options { ring: Some(Ring::User) }).unwrap_err();
+    let error = parse("x", &text, &Options { ring: Some(Ring::User), ..Options::default() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let text = text.replace("[executors]", "[executors]\nring = 3");
     assert_eq!(parse("x", &text, &Options::default()).unwrap_err().kind(), ErrorKind::Invalid);
-    assert!(parse("x", &text, &Options { ring: Some(Ring::Kernel) }).is_ok());
+    assert!(parse("x", &text, &Options { ring: Some(Ring::Kernel), ..Options::default() }).is_ok());
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! What a fetch may see.
+
+use std::collections::BTreeSet;
+
+use super::case::{self, Case, INT3, Instruction};
+
+/// In which order an executor may come to see commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// One clock.
+    Program,
+    /// A clock for each aligned block.
+    Block,
+    /// Any of the commits, at each fetch anew.
+    Any,
+}
+
+/// A fetch model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
+    pub name: &'static str,
+    pub atom: usize,
+    pub stale: bool,
+    pub order: Order,
+    /// AMD's rule comes with it.
+    pub amd: bool,
+}
+
+const fn preset(name: &'static str, atom: usize, stale: bool, order: Order) -> Model {
+    Model { name, atom, stale, order, amd: false }
+}
+
+pub const COHERENT: Model = preset("coherent", 64, false, Order::Program);
+pub const AMD: Model = Model { amd: true, ..preset("amd", 8, true, Order::Program) };
+pub const AMD_BLOCK: Model = Model { amd: true, ..preset("amd-block", 8, true, Order::Block) };
+pub const LINE: Model = preset("line", 64, true, Order::Program);
+pub const LINE_BLOCK: Model = preset("line-block", 64, true, Order::Block);
+pub const INTEL: Model = preset("intel", 1, true, Order::Any);
+pub const PRESETS: [Model; 6] = [COHERENT, AMD, AMD_BLOCK, LINE, LINE_BLOCK, INTEL];
+
+/// A piece of a store: the step that stores it, its first byte in the site, its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Commit {
+    pub step: usize,
+    pub at: usize,
+    pub bytes: Vec<u8>,
+}
+
+/// What a fetch turns out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    Int3,
+    Old(Instruction),
+    New(Instruction),
+    Torn,
+}
+
+/// What an executor knows of the commits: how many it has serialised for, and its clocks: none, one, or one
+/// for each block of the site.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct View {
+    pub base: usize,
+    pub clocks: Vec<usize>,
+}
+
+impl Model {
+    /// Cuts a store.
+    pub fn pieces(&self, case: &Case, step: usize, at: usize, bytes: &[u8]) -> Vec<Commit> {
+        let mut pieces: Vec<Commit> = Vec::new();
+        for (index, &byte) in bytes.iter().enumerate() {
+            let place = at + index;
+            match pieces.last_mut() {
+                Some(last) if !(case.offset + place).is_multiple_of(self.atom) => last.bytes.push(byte),
+                _ => pieces.push(Commit { step, at: place, bytes: vec![byte] }),
+            }
+        }
+        pieces
+    }
+
+    fn blocks(&self, case: &Case) -> usize {
+        (case.offset + case.len() - 1) / self.atom - case.offset / self.atom + 1
+    }
+
+    /// Of an executor that has serialised for so many commits.
+    pub fn serialised(&self, case: &Case, commits: usize) -> View {
+        let clocks = match (self.stale, self.order) {
+            (false, _) | (_, Order::Any) => 0,
+            (_, Order::Program) => 1,
+            (_, Order::Block) => self.blocks(case),
+        };
+        View { base: commits, clocks: vec![commits; clocks] }
+    }
+
+    /// Every way in which a fetch at a byte may turn out, and what the executor knows afterwards.
+    pub fn fetches(&self, case: &Case, commits: &[Commit], view: &View, byte: usize) -> Vec<(Seen, View)> {
+        let mut ways = Vec::new();
+        if !self.stale {
+            let text = content(case, commits);
+            ways.push((decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn), view.clone()));
+        } else if self.order == Order::Any {
+            let texts: BTreeSet<Vec<u8>> = subsets(case, commits, view.base);
+            for text in texts {
+                let seen = decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn);
+                if ways.iter().all(|(known, _)| *known != seen) {
+                    ways.push((seen, view.clone()));
+                }
+            }
+        } else {
+            self.read(case, commits, byte, &[], view, &mut ways);
+        }
+        ways
+    }
+
+    /// Reads one block, after others that gave `read` so far.
+    fn read(
+        &self,
+        case: &Case,
+        commits: &[Commit],
+        byte: usize,
+        read: &[u8],
+        view: &View,
+        ways: &mut Vec<(Seen, View)>,
+    ) {
+        let from = byte + read.len();
+        if from == case.len() {
+            ways.push((Seen::Torn, view.clone()));
+            return;
+        }
+        let block = (case.offset + from) / self.atom;
+        let end = ((block + 1) * self.atom - case.offset).min(case.len());
+        let clock = if self.order == Order::Block { block - case.offset / self.atom } else { 0 };
+        for seen in view.clocks[clock]..=commits.len() {
+            let mut next = view.clone();
+            next.clocks[clock] = seen;
+            let text = content(case, &commits[..seen]);
+            let read = [read, &text[from..end]].concat();
+            match decode(case, byte, &read) {
+                Some(seen) => ways.push((seen, next)),
+                None => self.read(case, commits, byte, &read, &next, ways),
+            }
+        }
+    }
+}
+
+/// The site after some commits.
+pub fn content(case: &Case, commits: &[Commit]) -> Vec<u8> {
+    let mut text = case::bytes(&case.old);
+    for commit in commits {
+        text[commit.at..commit.at + commit.bytes.len()].copy_from_slice(&commit.bytes);
+    }
+    text
+}
+
+/// The site after the first commits and any of the others.
+fn subsets(case: &Case, commits: &[Commit], base: usize) -> BTreeSet<Vec<u8>> {
+    let mut texts = BTreeSet::from([content(case, &commits[..base])]);
+    for commit in &commits[base..] {
+        for mut text in texts.clone() {
+            text[commit.at..commit.at + commit.bytes.len()].copy_from_slice(&commit.bytes);
+            texts.insert(text);
+        }
+    }
+    texts
+}
+
+/// What begins with these bytes at a byte of the site; none if more bytes are needed to tell.
+pub fn decode(case: &Case, byte: usize, read: &[u8]) -> Option<Seen> {
+    if read[0] == INT3 && byte == 0 {
+        return Some(Seen::Int3);
+    }
+    let candidates = [
+        case::at(&case.old, byte).map(|one| (one, Seen::Old(one))),
+        case::at(&case.new, byte).map(|one| (one, Seen::New(one))),
+    ];
+    let mut open = false;
+    for (instruction, seen) in candidates.into_iter().flatten() {
+        if read.starts_with(instruction.bytes) {
+            return Some(seen);
+        }
+        open |= instruction.bytes.starts_with(read);
+    }
+    if open { None } else { Some(Seen::Torn) }
+}

@@ -1,0 +1,94 @@
+//! Breadth first, over everything.
+
+use rustc_hash::FxHashMap;
+
+use super::case::Case;
+use super::fetch::Model;
+use super::world::{Bench, Label, Verdict, World};
+
+/// Searches; none if there are more states than this.
+pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
+    let bench = Bench::new(case, model);
+    let mut verdict = Verdict::default();
+    let first = bench.initial();
+    let mut worlds = vec![first.clone()];
+    let mut known: FxHashMap<World, usize> = FxHashMap::from_iter([(first, 0)]);
+    let mut from: Vec<Option<(usize, Label)>> = vec![None];
+    // Those from which a state can be reached; and where an execution can end.
+    let mut before: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut ends = Vec::new();
+    // From where an executor writes shared memory, and might again and again.
+    let mut writes = Vec::new();
+    let mut at = 0;
+    while at < worlds.len() {
+        if worlds.len() > most {
+            return None;
+        }
+        let world = worlds[at].clone();
+        let mut ended = bench.complete(&world);
+        for next in bench.moves(&world) {
+            for property in next.violated {
+                if verdict.violated.insert(property) {
+                    verdict.schedules.push((property, schedule(&from, at, next.label)));
+                }
+            }
+            let Some(world) = next.world else {
+                ended = true;
+                continue;
+            };
+            let index = *known.entry(world).or_insert_with_key(|world| {
+                worlds.push(world.clone());
+                from.push(Some((at, next.label)));
+                before.push(Vec::new());
+                worlds.len() - 1
+            });
+            before[index].push(at);
+            if case.counting && matches!(next.label, Label::Claim(_)) {
+                writes.push(at);
+            }
+        }
+        if ended {
+            ends.push(at);
+        }
+        at += 1;
+    }
+    // Whatever cannot reach an end is stuck. Either it can get to where nobody writes any more, or others will
+    // write for ever.
+    let completes = reaching(ends, &before);
+    let writing = reaching(writes, &before);
+    let stuck = |at: &usize| !completes[*at];
+    let silent: Vec<usize> = (0..worlds.len()).filter(stuck).filter(|&at| !writing[at]).collect();
+    let silenced = reaching(silent.clone(), &before);
+    let busy = (0..worlds.len()).filter(stuck).find(|&at| !silenced[at]);
+    for (property, first) in [("deadlock", silent.first().copied()), ("livelock", busy)] {
+        if let Some(first) = first {
+            verdict.violated.insert(property);
+            verdict
+                .schedules
+                .extend(from[first].map(|(origin, label)| (property, schedule(&from, origin, label))));
+        }
+    }
+    verdict.states = worlds.len();
+    Some(verdict)
+}
+
+/// The states from which one of these can be reached.
+fn reaching(mut work: Vec<usize>, before: &[Vec<usize>]) -> Vec<bool> {
+    let mut known = vec![false; before.len()];
+    while let Some(at) = work.pop() {
+        if !std::mem::replace(&mut known[at], true) {
+            work.extend(&before[at]);
+        }
+    }
+    known
+}
+
+fn schedule(from: &[Option<(usize, Label)>], mut at: usize, last: Label) -> Vec<Label> {
+    let mut moves = vec![last];
+    while let Some((origin, label)) = from[at] {
+        moves.push(label);
+        at = origin;
+    }
+    moves.reverse();
+    moves
+}

@@ -1,0 +1,72 @@
+//! Tables of verdicts: protocols and their mutants against fetch models.
+
+mod html;
+mod plot;
+mod text;
+
+use serde::Serialize;
+
+pub use html::html;
+pub use text::{legend, text};
+
+use super::{Report, Status};
+use crate::host::Host;
+use crate::property::Property;
+
+/// One row: a scenario or one of its mutants, under each fetch model.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Its title.
+    pub title: String,
+    /// What was changed in it; empty for the scenario as it is.
+    pub change: String,
+    /// Why the mutant is no scenario, if it is none.
+    pub refused: Option<String>,
+    /// A report for each fetch model, in the order of [`Matrix::models`]; fewer if it was interrupted.
+    pub cells: Vec<Report>,
+}
+
+/// All rows, with what they were made on.
+#[derive(Debug, Serialize)]
+pub struct Matrix<'a> {
+    /// Version of Crossmod.
+    pub crossmod: &'static str,
+    /// Digest of the guest image.
+    pub image: String,
+    /// Where it ran.
+    pub host: &'a Host,
+    /// Names of the fetch models.
+    pub models: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Further searches, for the plot of what searching costs: transitions and seconds.
+    pub costs: Vec<(u64, f64)>,
+}
+
+impl Matrix<'_> {
+    /// Transitions and seconds of every search, those of the cells included.
+    fn all_costs(&self) -> Vec<(u64, f64)> {
+        let cells = self.rows.iter().flat_map(|row| &row.cells);
+        let own = cells.filter_map(|cell| Some((cell.counts.transitions, cell.counts.seconds?)));
+        own.chain(self.costs.iter().copied()).filter(|&(transitions, _)| transitions > 0).collect()
+    }
+}
+
+/// The properties that a cell shows violated.
+fn violated(report: &Report) -> Vec<Property> {
+    report.findings.iter().map(|finding| finding.violation.property).collect()
+}
+
+/// A cell in a few words.
+fn verdict(report: &Report, name: impl Fn(Property) -> &'static str) -> String {
+    let found: Vec<&str> = violated(report).into_iter().map(name).collect();
+    match report.status {
+        Status::Safe => "safe".into(),
+        Status::Hazard => found.join(" "),
+        Status::NotDecided => "?".into(),
+        Status::Skipped => "skip".into(),
+        Status::HarnessError => "ERROR".into(),
+    }
+}

@@ -1,0 +1,173 @@
+//! Mutants: a scenario with one step of its patcher left out, exchanged with the next, or weakened.
+//!
+//! Each is a scenario in its own right, in text: it parses, runs and replays like one that somebody wrote.
+
+use toml::{Table, Value};
+
+use super::error::{ScenarioError, Source};
+use super::syntax::File;
+use super::{Scenario, protocols, read, resolve, steps};
+
+/// A scenario with one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutant {
+    /// What was changed, in a few words; empty for the scenario as it is.
+    pub change: String,
+    /// The changed scenario; its name is the original's, then `#` and the change.
+    pub scenario: Scenario,
+}
+
+/// A step as TOML has it.
+#[derive(Clone)]
+struct Step {
+    label: String,
+    table: Table,
+}
+
+pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
+    let (frame, steps) = written_out(scenario)?;
+    let executors = scenario.plan(&super::Options::default())?.executors.len();
+    let mut mutants = Vec::new();
+    let mut add = |change: String, steps: &[Step]| {
+        let mut table = frame.clone();
+        let list = steps.iter().map(|step| Value::Table(step.table.clone())).collect();
+        table.insert("step".into(), Value::Array(list));
+        let name =
+            if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
+        let text = table.to_string();
+        let path = scenario.path.clone();
+        mutants.push(Mutant { change, scenario: Scenario { name: name.replace(' ', "-"), text, path } });
+    };
+    add(String::new(), &steps);
+    for index in 0..steps.len() {
+        let mut fewer = steps.clone();
+        let step = fewer.remove(index);
+        if !fewer.is_empty() {
+            add(format!("without {}", step.label), &fewer);
+        }
+    }
+    for index in 1..steps.len() {
+        let mut swapped = steps.clone();
+        swapped.swap(index - 1, index);
+        add(format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
+    }
+    for (index, step) in steps.iter().enumerate() {
+        for (change, table) in weakened(&step.table, executors) {
+            let mut changed = steps.clone();
+            changed[index].table = table;
+            add(format!("{} {change}", step.label), &changed);
+        }
+    }
+    Ok(mutants)
+}
+
+/// The scenario without steps, and its steps in order: the protocol's are written out.
+fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Step>), ScenarioError> {
+    let source = Source::new(&scenario.path, &scenario.text);
+    let mut file: File = read(&source, &scenario.text)?;
+    let mut frame: Table = read(&source, &scenario.text)?;
+    let mut tables = Vec::new();
+    let mut protocol = None;
+    if let Some(name) = &file.protocol {
+        protocol = Some(resolve::protocol(name.get_ref(), &source.at(name.span()))?);
+        let text = protocols().into_iter().find(|(known, _)| known == name.get_ref()).map(|(_, text)| text);
+        let mut borrowed: Table = read(&source, text.unwrap_or_default())?;
+        tables.extend(take_steps(&mut borrowed));
+        // The scenario's own settings go before those of the protocol.
+        if let Some(Value::Table(mut handler)) = borrowed.remove("handler") {
+            if let Some(Value::Table(own)) = frame.remove("handler") {
+                handler.extend(own);
+            }
+            frame.insert("handler".into(), Value::Table(handler));
+        }
+    }
+    tables.extend(take_steps(&mut frame));
+    let items =
+        steps::collect(&source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
+    for key in ["protocol", "without", "order"] {
+        frame.remove(key);
+    }
+    let steps = items.into_iter().filter_map(|item| {
+        let mut table = tables.get(item.index)?.clone();
+        table.insert("label".into(), Value::String(item.label.clone()));
+        Some(Step { label: item.label, table })
+    });
+    Ok((frame, steps.collect()))
+}
+
+fn take_steps(table: &mut Table) -> Vec<Table> {
+    let Some(Value::Array(steps)) = table.remove("step") else { return Vec::new() };
+    steps
+        .into_iter()
+        .filter_map(|step| if let Value::Table(step) = step { Some(step) } else { None })
+        .collect()
+}
+
+/// The step in its weaker forms, each with what makes it weaker.
+fn weakened(step: &Table, executors: usize) -> Vec<(&'static str, Table)> {
+    let with = |operation: &str, key: &str, value: Value| {
+        let mut changed = step.clone();
+        if let Some(Value::Table(operation)) = changed.get_mut(operation) {
+            operation.insert(key.into(), value);
+        }
+        changed
+    };
+    let mut forms = Vec::new();
+    let table = |operation: &str| step.get(operation).and_then(Value::as_table);
+    let others = || Value::Array((1..executors as i64).map(Value::Integer).collect());
+    if let Some(sync) = table("sync") {
+        if !sync.contains_key("ack") {
+            forms.push(("acknowledged first", with("sync", "ack", "before".into())));
+            forms.push(("acknowledged only", with("sync", "ack", "only".into())));
+        }
+        if executors > 1 && !sync.contains_key("to") {
+            forms.push(("without CPU 0", with("sync", "to", others())));
+        }
+    }
+    if executors > 1 && table("broadcast").is_some_and(|broadcast| !broadcast.contains_key("to")) {
+        forms.push(("without CPU 0", with("broadcast", "to", others())));
+    }
+    if let Some(store) = table("store") {
+        let single =
+            matches!(store.get("what").and_then(Value::as_str), Some("int3" | "new-first" | "old-first"));
+        if !single && !store.contains_key("each") {
+            forms.push(("byte by byte", with("store", "each", Value::Integer(1))));
+        }
+    }
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_left_out_exchanged_and_weakened() {
+        let text = "title = \"t\"\nexpect = \"safe\"\nprotocol = \"text_poke_fixup\"\nwithout = [\"disarm\"]\n\
+            [handler]\nresume = \"next\"\n[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
+        let scenario = Scenario { name: "x/t".into(), text: text.into(), path: "t.toml".into() };
+        let mutants = of(&scenario).expect("mutants");
+        let changes: Vec<&str> = mutants.iter().map(|mutant| mutant.change.as_str()).collect();
+        let without = ["arm", "int3", "sync-int3", "tail", "sync-tail", "first", "sync-first"];
+        assert_eq!(changes[0], "");
+        for (change, label) in changes[1..].iter().zip(without) {
+            assert_eq!(*change, format!("without {label}"));
+        }
+        assert_eq!(changes[8..14][0], "int3 before arm");
+        for change in [
+            "sync-tail acknowledged first",
+            "sync-int3 acknowledged only",
+            "sync-first without CPU 0",
+            "tail byte by byte",
+        ] {
+            assert!(changes.contains(&change), "{change} is missing in {changes:?}");
+        }
+        assert_eq!(mutants.len(), 1 + 7 + 6 + 3 * 3 + 1);
+        // As it is, the plan is the same but for names.
+        let plan = |scenario: &Scenario| scenario.plan(&crate::scenario::Options::default()).expect("a plan");
+        assert_eq!(plan(&mutants[0].scenario).digest(), plan(&scenario).digest());
+        let parsed =
+            mutants.iter().filter(|mutant| mutant.scenario.plan(&Default::default()).is_ok()).count();
+        assert!(parsed + 2 >= mutants.len(), "{parsed} of {}", mutants.len());
+    }
+}
