@@ -41,6 +41,10 @@
 //! both directions; its verdict holds for all its members. What a torn instruction goes on to do depends on its
 //! displacement, so that `wrong-resume` is not told of a class that is `torn`. A site is judged alone: two sites that are patched at once are not.
 //!
+//! Where a static call becomes `xor %eax,%eax`, the kernel's trap handler emulates a call of `__static_call_return0`. A
+//! scenario can only have the old version emulated there, so that where a trap may be fetched after the new version
+//! was, the old outcome follows the new one: `order`, which such a site shows here and not in the kernel.
+//!
 //! # Images that lie
 //!
 //! An image is untrusted. Every offset is checked, everything that is counted has a cap in [`limits`], and what is
