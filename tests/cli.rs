@@ -3,6 +3,7 @@
 mod host;
 mod input;
 mod output;
+mod sites;
 mod traces;
 
 use std::path::Path;

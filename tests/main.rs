@@ -14,6 +14,7 @@ mod faults;
 mod fetch;
 mod golden;
 mod kvm;
+mod linux;
 mod model;
 mod properties;
 mod random;

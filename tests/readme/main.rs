@@ -15,7 +15,13 @@ use crossmod::{Scenario, scenario};
 
 const CROSSMOD: &str = env!("CARGO_BIN_EXE_crossmod");
 /// What is not run from here, but has to exist.
-const NOT_RUN: [&str; 2] = ["cargo test --release", "cargo bench"];
+const NOT_RUN: [&str; 4] = [
+    "cargo test --release",
+    "cargo bench",
+    // Kernels are not part of the tree; what is quoted of this one is compared with what is known of it.
+    "crossmod sites vmlinuz-6.1.0-56-cloud-amd64",
+    "crossmod sites vmlinuz-6.1.0-56-cloud-amd64 --judge plain_store --rule amd",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -142,8 +148,8 @@ fn every_command_runs_and_prints_what_is_quoted() {
 fn every_option_and_name_in_running_text_exists() {
     let readme = readme();
     let names: Vec<String> = scenario::library().into_iter().map(|scenario| scenario.name).collect();
-    let subcommands = ["check", "matrix", "replay", "list", "show", "probe", "help"];
-    let help: String = ["check", "matrix", "replay"]
+    let subcommands = ["check", "matrix", "replay", "sites", "list", "show", "probe", "help"];
+    let help: String = ["check", "matrix", "replay", "sites"]
         .iter()
         .map(|subcommand| {
             String::from_utf8(crossmod(&[subcommand, "--help"], Path::new(".")).stdout).unwrap()
@@ -184,6 +190,30 @@ fn the_table_of_verdicts_is_that_of_the_shipped_set() {
         rows += 1;
     }
     assert!(rows >= 10, "only {rows} rows found");
+}
+
+#[test]
+fn the_quoted_inventory_is_that_of_the_kernel() {
+    let facts: serde_json::Value =
+        serde_json::from_str(include_str!("../linux/6.1.0-56-cloud.facts.json")).unwrap();
+    let counts = &facts["counts"];
+    let readme = readme();
+    let quoted = |start: &str| -> Vec<u64> {
+        let line = readme.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+        line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect()
+    };
+    for (start, length, number, crossing) in [
+        ("jump-label       5", 5, "jump labels, 5 bytes", Some("5-byte jump labels crossing")),
+        ("jump-label       2", 2, "jump labels, 2 bytes", None),
+        ("static-call      5", 5, "static calls", Some("static calls crossing")),
+        ("mcount           5", 5, "mcount", None),
+    ] {
+        let words = quoted(start);
+        assert_eq!(words[..2], [length, counts[number].as_u64().unwrap()], "{start}");
+        if let Some(crossing) = crossing {
+            assert_eq!(serde_json::json!(words[2..7]), counts[crossing], "{start}");
+        }
+    }
 }
 
 #[test]

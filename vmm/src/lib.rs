@@ -57,6 +57,7 @@ pub mod decode;
 pub mod explore;
 pub mod fetch;
 pub mod host;
+pub mod linux;
 pub mod machine;
 pub mod plan;
 pub mod property;

@@ -5,6 +5,7 @@ mod list;
 mod matrix;
 mod probe;
 mod replay;
+mod sites;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -41,7 +42,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod check my.toml --traces out    a scenario of yours, with trace files
   crossmod check my.toml --fetch intel   the same, where fetches may be stale byte by byte
   crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
-  crossmod replay out/my.torn.trace.json"
+  crossmod replay out/my.torn.trace.json
+  crossmod sites /boot/vmlinuz           the patch sites of a kernel"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -56,6 +58,8 @@ enum Command {
     Matrix(matrix::Arguments),
     /// Execute a recorded schedule again, live, and compare every state.
     Replay(replay::Arguments),
+    /// Read the patch sites of a Linux kernel or of modules; count, list, compare, export or judge them.
+    Sites(Box<sites::Arguments>),
     /// List the shipped scenarios and protocols.
     List(list::Arguments),
     /// Print a shipped scenario or protocol, to copy and change.
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Sites(arguments) => sites::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),

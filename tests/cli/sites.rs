@@ -1,0 +1,180 @@
+//! `crossmod sites` as a user meets it, on images that are made up. Only judging needs KVM.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{HELD, NOT_HELD, UNUSABLE, crossmod, ok, refused, run, write};
+use crate::kvm;
+use crate::linux::synth::{self, Kernel, Packing, TEXT};
+
+/// A kernel as it lies in /boot.
+fn kernel(directory: &Path, name: &str, change: impl FnOnce(&mut Kernel)) -> String {
+    let mut kernel = synth::sample(true);
+    change(&mut kernel);
+    write(directory, name, synth::bzimage(&kernel.elf(), Packing::Zstd))
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&ok(&[arguments, &["--format", "json"]].concat()).out).unwrap()
+}
+
+#[test]
+fn the_examples_in_the_help_run() {
+    let help = ok(&["sites", "--help"]).out;
+    let directory = tempfile::tempdir().unwrap();
+    // Help's names, made true here.
+    for name in ["vmlinuz", "vmlinuz-old", "vmlinuz-new"] {
+        kernel(directory.path(), name, |kernel| {
+            let at = TEXT + 0x400;
+            kernel.symbol(at, 'T', "kfree");
+            kernel.code(at + 0xe, &[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+            kernel.code(at + 0x90, &[0xc3]);
+            let key = kernel.labels[0].2;
+            kernel.labels.push((at + 0xe, at + 0x90, key));
+        });
+    }
+    std::fs::create_dir_all(directory.path().join("lib/modules")).unwrap();
+    write(&directory.path().join("lib/modules"), "some.ko.xz", Packing::Xz.pack(&synth::module()));
+    let mut examples = 0;
+    for line in help.lines().filter_map(|line| line.strip_prefix("  crossmod sites ")) {
+        let command = line.split("  ").next().unwrap().split(" > ").next().unwrap();
+        let judges = command.contains("--judge");
+        if judges && !kvm::required() {
+            continue;
+        }
+        let arguments: Vec<&str> = ["sites"].into_iter().chain(command.split_whitespace()).collect();
+        let run = run(crossmod(&arguments).current_dir(directory.path()));
+        let expected = if command.contains("plain_store") { NOT_HELD } else { HELD };
+        assert_eq!(run.status, expected, "{command}: {}{}", run.out, run.err);
+        assert!(!run.out.is_empty(), "{command}");
+        examples += 1;
+    }
+    assert!(examples >= 7, "only {examples} examples in\n{help}");
+    for name in ["kfree+0xe.toml", "kfree+0xe-back.toml"] {
+        assert!(directory.path().join("out").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn numbers_come_in_every_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let text = ok(&["sites", &image]).out;
+    assert!(text.starts_with("Linux 6.0.0-synthetic"), "{text}");
+    for part in [
+        "packed with zstd",
+        "jump-label",
+        "static-call",
+        ".altinstructions",
+        "14 bytes, with flags",
+        "1 in tail position",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in\n{text}");
+    }
+    let value = json(&["sites", &image]);
+    assert_eq!(value["inventory"]["kinds"][0]["sites"], 2);
+    assert_eq!(value["inventory"]["boundaries"][4], 4096);
+    let csv = ok(&["sites", &image, "--format", "csv"]).out;
+    assert!(
+        csv.starts_with("kind,bytes,sites,8,16,32,64,4096,on disk\r\njump-label,all,2,1,1,1,1,0,"),
+        "{csv}"
+    );
+    assert!(ok(&["sites", &image, "--format", "html"]).out.starts_with("<!DOCTYPE html>"));
+    let list = json(&["sites", &image, "--list", "--kind", "static-call", "--state", "jmp"]);
+    let [site] = &list["sites"].as_array().unwrap()[..] else { panic!("{list}") };
+    assert_eq!((&site["site"], &site["tail"]), (&"second_function+0x10".into(), &true.into()));
+    let windows = json(&["sites", &image, "--windows", "third_function"]);
+    assert_eq!(windows["windows"][0]["hazards"][0]["entered"]["byte"], 3);
+}
+
+#[test]
+fn a_difference_is_told_by_the_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = kernel(directory.path(), "a", |_| ());
+    let b = kernel(directory.path(), "b", |kernel| {
+        kernel.labels.pop();
+    });
+    assert!(ok(&["sites", "--diff", &a, &a]).out.contains("no site differs"));
+    let run = run(&mut crossmod(&["sites", "--diff", &a, &b]));
+    assert_eq!(run.status, NOT_HELD);
+    assert!(run.out.contains("first_function+0x50") && run.out.contains("2 bytes, jmp"), "{}", run.out);
+    assert!(ok(&["sites", "--diff", &a, &b, "--kind", "mcount"]).out.contains("no site differs"));
+}
+
+#[test]
+fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let short = write(directory.path(), "short", &std::fs::read(&image).unwrap()[..1500]);
+    refused(&["sites", &short], &["short: boot header: the payload is said to be", "help: "]);
+    refused(&["sites", "nowhere"], &["nowhere: file: No such file", "help: give the path"]);
+    refused(&["sites", directory.path().to_str().unwrap()], &["it holds no .ko", "help: "]);
+    refused(&["sites", "/dev/zero"], &["not a regular file"]);
+    let text = write(directory.path(), "text", "hello");
+    refused(&["sites", &text], &["text: ELF header: this is no ELF file"]);
+    let bad = write(directory.path(), "bad.ko", &synth::module()[..700]);
+    refused(&["sites", &image, &bad], &["bad.ko: ", "truncated or corrupted"]);
+    refused(&["sites"], &["required"]);
+    refused(&["sites", &image, "--kind", "jumplabel"], &["kinds are jump-label, static-call"]);
+    refused(&["sites", &image, "--state", "nopl"], &["states are nop, jmp"]);
+    refused(&["sites", &image, "--crossing", "12"], &["boundaries are 8, 16, 32, 64, 4096"]);
+    refused(&["sites", &image, "--length", "5"], &["--list"]);
+    refused(&["sites", "--diff", &image], &["give two"]);
+    refused(&["sites", &image, "--judge", "nonsense"], &["no shipped protocol", "text_poke_fixup"]);
+    refused(&["sites", &image, "--windows", "nonsense"], &["no function is called `nonsense`"]);
+    let out = directory.path().join("out");
+    let out = out.to_str().unwrap();
+    refused(
+        &["sites", &image, "--export", "first_function+0x1", out],
+        &["there is no site", "first_function+0x3e"],
+    );
+    refused(&["sites", &image, "--export", "third_function+0x70", out], &["does not tell what", "lock"]);
+    assert!(!Path::new(out).exists());
+}
+
+#[test]
+fn an_exported_site_runs_by_itself() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let out = directory.path().join("out");
+    let out = out.to_str().unwrap();
+    for site in [
+        "first_function+0x3e",
+        "0xffffffff81000050",
+        "second_function+0x6",
+        "second_function+0x10",
+        "second_function+0x1b",
+    ] {
+        ok(&["sites", &image, "--export", site, out, "--passes", "1"]);
+    }
+    let checked = ok(&["check", out]).out;
+    assert!(checked.contains("10 as expected, 0 not, 0 skipped, 0 harness errors"), "{checked}");
+}
+
+#[test]
+fn a_judgement_says_how_many_are_safe_and_which_are_not() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let naive = ["sites", &image, "--judge", "plain_store", "--rule", "amd", "--kind", "jump-label"];
+    let bad = run(&mut crossmod(&naive));
+    assert_eq!(bad.status, NOT_HELD, "{}", bad.err);
+    assert!(bad.out.contains("1 of 2 sites are safe with plain_store under the amd rule"), "{}", bad.out);
+    assert!(bad.out.contains("first_function+0x3e") && bad.out.contains("torn"), "{}", bad.out);
+    let good = ok(&["sites", &image, "--judge", "text_poke_fixup", "--passes", "1", "--kind", "jump-label"]);
+    assert!(good.out.contains("2 of 2 sites are safe with text_poke_fixup"), "{}", good.out);
+    let run = run(&mut crossmod(&[&naive[..], &["--format", "json"]].concat()));
+    let value: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(value["judgements"][0]["classes"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        value["judgements"][0]["classes"][1]["verdict"],
+        serde_json::json!({ "hazard": ["torn", "unserialised"] })
+    );
+    assert_eq!(UNUSABLE, 2);
+}

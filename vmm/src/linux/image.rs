@@ -1,0 +1,207 @@
+//! An image: a kernel, a module, or a directory of modules.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::ImageError;
+use super::limits;
+use super::read::elf::{Elf, FileKind};
+use super::read::payload::{Compression, unpack};
+use super::read::{Binary, bzimage, module, vmlinux};
+use super::site::Site;
+use super::table::{self, Tables};
+
+/// One kernel or module with its sites.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The file's name, or its path below the directory that was named.
+    pub name: String,
+    /// What it calls itself: the kernel's banner, or a module's `vermagic`.
+    pub release: Option<String>,
+    /// How it was packed.
+    pub compression: Option<Compression>,
+    /// Bytes and names.
+    pub binary: Binary,
+    /// Sites and exception table.
+    pub tables: Tables,
+}
+
+impl Image {
+    /// Reads an image from the bytes of a file.
+    ///
+    /// # Errors
+    ///
+    /// With the place, the reason and a remedy. Nothing that a file holds makes this panic, run without end, or
+    /// allocate more than a small multiple of [`limits`].
+    pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
+        let (bytes, compression) = open(bytes)?;
+        let kind = Elf::parse(&bytes)?.kind;
+        let binary = match kind {
+            FileKind::Relocatable => module::read(&bytes)?,
+            FileKind::Linked => vmlinux::read(bytes)?,
+        };
+        let tables = table::read(&binary)?;
+        Ok(Image { name: name.to_owned(), release: release(&binary), compression, binary, tables })
+    }
+
+    /// The function that a site belongs to, and its offset there.
+    pub fn label(&self, site: &Site) -> String {
+        self.binary.symbols.label(site.address)
+    }
+
+    /// The function that a site belongs to.
+    pub fn function(&self, site: &Site) -> &str {
+        self.binary.symbols.containing(site.address).map_or("?", |symbol| &symbol.name)
+    }
+}
+
+/// Unpacks what is packed: a bzImage's kernel, a compressed module.
+fn open(bytes: Vec<u8>) -> Result<(Vec<u8>, Option<Compression>), ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::new("file", "it is empty", "fetch it again"));
+    }
+    if bzimage::is(&bytes) {
+        return bzimage::kernel(&bytes).map(|(kernel, compression)| (kernel, Some(compression)));
+    }
+    match Compression::of(&bytes) {
+        Some(compression @ (Compression::Gzip | Compression::Xz | Compression::Zstd)) => {
+            Ok((unpack(&bytes, compression, "file", limits::UNPACKED)?, Some(compression)))
+        }
+        _ if bytes.starts_with(b"!<arch>\n") => Err(ImageError::new(
+            "file",
+            "this is an archive",
+            "unpack a Debian package with `dpkg-deb -x`, and give its boot/vmlinuz-* or lib/modules",
+        )),
+        _ => Ok((bytes, None)),
+    }
+}
+
+fn release(binary: &Binary) -> Option<String> {
+    let memory = &binary.memory;
+    let (address, prefix) = if binary.module {
+        let region = memory.named(".modinfo")?;
+        let contents = memory.contents(region);
+        let at = contents.windows(9).position(|window| window == b"vermagic=")?;
+        (region.address + at as u64, "vermagic=")
+    } else {
+        (binary.symbols.address("linux_banner")?, "Linux version ")
+    };
+    let bytes = memory.from(address)?;
+    let end = bytes.iter().take(512).position(|byte| matches!(byte, 0 | b'\n'))?;
+    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    text.strip_prefix(prefix).map(str::to_owned)
+}
+
+/// Reads a file, or every module below a directory, in the order of their names. `progress` gets the number of
+/// files read and of all.
+///
+/// # Errors
+///
+/// Those of [`Image::parse`], with the file; and files that cannot be read.
+pub fn load(path: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Image>, ImageError> {
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_dir() {
+        let name =
+            path.file_name().map_or_else(|| "image".into(), |name| name.to_string_lossy().into_owned());
+        return Ok(vec![file(path, &name)?]);
+    }
+    let mut files = Vec::new();
+    modules(path, 0, &mut files)?;
+    files.sort();
+    if files.is_empty() {
+        return Err(ImageError::new(
+            "directory",
+            "it holds no .ko, .ko.gz, .ko.xz or .ko.zst",
+            "give a kernel, a module, or a directory like lib/modules/RELEASE/kernel",
+        )
+        .in_file(&path.display().to_string()));
+    }
+    many(path, &files, progress)
+}
+
+/// Reads modules on all CPUs.
+fn many(
+    root: &Path,
+    files: &[PathBuf],
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Image>, ImageError> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let work = || {
+        let mut read = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = files.get(index) else { return Ok(read) };
+            let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+            let image = file(path, &name).inspect_err(|_| next.store(files.len(), Ordering::Relaxed))?;
+            read.push((index, image));
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, files.len());
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<Result<Vec<(usize, Image)>, ImageError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut images = results.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+    images.sort_by_key(|(index, _)| *index);
+    Ok(images.into_iter().map(|(_, image)| image).collect())
+}
+
+fn modules(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), ImageError> {
+    if depth > limits::DEPTH || files.len() > limits::MODULES {
+        return Err(ImageError::new("directory", "it is too large or too deep", "give one below it")
+            .in_file(&directory.display().to_string()));
+    }
+    let fail = |error: std::io::Error| unreadable(directory, &error);
+    for entry in std::fs::read_dir(directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        // Links are not followed: `build` and `source` lead out of the directory, and others may lead in circles.
+        let kind = entry.file_type().map_err(fail)?;
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if kind.is_dir() {
+            modules(&path, depth + 1, files)?;
+        } else if kind.is_file()
+            && [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end))
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &Path, name: &str) -> Result<Image, ImageError> {
+    let here = path.display().to_string();
+    let fail = |error| unreadable(path, &error);
+    let metadata = std::fs::metadata(path).map_err(fail)?;
+    let refuse = |reason: String, remedy: &str| Err(ImageError::new("file", reason, remedy).in_file(&here));
+    if !metadata.is_file() {
+        return refuse(
+            "it is not a regular file".into(),
+            "give a kernel, a module, or a directory of modules",
+        );
+    }
+    if metadata.len() > limits::FILE {
+        return refuse(
+            format!("it has {} bytes", metadata.len()),
+            "no kernel is that large: is this a kernel?",
+        );
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // It may grow while it is read.
+    File::open(path).map_err(fail)?.take(limits::FILE).read_to_end(&mut bytes).map_err(fail)?;
+    Image::parse(name, bytes).map_err(|error| error.in_file(&here))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ImageError {
+    ImageError::new(
+        "file",
+        error.to_string(),
+        "give the path of a kernel, a module, or a directory of modules",
+    )
+    .in_file(&path.display().to_string())
+}
