@@ -2,6 +2,7 @@
 
 mod host;
 mod input;
+mod matrix;
 mod output;
 mod sites;
 mod traces;

@@ -9,12 +9,22 @@ use crate::kvm;
 #[test]
 fn help_and_version_say_what_there_is() {
     let help = ok(&["--help"]).out;
-    for part in
-        ["check", "replay", "sites", "list", "show", "probe", "Exit status:", "70", "130", "Examples:"]
-    {
+    for part in [
+        "check",
+        "matrix",
+        "replay",
+        "sites",
+        "list",
+        "show",
+        "probe",
+        "Exit status:",
+        "70",
+        "130",
+        "Examples:",
+    ] {
         assert!(help.contains(part), "`{part}` is not in\n{help}");
     }
-    for command in ["check", "replay", "sites", "list", "show", "probe"] {
+    for command in ["check", "matrix", "replay", "sites", "list", "show", "probe"] {
         let help = ok(&[command, "--help"]).out;
         assert!(help.contains("Usage: crossmod"), "{help}");
     }

@@ -46,7 +46,7 @@ pub fn ktap(reports: &[Report]) -> String {
         if !report.modelled.is_empty() {
             let _ = writeln!(out, "# modelled: {MODELLED_SMI}");
         }
-        let _ = writeln!(out, "{result} {} {}{skip}", index + 1, report.name);
+        let _ = writeln!(out, "{result} {} {}{skip}", index + 1, report.case());
     }
     out
 }
@@ -74,7 +74,7 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
                 status
             }
         };
-        let mut case = TestCase::new(report.name.clone(), status);
+        let mut case = TestCase::new(report.case(), status);
         if let Some(seconds) = report.counts.seconds {
             case.set_time(std::time::Duration::from_secs_f64(seconds));
         }

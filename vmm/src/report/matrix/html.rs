@@ -20,11 +20,12 @@ table { border-collapse: collapse; font-size: 0.85rem; margin-top: 0.5rem; }
 th, td { border: 1px solid var(--line); padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; }
 thead th { font-weight: 600; } tbody th { font-weight: 400; white-space: nowrap; }
 tr.original th { font-weight: 600; }
+tbody th, thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 td.safe { background: var(--safe); } td.hazard { background: var(--hazard); } td.race { background: var(--race); }
 td.none { background: var(--none); color: var(--soft); }
 td a { color: inherit; }
 pre { font: 0.75rem/1.4 ui-monospace, monospace; overflow-x: auto; border-left: 3px solid var(--line); padding-left: 0.8rem; }
-details { margin: 0.3rem 0; } summary { cursor: pointer; }
+details { margin: 0.3rem 0; } details details { margin-left: 1rem; } summary { cursor: pointer; }
 svg { width: 100%; max-width: 40rem; height: auto; } svg text { fill: var(--soft); font-size: 12px; }
 svg .grid { stroke: var(--line); } svg .rate { stroke: var(--soft); stroke-dasharray: 4 4; fill: var(--soft); }
 svg text.rate { stroke: none; } svg circle { fill: var(--mark); fill-opacity: 0.6; }
@@ -84,9 +85,15 @@ fn block(matrix: &Matrix<'_>, scenario: &str) -> Markup {
                 }
             }
         }
-        @for (number, row) in rows() {
-            @for cell in row.cells.iter().filter(|cell| !cell.findings.is_empty()) {
-                (evidence(number, row, cell))
+        @let hazards = rows().flat_map(|(_, row)| &row.cells).filter(|cell| !cell.findings.is_empty()).count();
+        @if hazards > 0 {
+            details {
+                summary { "The schedules behind the " (hazards) " hazards" }
+                @for (number, row) in rows() {
+                    @for cell in row.cells.iter().filter(|cell| !cell.findings.is_empty()) {
+                        (evidence(number, row, cell))
+                    }
+                }
             }
         }
     }
@@ -105,8 +112,8 @@ fn cells(matrix: &Matrix<'_>, number: usize, row: &Row) -> Markup {
             @match row.cells.get(model) {
                 None => td.none { "interrupted" },
                 Some(cell) => td class=(class(cell)) {
-                    @if cell.findings.is_empty() { (verdict(cell, Property::name)) }
-                    @else { a href=(format!("#{}", anchor(number, cell))) { (verdict(cell, Property::name)) } }
+                    @if cell.findings.is_empty() { (verdict(cell, ", ", Property::name)) }
+                    @else { a href=(format!("#{}", anchor(number, cell))) { (verdict(cell, ", ", Property::name)) } }
                 },
             }
         }
@@ -128,7 +135,7 @@ fn evidence(number: usize, row: &Row, cell: &Report) -> Markup {
         details id=(anchor(number, cell)) {
             summary {
                 @if row.change.is_empty() { "as it is" } @else { (row.change) }
-                ", " (cell.fetch) ": " (verdict(cell, Property::name))
+                ", " (cell.fetch) ": " (verdict(cell, ", ", Property::name))
             }
             @for finding in &cell.findings {
                 p { b { (finding.violation.property) } ": " (finding.violation.detail) }

@@ -60,11 +60,11 @@ fn violated(report: &Report) -> Vec<Property> {
 }
 
 /// A cell in a few words.
-fn verdict(report: &Report, name: impl Fn(Property) -> &'static str) -> String {
+fn verdict(report: &Report, separator: &str, name: impl Fn(Property) -> &'static str) -> String {
     let found: Vec<&str> = violated(report).into_iter().map(name).collect();
     match report.status {
         Status::Safe => "safe".into(),
-        Status::Hazard => found.join(" "),
+        Status::Hazard => found.join(separator),
         Status::NotDecided => "?".into(),
         Status::Skipped => "skip".into(),
         Status::HarnessError => "ERROR".into(),
