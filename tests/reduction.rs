@@ -27,6 +27,16 @@ fn verdict(report: &Report) -> Verdict {
     }
 }
 
+/// Without stalls, more is left out: all but the stalls must be the same.
+fn assert_same_far(far: &Report, full: &Report, text: &str) {
+    let without_stalls = |report| Verdict { stalls: Vec::new(), ..verdict(report) };
+    assert_eq!(without_stalls(far), without_stalls(full), "far (left) and full: {}\n{text}", full.name);
+    assert!(far.stalls.is_empty());
+    for finding in &far.findings {
+        assert!(finding.trace.is_some(), "{}", full.name);
+    }
+}
+
 /// Returns how many schedules there are, and how many of them are longer than the shortest.
 fn assert_same(reduced: &Report, full: &Report, text: &str) -> [usize; 2] {
     assert_eq!(verdict(reduced), verdict(full), "with reduction (left) and without: {}\n{text}", full.name);
@@ -65,7 +75,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
     const LARGE: u64 = 4500;
     let mut checker = Checker::new().unwrap();
-    let mut smaller = Vec::new();
+    let (mut smaller, mut saved) = (Vec::new(), 0);
     for scenario in scenario::library() {
         let mut scenario = scenario;
         let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
@@ -76,10 +86,15 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         }
         let full = checker.check(&scenario, &CheckOptions { reduce: false, ..options() }, |_| {}).unwrap();
         assert_eq!((reduced.ended, full.ended), (Some(Ended::Exhausted), Some(Ended::Exhausted)));
+        let far = checker.check(&scenario, &CheckOptions { stalls: false, ..options() }, |_| {}).unwrap();
+        assert_same_far(&far, &full, &scenario.text);
+        assert!(far.counts.states <= reduced.counts.states, "{}", far.name);
+        saved += reduced.counts.transitions - far.counts.transitions;
         let [_, longer] = assert_same(&reduced, &full, &scenario.text);
         assert_eq!(longer, 0, "{}: a schedule longer than the shortest", scenario.name);
     }
-    eprintln!("with smaller bounds: {}", smaller.join(", "));
+    eprintln!("with smaller bounds: {}; {saved} transitions fewer without stalls", smaller.join(", "));
+    assert!(saved > 10_000, "{saved}");
     assert!(smaller.len() <= 21, "{smaller:?}");
 }
 
@@ -111,6 +126,9 @@ fn random_scenarios_have_the_same_verdicts_without_reduction() {
                     continue;
                 }
                 let [all, longer] = assert_same(&reduced, &full, &scenario.text);
+                let far = CheckOptions { stalls: false, limits, ..options() };
+                let far = checker.check(&scenario, &far, |_| {}).unwrap();
+                assert_same_far(&far, &full, &scenario.text);
                 schedules = [schedules[0] + all, schedules[1] + longer];
                 compared += 1;
                 for property in violated(&full) {

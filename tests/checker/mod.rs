@@ -50,7 +50,9 @@ fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) ->
     let mut verdicts = Vec::new();
     for &model in models {
         let scenario = inline(name, &case.text());
-        let options = CheckOptions { fetch: Some(model.name.parse().unwrap()), ..options() };
+        // One way to search for one model, the other for the next.
+        let stalls = model == COHERENT;
+        let options = CheckOptions { fetch: Some(model.name.parse().unwrap()), stalls, ..options() };
         let report = match checker.check(&scenario, &options, |_| {}) {
             Ok(report) => report,
             Err(CheckError::Scenario(_)) => return None,

@@ -55,6 +55,8 @@ pub struct CheckOptions {
     pub memo: bool,
     /// Threads of a search.
     pub workers: usize,
+    /// Measure stalls, where the search is not too large for it.
+    pub stalls: bool,
     /// Treat states as one that differ by an exchange of executors that the scenario treats alike.
     pub symmetry: bool,
     /// Skip over instructions that no other actor can tell from their neighbours.
@@ -78,6 +80,7 @@ impl Default for CheckOptions {
             recheck: 1024,
             memo: true,
             workers: std::thread::available_parallelism().map_or(1, |count| count.get()),
+            stalls: true,
             symmetry: true,
             reduce: true,
             verify: false,
@@ -223,6 +226,7 @@ impl Checker {
             symmetry: options.symmetry,
             recheck: if options.memo { options.recheck } else { 1 },
             seed: options.seed,
+            stalls: options.stalls,
         };
         let emulated = self.host.emulated;
         let time = |elapsed: Duration| (!emulated).then_some(elapsed.as_secs_f64());

@@ -75,6 +75,10 @@ pub struct Arguments {
     /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
+    /// Do not measure stalls: alternatives that only they need are left out. A search of more than a million
+    /// states does so by itself.
+    #[arg(long)]
+    no_stalls: bool,
     /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
     #[arg(long)]
     no_symmetry: bool,
@@ -231,6 +235,7 @@ fn options(arguments: &Arguments) -> CheckOptions {
         recheck: arguments.recheck,
         memo: !arguments.no_memo,
         workers: arguments.workers.map_or(CheckOptions::default().workers, usize::from),
+        stalls: !arguments.no_stalls,
         symmetry: !arguments.no_symmetry,
         reduce: !arguments.no_reduction,
         verify: arguments.verify,

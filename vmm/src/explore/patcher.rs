@@ -74,6 +74,33 @@ impl<E: Engine> Model<'_, E> {
         })
     }
 
+    /// True if the patcher's next operation neither changes what an executor's moves depend on, nor is changed by
+    /// them, apart from what it waits for.
+    pub(super) fn patcher_alone(&self, global: &Global) -> bool {
+        let pc = usize::from(global.pc);
+        match self.plan.program.get(pc).map(|op| &op.kind) {
+            Some(OpKind::WaitAcks { .. } | OpKind::Delay) => true,
+            Some(OpKind::Broadcast { mask, .. }) => {
+                // Receivers of an earlier one may otherwise still acknowledge that.
+                let mut open = 0;
+                for op in &self.plan.program[..pc] {
+                    match op.kind {
+                        OpKind::Broadcast { mask, .. } => open |= mask,
+                        OpKind::WaitAcks { mask } => open &= !mask,
+                        _ => {}
+                    }
+                }
+                open & mask == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// True if executors write shared memory that others read.
+    pub(super) fn executors_write(&self) -> bool {
+        self.phases.last().is_none_or(|last| last.words != 0)
+    }
+
     /// The part that all share after a move of the patcher, and whether memory that others read was written.
     pub(super) fn patcher_global(
         &mut self,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::chunk::{Chunk, Inserted, insert};
 use super::engine::Engine;
 use super::evidence::Evidence;
-use super::log::Log;
+use super::log::{Log, STALL_LIMIT};
 use super::model::{Model, PassOutcome};
 use super::sampler::Sampler;
 use super::state::Move;
@@ -52,11 +52,14 @@ pub struct Manner {
     pub recheck: u32,
     /// Chooses which.
     pub seed: u64,
+    /// Measure stalls. A search of more than [`STALL_LIMIT`] states begins anew without: it then takes fewer
+    /// alternatives, those that only stalls need being left out, and reaches further.
+    pub stalls: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1 }
+        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1, stalls: true }
     }
 }
 
@@ -120,8 +123,8 @@ pub struct Search {
     pub found: BTreeMap<Property, Found>,
     /// How passes ended.
     pub outcomes: BTreeSet<PassOutcome>,
-    /// The stall of each executor; empty if it was not measured, because the search ended early or the graph
-    /// is larger than [`STALL_LIMIT`](super::log::STALL_LIMIT).
+    /// The stall of each executor; empty if it was not measured, because the search ended early, or is larger than
+    /// [`STALL_LIMIT`].
     pub stalls: Vec<Stall>,
     /// Order-independent digest of all states: the sum of their content hashes.
     pub states_digest: u128,
@@ -145,16 +148,33 @@ pub fn explore<E: Engine>(
     manner: Manner,
     mut tick: impl FnMut(Tick),
 ) -> Result<Search, MachineError> {
+    let begun = Instant::now();
     let tick = &mut tick;
+    let near = manner.stalls.then(|| begin(model, limits, manner, begun, tick)).transpose()?.flatten();
+    if let Some(search) = near {
+        return Ok(search);
+    }
+    let far = begin(model, limits, Manner { stalls: false, ..manner }, begun, tick)?;
+    far.ok_or_else(|| MachineError::Contract { rip: 0, what: "a search without stalls has no end".into() })
+}
+
+/// One search; `None` if it met too many states for stalls.
+fn begin<E: Engine>(
+    model: &mut Model<'_, E>,
+    limits: Limits,
+    manner: Manner,
+    begun: Instant,
+    tick: &mut dyn FnMut(Tick),
+) -> Result<Option<Search>, MachineError> {
     match model.plan().executors.len() {
-        1 => search::<2, E>(model, limits, manner, tick),
-        2 => search::<3, E>(model, limits, manner, tick),
-        3 => search::<4, E>(model, limits, manner, tick),
-        4 => search::<5, E>(model, limits, manner, tick),
-        5 => search::<6, E>(model, limits, manner, tick),
-        6 => search::<7, E>(model, limits, manner, tick),
-        7 => search::<8, E>(model, limits, manner, tick),
-        _ => search::<9, E>(model, limits, manner, tick),
+        1 => search::<2, E>(model, limits, manner, begun, tick),
+        2 => search::<3, E>(model, limits, manner, begun, tick),
+        3 => search::<4, E>(model, limits, manner, begun, tick),
+        4 => search::<5, E>(model, limits, manner, begun, tick),
+        5 => search::<6, E>(model, limits, manner, begun, tick),
+        6 => search::<7, E>(model, limits, manner, begun, tick),
+        7 => search::<8, E>(model, limits, manner, begun, tick),
+        _ => search::<9, E>(model, limits, manner, begun, tick),
     }
 }
 
@@ -164,10 +184,12 @@ fn search<const N: usize, E: Engine>(
     model: &mut Model<'_, E>,
     limits: Limits,
     manner: Manner,
+    begun: Instant,
     tick: &mut dyn FnMut(Tick),
-) -> Result<Search, MachineError> {
-    let begun = Instant::now();
-    let mut tables = Tables::new(&model.classes, manner.symmetry);
+) -> Result<Option<Search>, MachineError> {
+    // Without reduction every alternative is taken.
+    let far = !manner.stalls && model.reduce;
+    let mut tables = Tables::new(&model.classes, manner.symmetry, far);
     let initial = model.initial()?;
     let first = tables.pack::<N, E>(model, &initial);
     let mut visited = Visited::<N>::new();
@@ -186,6 +208,9 @@ fn search<const N: usize, E: Engine>(
         let mut rest = &frontier[..];
         while !rest.is_empty() {
             memory = memory.max(visited.bytes() + log.bytes() + tables.bytes() + 4 * frontier.capacity());
+            if manner.stalls && model.reduce && states > STALL_LIMIT {
+                return Ok(None);
+            }
             let elapsed = begun.elapsed();
             let hit_rate = 1.0 - tables.fills() as f64 / (lookups.max(1)) as f64;
             tick(Tick { states, expanded, transitions, hit_rate: hit_rate.max(0.0), memory, elapsed });
@@ -259,9 +284,11 @@ fn search<const N: usize, E: Engine>(
     let mut stalls = Vec::new();
     if ended == Ended::Exhausted {
         found.extend(log.progress(model, &mut tables, &visited)?);
-        stalls = log.stalls(model, &tables, &visited);
+        if manner.stalls {
+            stalls = log.stalls(model, &tables, &visited);
+        }
     }
-    Ok(Search {
+    Ok(Some(Search {
         ended,
         states,
         expanded,
@@ -274,7 +301,7 @@ fn search<const N: usize, E: Engine>(
         memory,
         lookups: [lookups, sampler.rechecked],
         elapsed: begun.elapsed(),
-    })
+    }))
 }
 
 impl Limits {

@@ -45,6 +45,8 @@ struct PatcherNext {
 
 #[derive(Debug, Clone)]
 struct PatcherEntry {
+    /// Its move is all that needs to be taken where it can be.
+    alone: bool,
     needs: Needs,
     next: Vec<PatcherNext>,
     finished: bool,
@@ -78,6 +80,9 @@ pub(super) struct Transition<'a, const N: usize> {
     pub(super) writes: bool,
 }
 
+/// In the length of a list: alone, the executor comes to an acknowledgement.
+const ACKABLE: u32 = 1 << 31;
+
 type Map<K> = HashMap<K, (u32, u32), FxBuildHasher>;
 
 /// The tables of one search.
@@ -85,7 +90,9 @@ pub(super) struct Tables {
     /// Slots of each class of interchangeable executors, for each slot.
     peers: Vec<Vec<usize>>,
     globals: Interner<Global>,
-    /// By global and executor: start and length in `nexts`.
+    /// Alternatives that only the stalls need are left out (see [`Tables::only`]).
+    far: bool,
+    /// By global and executor: start in `nexts`, and length with [`ACKABLE`].
     lists: Map<u64>,
     nexts: Vec<Next>,
     patcher: Vec<Option<PatcherEntry>>,
@@ -107,13 +114,14 @@ fn effect(global: u32, place: u32, executor: u32) -> u64 {
 
 impl Tables {
     /// Empty tables for a plan with these classes of executors.
-    pub(super) fn new(classes: &[u8], symmetry: bool) -> Tables {
+    pub(super) fn new(classes: &[u8], symmetry: bool, far: bool) -> Tables {
         let groups = groups(classes, symmetry);
         let peers = (0..classes.len())
             .map(|slot| groups.iter().find(|group| group.contains(&slot)).cloned().unwrap_or_default())
             .collect();
         Tables {
             peers,
+            far,
             globals: Interner::default(),
             lists: Map::default(),
             nexts: Vec::new(),
@@ -203,6 +211,7 @@ impl Tables {
         }
         let ready = (0..N - 1).all(|slot| self.met(entry.needs, slot, executors[slot]));
         let patcher = if ready { &entry.next[..] } else { &[] };
+        let only = self.only(entry, ready, executors, &lists);
         for (place, _) in (0..).zip(patcher).filter(|(_, next)| next.touches) {
             let lacks = |&&executor: &&u32| !self.effects.contains_key(&effect(global, place, executor));
             if let Some(&executor) = executors.iter().find(lacks) {
@@ -231,12 +240,15 @@ impl Tables {
             });
         }
         for slot in 0..N - 1 {
+            if only.is_some_and(|only| only != slot) {
+                continue;
+            }
             let mut before = self.peers[slot].iter().take_while(|&&peer| peer < slot);
             if before.any(|&peer| executors[peer] == executors[slot]) {
                 continue;
             }
             let (start, len) = lists[slot];
-            for next in &self.nexts[start as usize..][..len as usize] {
+            for next in &self.nexts[start as usize..][..(len & !ACKABLE) as usize] {
                 let mut to = *state;
                 to[0] = next.global;
                 to[1 + slot] = next.executor;
@@ -246,6 +258,37 @@ impl Tables {
             }
         }
         Ok(entry.finished && executors.iter().all(|&executor| self.has(executor, FINISHED)))
+    }
+
+    /// The one actor whose moves are enough in a state, if there is one: a slot, or `usize::MAX` for the patcher.
+    ///
+    /// * A broadcast, the end of a wait for acknowledgements, and a delay change nothing that an executor's other
+    ///   moves depend on, and are changed by none of them: whatever executors do before, they can do after.
+    ///   (For a broadcast this needs that every earlier one has been waited for.)
+    /// * While the patcher waits for acknowledgements, an executor that has not acknowledged finds everything as
+    ///   it is until it does: the patcher cannot go on, and executors that write no shared memory do not concern
+    ///   each other, but for budgets of events, which allow the one what they allow the other. Every schedule
+    ///   can be rearranged to begin with a move of it. That it comes to its acknowledgement, so that the others
+    ///   get their turn, is asked of it alone.
+    ///
+    /// No outcome, violation, deadlock or livelock is lost. How many moves of the patcher fall into a window
+    /// with interrupts off is: where that is measured, nothing is left out here.
+    #[inline]
+    fn only(
+        &self,
+        entry: &PatcherEntry,
+        ready: bool,
+        executors: &[u32],
+        lists: &[(u32, u32)],
+    ) -> Option<usize> {
+        if !self.far {
+            return None;
+        }
+        if ready {
+            return entry.alone.then_some(usize::MAX);
+        }
+        (0..executors.len())
+            .find(|&slot| lists[slot].1 & ACKABLE != 0 && !self.met(entry.needs, slot, executors[slot]))
     }
 
     /// What is missing to expand a state: all of it.
@@ -304,8 +347,9 @@ impl Tables {
                     let start = self.nexts.len();
                     let nexts = self.nexts_of(model, number, executor)?;
                     self.nexts.extend(nexts);
-                    let list = (start as u32, (self.nexts.len() - start) as u32);
-                    self.lists.insert(pair(number, executor), list);
+                    let ackable = self.far && self.ackable(model, number, executor)?;
+                    let len = (self.nexts.len() - start) as u32 | if ackable { ACKABLE } else { 0 };
+                    self.lists.insert(pair(number, executor), (start as u32, len));
                 }
             }
             Missing::Effect(number, place, executor) => {
@@ -338,7 +382,43 @@ impl Tables {
             next.push(PatcherNext { global: self.intern(model, after), step, writes, touches });
         }
         let finished = usize::from(global.pc) == model.plan().program.len();
-        Ok(PatcherEntry { needs, next, finished })
+        Ok(PatcherEntry { alone: model.patcher_alone(&global), needs, next, finished })
+    }
+
+    /// True if an executor whose acknowledgement the patcher waits for comes to it by its own instructions and
+    /// the IPIs that it has, as everything stands, and nobody else concerns it until then.
+    fn ackable<E: Engine>(
+        &self,
+        model: &mut Model<'_, E>,
+        number: u32,
+        executor: u32,
+    ) -> Result<bool, MachineError> {
+        const MOST: usize = 1000;
+        let global = *self.globals.get(number);
+        if !matches!(model.patcher_moves(&global).1, Needs::Acks(_)) || model.executors_write() {
+            return Ok(false);
+        }
+        let mut met = vec![executor];
+        let mut next = 0;
+        while let Some(&executor) = met.get(next) {
+            next += 1;
+            if model.facts[executor as usize].acknowledged {
+                return Ok(true);
+            }
+            for step in model.executor_moves(&global, executor)? {
+                if matches!(step, Move::Execute(..) | Move::Ipi(..)) {
+                    let (after, outcome) = model.executor_move(&global, 0, executor, step)?;
+                    if !outcome.ended
+                        && after == global
+                        && !met.contains(&outcome.executor)
+                        && met.len() < MOST
+                    {
+                        met.push(outcome.executor);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn nexts_of<E: Engine>(

@@ -167,6 +167,8 @@ pub fn detail(report: &Report) -> String {
             each.map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).collect::<Vec<_>>().join(", ")
         };
         let _ = writeln!(out, "  stall      longest interrupts-off window: {text}");
+    } else if report.ended == Some(Ended::Exhausted) && report.sampled.is_none() {
+        let _ = writeln!(out, "  stall      not measured");
     }
     if !report.digest.is_empty() {
         let again = if report.verified { " (twice)" } else { "" };
