@@ -88,7 +88,7 @@ pub struct PassOutcome {
 impl<'p, E: Engine> Model<'p, E> {
     /// The semantics of a plan; `memo` decides how results are remembered, `reduce` whether an executor's
     /// move goes on through instructions that no other actor can tell from their neighbours (see
-    /// [`Model::visible`]).
+    /// `Model::invisible`).
     pub fn new(plan: &'p Plan, engine: E, memo: Memo, reduce: bool) -> Result<Model<'p, E>, MachineError> {
         let image = engine.image();
         let labels = Labels {

@@ -18,7 +18,7 @@ pub struct Executor {
 /// Bookkeeping of one executor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Monitor {
-    /// Which class of interchangeable executors it belongs to (see [`super::classes`]).
+    /// Which class of interchangeable executors it belongs to (see `classes`).
     pub class: u8,
     /// Commits this vCPU has been serialised for: a prefix of the commit order.
     pub serialised: u8,

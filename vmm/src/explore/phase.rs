@@ -1,5 +1,5 @@
 //! What may still happen to memory and to a vCPU, seen from a moment: the less that is, the more of an
-//! executor's instructions nobody can tell from their neighbours (see [`super::Model::visible`]).
+//! executor's instructions nobody can tell from their neighbours (see `Model::invisible`).
 
 use crossmod_abi::shared;
 
