@@ -86,6 +86,7 @@ fn numbers_come_in_every_form() {
     assert_eq!((&site["site"], &site["tail"]), (&"second_function+0x10".into(), &true.into()));
     let windows = json(&["sites", &image, "--windows", "third_function"]);
     assert_eq!(windows["windows"][0]["hazards"][0]["entered"]["byte"], 3);
+    assert_eq!(windows["explored"], serde_json::json!([]), "only where it is asked for");
 }
 
 #[test]
@@ -177,4 +178,35 @@ fn a_judgement_says_how_many_are_safe_and_which_are_not() {
         serde_json::json!({ "hazard": ["torn", "unserialised"] })
     );
     assert_eq!(UNUSABLE, 2);
+}
+
+#[test]
+fn windows_are_explored_and_the_rules_are_right() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "image", |_| ());
+    let explored = json(&["sites", &image, "--windows", "third_function", "--explore"]);
+    let explored = explored["explored"].as_array().unwrap();
+    assert!(!explored.is_empty());
+    let mut inside = 0;
+    for one in explored {
+        let properties: Vec<&str> = one["report"]["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["violation"]["property"].as_str().unwrap())
+            .collect();
+        if one["legal"] == true {
+            assert!(properties.is_empty(), "{one}");
+        } else {
+            assert!(properties.contains(&"interior"), "{one}");
+            inside += 1;
+        }
+    }
+    assert!(inside > 0, "{explored:?}");
+    let text = ok(&["sites", &image, "--windows", "third_function", "--explore"]).out;
+    assert!(text.contains("entered inside") && text.contains("a saved RIP stands at site+"), "{text}");
+    refused(&["sites", &image, "--explore"], &["--windows"]);
 }

@@ -6,6 +6,7 @@ mod matrix;
 mod probe;
 mod replay;
 mod sites;
+mod windows;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::check::models;
+use super::windows;
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
 
 /// Kinds that are judged unless others are named: what is patched while other CPUs run.
@@ -34,7 +35,8 @@ or --judge a site that is not safe, 2 an image that cannot be read, 70 harness e
   crossmod sites vmlinuz --export kfree+0xe out           a site as scenarios, for `crossmod check out`
   crossmod sites vmlinuz --judge plain_store --rule amd   which sites are safe so
   crossmod sites vmlinuz --judge text_poke_fixup --passes 1 --fetch coherent --fetch amd
-  crossmod sites vmlinuz --windows kfree                  where an optimised probe may go"
+  crossmod sites vmlinuz --windows kfree                  where an optimised probe may go
+  crossmod sites vmlinuz --windows kfree --explore        the same, with the schedules that show it"
 )]
 pub struct Arguments {
     /// Kernels (bzImage or vmlinux), modules (.ko, .ko.gz, .ko.xz, .ko.zst), or directories of modules.
@@ -85,6 +87,10 @@ pub struct Arguments {
     /// Show which five bytes of a function may become a jump, and what stands against the others.
     #[arg(long, value_name = "FUNCTION", conflicts_with = "list")]
     windows: Option<String>,
+    /// Explore each --windows on KVM: a legal one is exchanged after a wait, and is to be safe; where control may
+    /// arrive inside, the schedule shows what becomes of it. In text and JSON.
+    #[arg(long, requires = "windows")]
+    explore: bool,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -172,11 +178,15 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 "error: no function is called `{pattern}`\nhelp: `*` stands for anything at either end, as in `*{pattern}*`"
             )));
         }
+        let explored = if arguments.explore { windows::explore(&windows)? } else { Vec::new() };
         arguments.show(
             || sheet::windows(release, pattern, &windows),
-            || json!({ "release": release, "function": pattern, "windows": windows }),
+            || json!({ "release": release, "function": pattern, "windows": windows, "explored": explored }),
         )?;
-        return Ok(HELD);
+        if arguments.explore && arguments.format == Format::Text {
+            print(&windows::text(&explored));
+        }
+        return Ok(if windows::agree(&explored) { HELD } else { NOT_HELD });
     }
     let filter = arguments.filter();
     if arguments.list {
@@ -403,12 +413,17 @@ impl Arguments {
         bar.finish_and_clear();
         let bounds = format!(
             "2 executors, {} passes each, ring 0, {} NMIs; fetch model {model}, rule {}; {} of {total} classes, each \
-             in both directions, in {:.1} s",
+             in both directions{}",
             question.passes,
             question.nmi,
             question.rule,
             judged.len(),
-            begun.elapsed().as_secs_f64()
+            // An emulated CPU has no times.
+            if checker.host().emulated {
+                String::new()
+            } else {
+                format!(", in {:.1} s", begun.elapsed().as_secs_f64())
+            }
         );
         (judged, bounds, error)
     }

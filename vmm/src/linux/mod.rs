@@ -61,6 +61,7 @@ pub mod judge;
 pub mod limits;
 mod memory;
 mod read;
+mod shape;
 pub mod sheet;
 mod site;
 mod symbols;
@@ -76,6 +77,7 @@ pub use inventory::{Crossings, Entered, Filter, Inventory, KindRow, LengthRow, R
 pub use memory::{Memory, Region};
 pub use read::Binary;
 pub use read::payload::Compression;
+pub use shape::Shape;
 pub use site::{BOUNDARIES, Exception, Kind, Site, State};
 pub use symbols::{Symbol, Symbols};
 pub use table::Tables;

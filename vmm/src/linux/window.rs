@@ -90,6 +90,8 @@ pub struct Window {
     pub address: u64,
     /// Bytes of the whole instructions that would go, at least 5 unless the function ends.
     pub length: u64,
+    /// Lengths of these instructions, in bytes.
+    pub lengths: Vec<u64>,
     /// The bytes, in hex.
     pub bytes: String,
     /// How many instructions.
@@ -214,6 +216,7 @@ fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> Window {
         site: image.binary.symbols.label(start),
         address: start,
         length: stop - start,
+        lengths: whole.iter().map(|instruction| instruction.len() as u64).collect(),
         bytes: super::hex(bytes),
         instructions: whole.len(),
         hazards,
