@@ -75,8 +75,8 @@ pub struct Arguments {
     /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
-    /// Do not measure stalls: alternatives that only they need are left out. A search of more than a million
-    /// states does so by itself.
+    /// Do not measure stalls: alternatives that only they need are left out. A search of more than 200,000 states
+    /// does so by itself.
     #[arg(long)]
     no_stalls: bool,
     /// Keep states apart that differ by an exchange of executors that the scenario treats alike.

@@ -20,7 +20,7 @@ use crate::property::{self, Property, stall, stall::Stall};
 
 /// Graphs of more states than this are not measured for stalls: every executor's windows are a graph of their
 /// own, several times the size.
-pub const STALL_LIMIT: usize = 1_000_000;
+pub const STALL_LIMIT: usize = 200_000;
 
 /// Sources, numbers of transitions, targets.
 #[derive(Default)]
@@ -138,7 +138,8 @@ impl Log {
         tables: &Tables,
         visited: &Visited<N>,
     ) -> Vec<Stall> {
-        if visited.len() > STALL_LIMIT {
+        // Without reduction there is nothing to begin anew with: who asks for that gets a little more.
+        if visited.len() > if model.reduce { STALL_LIMIT } else { 8 * STALL_LIMIT } {
             return Vec::new();
         }
         let class_of = |executor: u32| model.executors.get(executor).monitor.class;
