@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossmod::explore::{Ended, Limits};
+use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
 use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
 
@@ -86,7 +86,8 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         }
         let full = checker.check(&scenario, &CheckOptions { reduce: false, ..options() }, |_| {}).unwrap();
         assert_eq!((reduced.ended, full.ended), (Some(Ended::Exhausted), Some(Ended::Exhausted)));
-        let far = checker.check(&scenario, &CheckOptions { stalls: false, ..options() }, |_| {}).unwrap();
+        let far =
+            checker.check(&scenario, &CheckOptions { stalls: Stalls::No, ..options() }, |_| {}).unwrap();
         assert_same_far(&far, &full, &scenario.text);
         assert!(far.counts.states <= reduced.counts.states, "{}", far.name);
         saved += reduced.counts.transitions - far.counts.transitions;
@@ -126,7 +127,7 @@ fn random_scenarios_have_the_same_verdicts_without_reduction() {
                     continue;
                 }
                 let [all, longer] = assert_same(&reduced, &full, &scenario.text);
-                let far = CheckOptions { stalls: false, limits, ..options() };
+                let far = CheckOptions { stalls: Stalls::No, limits, ..options() };
                 let far = checker.check(&scenario, &far, |_| {}).unwrap();
                 assert_same_far(&far, &full, &scenario.text);
                 schedules = [schedules[0] + all, schedules[1] + longer];

@@ -15,6 +15,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crossmod::explore::Stalls;
 use crossmod::report::Status;
 use crossmod::{CheckError, CheckOptions, Checker, Report};
 
@@ -51,7 +52,7 @@ fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) ->
     for &model in models {
         let scenario = inline(name, &case.text());
         // One way to search for one model, the other for the next.
-        let stalls = model == COHERENT;
+        let stalls = if model == COHERENT { Stalls::Keep } else { Stalls::No };
         let options = CheckOptions { fetch: Some(model.name.parse().unwrap()), stalls, ..options() };
         let report = match checker.check(&scenario, &options, |_| {}) {
             Ok(report) => report,

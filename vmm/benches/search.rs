@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "a benchmark")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crossmod::explore::Stalls;
 use crossmod::{CheckOptions, Checker, Scenario};
 
 fn scenario(executors: u8, passes: u8, nmis: u8, fetch: &str) -> Scenario {
@@ -27,12 +28,12 @@ fn search(criterion: &mut Criterion) {
         [(2, 2, 0, "coherent"), (2, 2, 0, "intel"), (2, 2, 1, "amd"), (3, 1, 1, "amd"), (3, 3, 1, "amd")]
     {
         let scenario = scenario(executors, passes, nmis, fetch);
-        for (stalls, how) in [(true, "with stalls"), (false, "without")] {
+        for (stalls, how) in [(Stalls::Keep, "with stalls"), (Stalls::No, "without")] {
             let options = CheckOptions { workers: 1, recheck: 0, stalls, ..CheckOptions::default() };
             let mut check = || checker.check(&scenario, &options, |_| {}).expect("a report");
             let report = check();
-            if stalls && report.stalls.is_empty() {
-                continue; // Too large for stalls: the same as without.
+            if stalls == Stalls::Keep && report.stalls.is_empty() {
+                continue; // Too large for that.
             }
             group.throughput(Throughput::Elements(report.counts.transitions));
             group.bench_function(format!("{}, {how}", scenario.name), |bencher| bencher.iter(&mut check));

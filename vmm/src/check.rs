@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::explore::engine::Oracle;
-use crate::explore::{self, Ended, Found, Limits, Manner, Memo, MemoStats, Model, Move, Tick};
+use crate::explore::{self, Ended, Found, Limits, Manner, Memo, MemoStats, Model, Move, Stalls, Tick};
 use crate::fetch::FetchModel;
 use crate::host::Host;
 use crate::machine::{self, Capabilities, Feature, Image, Machine, MachineError, SHARED_LEN};
@@ -55,8 +55,8 @@ pub struct CheckOptions {
     pub memo: bool,
     /// Threads of a search.
     pub workers: usize,
-    /// Measure stalls, where the search is not too large for it.
-    pub stalls: bool,
+    /// Whether a search takes the alternatives that only stalls need.
+    pub stalls: Stalls,
     /// Treat states as one that differ by an exchange of executors that the scenario treats alike.
     pub symmetry: bool,
     /// Skip over instructions that no other actor can tell from their neighbours.
@@ -80,7 +80,7 @@ impl Default for CheckOptions {
             recheck: 1024,
             memo: true,
             workers: std::thread::available_parallelism().map_or(1, |count| count.get()),
-            stalls: true,
+            stalls: Stalls::Auto,
             symmetry: true,
             reduce: true,
             verify: false,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::explore::{Ended, Limits, Tick};
+use crossmod::explore::{Ended, Limits, Stalls, Tick};
 use crossmod::fetch::FetchModel;
 use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::plan::Ring;
@@ -75,16 +75,23 @@ pub struct Arguments {
     /// Interleave after every instruction, also where no other actor could tell the difference.
     #[arg(long)]
     no_reduction: bool,
-    /// Do not measure stalls: alternatives that only they need are left out. A search of more than 200,000 states
-    /// does so by itself.
-    #[arg(long)]
-    no_stalls: bool,
+    /// Whether to take the alternatives that only stalls need: `auto` up to 200,000 states, then the search begins
+    /// anew without; `keep` however large it becomes; `no` not at all. Stalls are measured up to that many states.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = KeepStalls::Auto)]
+    stalls: KeepStalls,
     /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
     #[arg(long)]
     no_symmetry: bool,
     /// For `scripts/conformance --self-test`.
     #[arg(long, hide = true)]
     plant_host_dependent_bug: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum KeepStalls {
+    Auto,
+    Keep,
+    No,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -235,7 +242,11 @@ fn options(arguments: &Arguments) -> CheckOptions {
         recheck: arguments.recheck,
         memo: !arguments.no_memo,
         workers: arguments.workers.map_or(CheckOptions::default().workers, usize::from),
-        stalls: !arguments.no_stalls,
+        stalls: match arguments.stalls {
+            KeepStalls::Auto => Stalls::Auto,
+            KeepStalls::Keep => Stalls::Keep,
+            KeepStalls::No => Stalls::No,
+        },
         symmetry: !arguments.no_symmetry,
         reduce: !arguments.no_reduction,
         verify: arguments.verify,

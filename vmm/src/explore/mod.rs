@@ -36,7 +36,7 @@ pub use log::STALL_LIMIT;
 pub use memo::{Memo, MemoStats};
 pub use model::{Applied, Model, PassOutcome};
 pub use readable::fewest_switches;
-pub use search::{Ended, Found, Limits, Manner, Search, Tick, explore};
+pub use search::{Ended, Found, Limits, Manner, Search, Stalls, Tick, explore};
 pub use shorten::without_surplus;
 pub use state::{Global, Move, State};
 pub use step::fault_name;

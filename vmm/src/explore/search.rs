@@ -52,14 +52,24 @@ pub struct Manner {
     pub recheck: u32,
     /// Chooses which.
     pub seed: u64,
-    /// Measure stalls. A search of more than [`STALL_LIMIT`] states begins anew without: it then takes fewer
-    /// alternatives, those that only stalls need being left out, and reaches further.
-    pub stalls: bool,
+    /// Whether to take the alternatives that only stalls need.
+    pub stalls: Stalls,
+}
+
+/// Whether a search takes the alternatives that only stalls need. Without them it reaches much further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stalls {
+    /// Until it has met more than [`STALL_LIMIT`] states; then it begins anew without.
+    Auto,
+    /// However large it becomes; they are measured up to that limit all the same.
+    Keep,
+    /// Not at all.
+    No,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1, stalls: true }
+        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1, stalls: Stalls::Auto }
     }
 }
 
@@ -150,11 +160,12 @@ pub fn explore<E: Engine>(
 ) -> Result<Search, MachineError> {
     let begun = Instant::now();
     let tick = &mut tick;
-    let near = manner.stalls.then(|| begin(model, limits, manner, begun, tick)).transpose()?.flatten();
-    if let Some(search) = near {
+    if manner.stalls != Stalls::No
+        && let Some(search) = begin(model, limits, manner, begun, tick)?
+    {
         return Ok(search);
     }
-    let far = begin(model, limits, Manner { stalls: false, ..manner }, begun, tick)?;
+    let far = begin(model, limits, Manner { stalls: Stalls::No, ..manner }, begun, tick)?;
     far.ok_or_else(|| MachineError::Contract { rip: 0, what: "a search without stalls has no end".into() })
 }
 
@@ -188,7 +199,7 @@ fn search<const N: usize, E: Engine>(
     tick: &mut dyn FnMut(Tick),
 ) -> Result<Option<Search>, MachineError> {
     // Without reduction every alternative is taken.
-    let far = !manner.stalls && model.reduce;
+    let far = manner.stalls == Stalls::No && model.reduce;
     let mut tables = Tables::new(&model.classes, manner.symmetry, far);
     let initial = model.initial()?;
     let first = tables.pack::<N, E>(model, &initial);
@@ -208,7 +219,7 @@ fn search<const N: usize, E: Engine>(
         let mut rest = &frontier[..];
         while !rest.is_empty() {
             memory = memory.max(visited.bytes() + log.bytes() + tables.bytes() + 4 * frontier.capacity());
-            if manner.stalls && model.reduce && states > STALL_LIMIT {
+            if manner.stalls == Stalls::Auto && model.reduce && states > STALL_LIMIT {
                 return Ok(None);
             }
             let elapsed = begun.elapsed();
@@ -284,7 +295,7 @@ fn search<const N: usize, E: Engine>(
     let mut stalls = Vec::new();
     if ended == Ended::Exhausted {
         found.extend(log.progress(model, &mut tables, &visited)?);
-        if manner.stalls {
+        if manner.stalls != Stalls::No {
             stalls = log.stalls(model, &tables, &visited);
         }
     }
