@@ -109,7 +109,7 @@ mod tests {
     fn legal_windows_wait_and_entered_ones_have_somebody_inside() {
         let legal = Shape::of(&window(&[2, 4], Vec::new())).expect("a shape");
         let plan = legal.scenario("f").plan(&Options::default()).expect("a plan");
-        assert_eq!((plan.site.old.boundaries, plan.site.len()), (vec![0, 2], 6));
+        assert_eq!((plan.site.len(), plan.site.old.boundaries), (6, vec![0, 2]));
         assert!(plan.expect.is_empty());
         let entered_at_2 = Shape::of(&window(&[2, 3], vec![entered(2)])).expect("a shape");
         let plan = entered_at_2.scenario("f").plan(&Options::default()).expect("a plan");
