@@ -12,6 +12,7 @@ mod cli;
 mod determinism;
 mod faults;
 mod fetch;
+mod freerun;
 mod golden;
 mod kvm;
 mod linux;

@@ -44,7 +44,7 @@ fn assert_skipped(output: &std::process::Output, reason: &str) {
 #[test]
 fn without_dev_kvm_everything_that_needs_it_is_skipped_and_the_rest_works() {
     let Some(run) = elsewhere("mount -t tmpfs none /dev") else { return };
-    for command in ["check", "check seed/fixup --format json", "probe", "probe --json"] {
+    for command in ["check", "check seed/fixup --format json", "probe", "probe --json", "survey", "bench"] {
         assert_skipped(&run(&format!("exec {BINARY} {command}")), "it does not exist");
     }
     for command in ["list", "show seed/fixup", "--help"] {

@@ -35,6 +35,7 @@
 //! * [`check`](check()) for one scenario, [`Checker`] for many: it makes its machines once, and replays traces.
 //! * [`Report`]: the verdict as data; [`report`] turns it into text, JSON, KTAP or JUnit.
 //! * [`machine::probe`]: what this host can do.
+//! * [`freerun`]: what this CPU does at full speed, and what protocols cost. Statistics, never a verdict.
 //!
 //! # Words
 //!
@@ -49,6 +50,7 @@
 //! scenario -> plan -> explore (model x engine) -> property -> check -> report
 //!                     schedule (sampling)          trace: file, live replay, columns
 //!                     machine: the only door to KVM
+//! freerun (machine::free, fetch) -> counts, times -> report
 //! ```
 
 pub mod check;
@@ -56,6 +58,7 @@ pub mod cpu;
 pub mod decode;
 pub mod explore;
 pub mod fetch;
+pub mod freerun;
 pub mod host;
 pub mod linux;
 pub mod machine;

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod bench;
 mod check;
 mod list;
 mod matrix;
 mod probe;
 mod replay;
 mod sites;
+mod survey;
 mod windows;
 
 use std::io::{ErrorKind, Write};
@@ -44,7 +46,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod check my.toml --fetch intel   the same, where fetches may be stale byte by byte
   crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
   crossmod replay out/my.torn.trace.json
-  crossmod sites /boot/vmlinuz           the patch sites of a kernel"
+  crossmod sites /boot/vmlinuz           the patch sites of a kernel
+  crossmod survey --quick                where this CPU tears instructions"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -65,6 +68,10 @@ enum Command {
     List(list::Arguments),
     /// Print a shipped scenario or protocol, to copy and change.
     Show(list::ShowArguments),
+    /// Count what this CPU does with stores to code that it executes, at full speed.
+    Survey(survey::Arguments),
+    /// Measure what patching protocols cost, all in one interleaved run.
+    Bench(bench::Arguments),
     /// Print what this host can do, with what follows from it.
     Probe(probe::Arguments),
 }
@@ -79,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Sites(arguments) => sites::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
+        Command::Survey(arguments) => survey::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {

@@ -4,11 +4,13 @@
 
 mod capabilities;
 mod error;
+pub mod free;
 mod image;
 mod kick;
 mod layout;
 mod mce;
 mod memory;
+mod pin;
 mod probe;
 mod step;
 mod tables;
@@ -23,6 +25,7 @@ pub use error::MachineError;
 pub use image::{Image, PassLabels};
 pub use kick::{RUN_LIMIT, catch_signals, request_stop, stop_requested};
 pub use layout::MAX_CPUS;
+pub use pin::{allowed_cpus, pin};
 pub use probe::{Fact, capabilities, probe};
 pub use step::{Assists, Landing, Stimulus, in_landing_window};
 

@@ -65,6 +65,20 @@ pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineE
     Ok(())
 }
 
+/// Lets a vCPU fetch from the master copy of the site pages instead of a view of its own, as at full speed.
+pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
+    for page in 0..2 {
+        let slot = index(va::SITE, 0) + page;
+        memory.write_u64(cpu.site_table() + 8 * slot, (layout::MASTER + page * PAGE) | LEAF)?;
+    }
+    Ok(())
+}
+
+/// Maps one more page of the 2 MiB that hold private, shared and system pages.
+pub(super) fn map(memory: &Memory, cpu: CpuPages, virt: u64, phys: u64) -> Result<(), MachineError> {
+    memory.write_u64(cpu.data_table() + 8 * index(virt, 0), phys | LEAF)
+}
+
 /// GDT and TSS.
 pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
     let code = |dpl: u64| 0x00af_9b00_0000_ffff | dpl << 45;

@@ -2,9 +2,10 @@
 
 use crossmod_abi::{selector, va};
 use kvm_bindings::{
-    CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_RUN_X86_SMM, KVM_SYNC_X86_EVENTS,
-    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
-    kvm_guest_debug, kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs, kvm_vcpu_events,
+    CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_RUNNABLE, KVM_RUN_X86_SMM,
+    KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, KVM_VCPUEVENT_VALID_NMI_PENDING,
+    KVM_VCPUEVENT_VALID_SHADOW, kvm_guest_debug, kvm_mp_state, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_sync_regs, kvm_vcpu_events,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
@@ -96,6 +97,18 @@ impl Vcpu {
         sregs.cr2 = 0;
         fd.get_kvm_run().kvm_valid_regs = u64::from(SYNC);
         Ok(Vcpu { fd, sregs, single_step: false, unfinished: Unfinished::Nothing, machine_checks })
+    }
+
+    /// With an in-kernel interrupt controller: enables the local APIC and makes the vCPU runnable. Written back
+    /// once even where nothing would change: KVM routes no message to an APIC that was never set.
+    pub(super) fn accept_messages(&mut self) -> Result<(), MachineError> {
+        // The spurious-interrupt vector register; bit 8 enables the APIC (SDM vol. 3, 11.9).
+        const SVR: usize = 0xf0;
+        let mut lapic = self.fd.get_lapic().map_err(MachineError::kvm("KVM_GET_LAPIC"))?;
+        (lapic.regs[SVR], lapic.regs[SVR + 1]) = (0xff_u8 as _, 1);
+        self.fd.set_lapic(&lapic).map_err(MachineError::kvm("KVM_SET_LAPIC"))?;
+        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+        self.fd.set_mp_state(runnable).map_err(MachineError::kvm("KVM_SET_MP_STATE"))
     }
 
     /// Turns KVM's own single-stepping on or off; an ioctl only when it changes.
@@ -230,6 +243,12 @@ impl Vcpu {
     /// True if the last exit left the vCPU in system-management mode.
     pub(super) fn in_smm(&mut self) -> bool {
         u32::from(self.fd.get_kvm_run().flags) & KVM_RUN_X86_SMM != 0
+    }
+
+    /// A general-purpose register at the last exit, by its number in [`Regs::gpr`].
+    pub(super) fn gpr(&self, number: usize) -> u64 {
+        let regs = self.fd.sync_regs().regs;
+        from_kvm(&regs, &kvm_sregs::default(), &kvm_vcpu_events::default()).gpr[number]
     }
 
     /// RIP at the last exit.

@@ -1,7 +1,9 @@
 //! Results as data, and their forms: text, JSON, KTAP, JUnit.
 
+pub mod bench;
 mod formats;
 pub mod matrix;
+pub mod survey;
 mod text;
 
 use std::collections::BTreeMap;

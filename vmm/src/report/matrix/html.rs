@@ -7,7 +7,8 @@ use super::{Matrix, Row, verdict, violated};
 use crate::property::Property;
 use crate::report::{Report, Status, TIER};
 
-const STYLE: &str = "
+/// Colours, type and tables of every page.
+pub(in crate::report) const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --soft: #5c6b7a; --line: #d5dce3; --safe: #d9f0dc;
   --hazard: #fbd9d3; --race: #fdeccb; --none: #eceff2; --mark: #2467b0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e3e8ee; --paper: #14191f; --soft: #93a1b0; --line: #36414d;

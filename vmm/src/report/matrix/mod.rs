@@ -6,6 +6,7 @@ mod text;
 
 use serde::Serialize;
 
+pub(super) use html::STYLE;
 pub use html::html;
 pub use text::{legend, text};
 

@@ -1,0 +1,43 @@
+//! The free-running tier: what this silicon does when nothing is stepped.
+//!
+//! Pinned threads run a patch site and store to it at full speed, unsynchronised, and what happens is counted. This
+//! is statistics on one machine: a count that is not zero shows that the CPU does something; a zero bounds
+//! its rate (below 3/N with 95 % confidence, as N independent trials would) and proves nothing. Trials of one
+//! run are not independent, so the bound is a guide. Nothing here is replayable, and nothing here is a verdict
+//! about a protocol: those come from [`check`](crate::check()).
+//!
+//! What limits it:
+//!
+//! * The executor is at ring 3, the only ring that runs natively on every KVM.
+//! * One executor and one writer, on the first two CPUs that this process may use. Whatever else runs on them, and
+//!   a hypervisor below, only shows as fewer trials; but it also moves the two loops against each other, so
+//!   rates are of this machine in this state.
+//! * Rates depend on how often the writer stores. They compare places with each other, not CPUs.
+//! * Only the immediate of an instruction changes, so that each mix of bytes is a harmless outcome of its own. A mix
+//!   that changes the length of an instruction may behave otherwise.
+//!
+//! # Parts
+//!
+//! * [`cell`]: what is tried, where.
+//! * [`outcome`]: what a pass shows.
+//! * [`allowed`]: whether a fetch model has that outcome.
+//! * [`survey`](survey()): the run.
+//! * [`mod@bench`]: what protocols cost.
+
+pub mod allowed;
+pub mod bench;
+pub mod cell;
+pub mod outcome;
+mod protocol;
+mod summary;
+mod survey;
+
+pub use summary::{Class, Rule, Standing};
+pub use survey::{Finding, ModelLine, Options, Row, Seen, Side, Survey, survey};
+
+/// What every report of this tier says of itself.
+pub const TIER: &str = "tier free-running: counted on this silicon, at full speed, at ring 3; statistics, nothing here is replayable";
+
+/// What to make of a rate under KVM over that without.
+pub const FACTOR: &str = "The instructions and the CPU are the same. A factor far from 1 is no effect of KVM on fetching: rates depend \
+    on the phase in which the two loops settle and on what else the CPUs do, and differ as much from run to run.";

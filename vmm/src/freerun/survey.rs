@@ -1,0 +1,354 @@
+//! The run: every place, each with every writer and the reference, one after the other, in slices of equal length.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::allowed::{Answer, ask};
+use super::cell::{Cell, Crosses};
+use super::outcome::{Counts, Odd, Tally};
+use crate::fetch::FetchModel;
+use crate::host::Host;
+use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Slice, Writer};
+use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+
+/// Up to so many loop rounds between two stores: a writer that never pauses keeps the line to itself.
+const SPACING: u64 = 127;
+/// A slice is no shorter, even if that makes the survey longer than it was to be: on a busy machine starting threads
+/// may use up the time, and a place without passes says nothing.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// Findings reported of one place and side; the counts have all of them.
+const REPORTED: usize = 3;
+
+/// Who executes and who stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// A vCPU; a host thread, into guest memory.
+    Host,
+    /// A vCPU; another vCPU.
+    Vcpu,
+    /// A vCPU that serialises before each pass; a host thread.
+    Serialised,
+    /// Two threads of this process, no KVM: the reference.
+    Plain,
+}
+
+impl Side {
+    /// All, in the order of a slice.
+    pub const ALL: [Side; 4] = [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain];
+
+    /// How reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Vcpu => "vcpu",
+            Side::Serialised => "serialised",
+            Side::Plain => "plain",
+        }
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where.
+    pub cells: Vec<Cell>,
+    /// For how long altogether.
+    pub duration: Duration,
+    /// Seed of the spacing of stores.
+    pub seed: u64,
+}
+
+/// An outcome that the CPU should not have: the `line` model or that of the vendor does not have it, or nothing does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Length of the store.
+    pub length: Length,
+    /// Offset of the store in its line.
+    pub offset: usize,
+    /// What it crosses.
+    pub crosses: Crosses,
+    /// Who executed and stored.
+    pub side: Side,
+    /// What was seen.
+    pub outcome: String,
+    /// What speaks against it.
+    pub against: String,
+    /// The vendor promises otherwise, or nothing explains it: the run did not show what it must.
+    pub broken: bool,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Finding { length, offset, crosses, side, outcome, against, broken: _ } = self;
+        let (length, crosses, side) = (length.name(), crosses.name(), side.name());
+        write!(
+            f,
+            "store {length} at {offset}, crosses {crosses}, {side}: {outcome} ({against}; not replayable)"
+        )
+    }
+}
+
+/// One side of a place.
+#[derive(Debug, Clone, Serialize)]
+pub struct Seen {
+    /// Who executed and stored.
+    pub side: Side,
+    /// Passes by kind.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Stores made.
+    pub stores: u64,
+    /// How long it ran.
+    pub seconds: f64,
+    /// The odd outcomes with how often each was seen.
+    #[serde(serialize_with = "as_list")]
+    pub odd: BTreeMap<Odd, u64>,
+    /// Odd passes that no model was asked about: too many stores during the pass, or too many different outcomes.
+    pub unasked: u64,
+}
+
+fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(odd.iter().map(|(odd, count)| (odd.to_string(), count)))
+}
+
+/// One place.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Where.
+    #[serde(skip)]
+    pub cell: Cell,
+    /// Length of the store.
+    pub length: Length,
+    /// Offset of the store in its line.
+    pub offset: usize,
+    /// What it crosses.
+    pub crosses: Crosses,
+    /// AMD promises that the store is seen whole.
+    pub amd_promises_whole: bool,
+    /// What each side saw; fewer if it was interrupted.
+    pub seen: Vec<Seen>,
+}
+
+impl Row {
+    /// What one side saw.
+    pub fn side(&self, side: Side) -> Option<&Seen> {
+        self.seen.iter().find(|seen| seen.side == side)
+    }
+}
+
+/// What the outcomes of all places are to one fetch model.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelLine {
+    /// Name of the model.
+    pub model: String,
+    /// Different outcomes that it has.
+    pub allowed: u64,
+    /// Different outcomes that it does not have.
+    pub forbidden: u64,
+    /// Passes with these.
+    pub forbidden_passes: u64,
+    /// The same passes by what the bytes cross.
+    pub forbidden_by_boundary: BTreeMap<Crosses, u64>,
+    /// Different outcomes that it was not asked about: too many stores lie between their bytes.
+    pub unknown: u64,
+}
+
+/// A survey with what it was made on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Survey {
+    /// Version of Crossmod.
+    pub crossmod: &'static str,
+    /// What kind of result this is.
+    pub tier: &'static str,
+    /// Where it ran.
+    pub host: Host,
+    /// CPUs of the executor and of the writer.
+    pub cpus: [usize; 2],
+    /// Both threads could be bound to their CPUs.
+    pub pinned: bool,
+    /// Seed of the spacing of stores.
+    pub seed: u64,
+    /// How long it ran.
+    pub seconds: f64,
+    /// Ended before every place had its slices.
+    pub interrupted: bool,
+    /// The places.
+    pub rows: Vec<Row>,
+    /// What the fetch models say.
+    pub models: Vec<ModelLine>,
+    /// What should not have been seen.
+    pub findings: Vec<Finding>,
+}
+
+/// The models whose disagreement is a finding: the line at once, which practice relies on, and the vendor's.
+fn binding(host: &Host) -> Vec<FetchModel> {
+    let vendor = if host.cpu.contains("AMD") { "amd" } else { "intel" };
+    FetchModel::presets()
+        .filter(|model| model.preset().is_some_and(|name| name == "line" || name == vendor))
+        .collect()
+}
+
+/// Runs a survey. `found` is told of a finding at once, `done` of each place.
+///
+/// # Errors
+///
+/// [`MachineError::NoKvm`] and [`MachineError::NotHere`] if it cannot run here, which includes a process
+/// that may use one CPU only: nothing would run at the same time.
+pub fn survey(
+    options: &Options,
+    mut found: impl FnMut(&Finding),
+    mut done: impl FnMut(&Row),
+) -> Result<Survey, MachineError> {
+    let cpus = allowed_cpus();
+    let &[executor, writer, ..] = &cpus[..] else {
+        return Err(MachineError::NotHere("this needs a second CPU for this process to use".into()));
+    };
+    let place = Place { executor, writer };
+    let host = Host::read();
+    let mut machine = FreeMachine::new()?;
+    let mut plain = Plain::new()?;
+    let binding = binding(&host);
+    let slices = options.cells.len() * Side::ALL.len();
+    let began = Instant::now();
+    let pinned = pin(executor);
+    let mut survey = Survey {
+        crossmod: env!("CARGO_PKG_VERSION"),
+        tier: super::TIER,
+        host,
+        cpus: [executor, writer],
+        pinned,
+        seed: options.seed,
+        seconds: 0.0,
+        interrupted: false,
+        rows: Vec::new(),
+        models: Vec::new(),
+        findings: Vec::new(),
+    };
+    for (number, &cell) in options.cells.iter().enumerate() {
+        let mut row = Row {
+            cell,
+            length: cell.length,
+            offset: cell.offset(),
+            crosses: cell.crosses(),
+            amd_promises_whole: cell.amd_promises_whole(),
+            seen: Vec::new(),
+        };
+        for side in Side::ALL {
+            if stop_requested() {
+                break;
+            }
+            let number = number * Side::ALL.len() + side as usize;
+            // Of the time that is left, whatever starting and stopping threads took of it.
+            let left = options.duration.saturating_sub(began.elapsed()) / (slices - number) as u32;
+            let job = Job {
+                site: cell.site(),
+                code: cell.code(),
+                store: cell.store,
+                length: cell.length,
+                serialised: side == Side::Serialised,
+                spacing: SPACING,
+                seed: options.seed.wrapping_add(number as u64),
+                duration: left.max(SHORTEST),
+            };
+            let mut report = |outcome: String, against: String, broken: bool| {
+                let finding = Finding {
+                    length: cell.length,
+                    offset: row.offset,
+                    crosses: row.crosses,
+                    side,
+                    outcome,
+                    against,
+                    broken,
+                };
+                found(&finding);
+                survey.findings.push(finding);
+            };
+            row.seen.push(slice(&mut machine, &mut plain, &job, cell, side, place, &binding, &mut report)?);
+        }
+        survey.interrupted = stop_requested();
+        if !row.seen.is_empty() {
+            done(&row);
+            survey.rows.push(row);
+        }
+        if survey.interrupted {
+            break;
+        }
+    }
+    survey.models = FetchModel::presets().map(|model| judge(model, &survey.rows)).collect();
+    survey.seconds = began.elapsed().as_secs_f64();
+    Ok(survey)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one loop body of `survey`, each borrowed")]
+fn slice(
+    machine: &mut FreeMachine,
+    plain: &mut Plain,
+    job: &Job,
+    cell: Cell,
+    side: Side,
+    place: Place,
+    binding: &[FetchModel],
+    report: &mut impl FnMut(String, String, bool),
+) -> Result<Seen, MachineError> {
+    let mut tally = Tally::new(cell);
+    let (mut reported, mut ahead) = (0, false);
+    let mut sink = |passes: &[Pass]| {
+        for pass in passes {
+            tally.add(pass, |odd| {
+                let against =
+                    binding.iter().find(|model| ask(**model, cell, job.serialised, odd) == Answer::Forbidden);
+                if let Some(model) = against.filter(|_| reported < REPORTED) {
+                    reported += 1;
+                    let broken = model.rule().is_some();
+                    report(odd.to_string(), format!("the `{model}` model does not have it"), broken);
+                }
+            });
+        }
+        if tally.counts.ahead > 0 && !ahead {
+            ahead = true;
+            report("a generation that was not stored yet".into(), "nothing explains it".into(), true);
+        }
+    };
+    let Slice { stores, seconds, exceptions, .. } = match side {
+        Side::Host | Side::Serialised => machine.slice(job, Writer::Host, place, &mut sink)?,
+        Side::Vcpu => machine.slice(job, Writer::Vcpu, place, &mut sink)?,
+        Side::Plain => plain.slice(job, place, &mut sink)?,
+    };
+    if let Some(vector) = exceptions.first() {
+        let count = exceptions.len();
+        let outcome = format!("{count} exceptions, the first of vector {vector}");
+        report(outcome, "no mix of bytes raises one".into(), true);
+    }
+    tally.counts.exceptions = exceptions.len() as u64;
+    Ok(Seen { side, counts: tally.counts, stores, seconds, odd: tally.odd, unasked: tally.dropped })
+}
+
+fn judge(model: FetchModel, rows: &[Row]) -> ModelLine {
+    let mut line = ModelLine {
+        model: model.to_string(),
+        allowed: 0,
+        forbidden: 0,
+        forbidden_passes: 0,
+        forbidden_by_boundary: BTreeMap::new(),
+        unknown: 0,
+    };
+    for row in rows {
+        for seen in &row.seen {
+            for (odd, count) in &seen.odd {
+                match ask(model, row.cell, seen.side == Side::Serialised, odd) {
+                    Answer::Allowed => line.allowed += 1,
+                    Answer::Unknown => line.unknown += 1,
+                    Answer::Forbidden => {
+                        line.forbidden += 1;
+                        line.forbidden_passes += count;
+                        *line.forbidden_by_boundary.entry(row.crosses).or_default() += count;
+                    }
+                }
+            }
+        }
+    }
+    line
+}

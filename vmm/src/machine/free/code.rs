@@ -1,0 +1,77 @@
+//! The loops, as bytes for a guest and as functions for a thread of this process.
+
+use super::Length;
+
+/// Byte offsets from the counters' address. Each has a cache line of its own.
+pub const BEGUN: u64 = 0;
+/// See [`BEGUN`].
+pub const DONE: u64 = 64;
+const SCRATCH: u64 = 128;
+/// Bytes that the counters take up.
+pub const COUNTERS: u64 = 192;
+
+core::arch::global_asm!(
+    include_str!("loops.s"),
+    begun = const BEGUN,
+    done = const DONE,
+    scratch = const SCRATCH,
+);
+
+macro_rules! labels {
+    ($($name:ident)*) => { unsafe extern "C" { $(static $name: u8;)* } };
+}
+labels!(crossmod_free_start crossmod_free_end crossmod_free_execute crossmod_free_execute_serialised
+    crossmod_free_write_1 crossmod_free_write_2 crossmod_free_write_4 crossmod_free_write_5
+    crossmod_free_write_8 crossmod_free_write_16);
+
+/// One of the loops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loop {
+    /// Passes through the site; with a serialising instruction before each if true.
+    Execute(bool),
+    /// Stores to it.
+    Write(Length),
+}
+
+impl Loop {
+    fn start(self) -> *const u8 {
+        match self {
+            Loop::Execute(false) => &raw const crossmod_free_execute,
+            Loop::Execute(true) => &raw const crossmod_free_execute_serialised,
+            Loop::Write(Length::One) => &raw const crossmod_free_write_1,
+            Loop::Write(Length::Two) => &raw const crossmod_free_write_2,
+            Loop::Write(Length::Four) => &raw const crossmod_free_write_4,
+            Loop::Write(Length::Five) => &raw const crossmod_free_write_5,
+            Loop::Write(Length::Eight) => &raw const crossmod_free_write_8,
+            Loop::Write(Length::Sixteen) => &raw const crossmod_free_write_16,
+        }
+    }
+
+    /// Its place among [`bytes`].
+    pub fn offset(self) -> u64 {
+        self.start() as u64 - &raw const crossmod_free_start as u64
+    }
+
+    /// Runs it on the calling thread.
+    ///
+    /// # Safety
+    ///
+    /// The first two arguments of a writer are addresses that stay valid for its stores and for [`COUNTERS`]
+    /// bytes; those of an executor are code that returns and the counters, its last the log, 24 bytes for each
+    /// pass. Nobody may hold references into any of them.
+    pub unsafe fn call(self, arguments: [u64; 6]) -> u64 {
+        type Function = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, u64) -> u64;
+        let [a, b, c, d, e, f] = arguments;
+        // SAFETY: `start` is the entry of code with this signature, assembled from loops.s.
+        let function = unsafe { std::mem::transmute::<*const u8, Function>(self.start()) };
+        // SAFETY: the caller's promise.
+        unsafe { function(a, b, c, d, e, f) }
+    }
+}
+
+/// All loops, to be copied into a guest.
+pub fn bytes() -> &'static [u8] {
+    let start = &raw const crossmod_free_start;
+    // SAFETY: both labels stand in one section of this program's text, which is readable and never changes.
+    unsafe { std::slice::from_raw_parts(start, (&raw const crossmod_free_end) as usize - start as usize) }
+}

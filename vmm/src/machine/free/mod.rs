@@ -1,0 +1,300 @@
+//! The machine at full speed: pinned threads, vCPUs at ring 3, nothing stepped, nothing replayable.
+//!
+//! Both vCPUs see *one* copy of the site pages, unlike those of [`Machine`](super::Machine). The executor records
+//! each pass, and the host looks at the records when a batch is complete: the loop between two exits is
+//! a dozen instructions, the same that [`Plain`] runs without KVM.
+
+mod code;
+mod patcher;
+mod plain;
+mod rig;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossmod_abi::{PAGE, port, va};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+
+pub use patcher::{Counted, Patcher, Signal};
+pub use plain::Plain;
+pub use rig::{Rig, ticks};
+
+use super::kick::Guard;
+use super::layout::{self, CpuPages};
+use super::memory::Memory;
+use super::vcpu::{Exit, Inject, Vcpu};
+use super::{FILLER, HANDLERS, Image, MachineError, open, pin, stop_requested, tables};
+use crate::cpu::{Cpu, Regs, reg};
+use code::{COUNTERS, Loop};
+
+/// Passes between two looks at the log.
+pub const BATCH: usize = 8192;
+/// Stores between two looks at the flag that ends the writer.
+const WRITES: u64 = 1024;
+
+/// Where the loops stand in the identity-mapped low 2 MiB, behind the guest image.
+const CODE: u64 = 0x18_0000;
+/// The instruction that a loop returns to.
+const FINISH: u64 = CODE - 16;
+/// The log, below the image and above what an SMI would use.
+const LOG: u64 = 0x4_0000;
+/// Offset of the counters in the shared page; what is before them belongs to the explorer.
+const COUNTERS_AT: u64 = 0x400;
+
+const _: () = assert!(LOG + (BATCH * size_of::<Pass>()) as u64 <= layout::IMAGE);
+const _: () = assert!(COUNTERS_AT + COUNTERS <= PAGE);
+
+/// How a patch is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Length {
+    /// One byte of an immediate.
+    One,
+    /// Two bytes of an immediate.
+    Two,
+    /// All of `mov eax, imm32` but its opcode.
+    Four,
+    /// All of `mov eax, imm32`, by REP MOVSB: no instruction stores five bytes.
+    Five,
+    /// The immediate of `mov rax, imm64`.
+    Eight,
+    /// `mov rax, imm64`, RET and filler, by MOVUPS.
+    Sixteen,
+}
+
+/// One pass of an executor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pass {
+    /// The last generation that was stored when the pass began.
+    pub done: u64,
+    /// What the site left in RAX.
+    pub value: u64,
+    /// The last generation whose store had begun when the pass was over.
+    pub begun: u64,
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Offset of the executed instruction in the two site pages.
+    pub site: usize,
+    /// The site before the first store, and what returns from it.
+    pub code: Vec<u8>,
+    /// Offset of the first byte stored to.
+    pub store: usize,
+    /// How it is stored.
+    pub length: Length,
+    /// The executor serialises between looking at the counter and passing through the site.
+    pub serialised: bool,
+    /// Mask of the number of loop rounds between two stores.
+    pub spacing: u64,
+    /// Seed of the spacing.
+    pub seed: u64,
+    /// How long to run.
+    pub duration: Duration,
+}
+
+/// Where threads run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// CPU of the executor's thread.
+    pub executor: usize,
+    /// CPU of the writer's thread.
+    pub writer: usize,
+}
+
+/// Who stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// A host thread, into guest memory.
+    Host,
+    /// The second vCPU, through its alias of the site pages.
+    Vcpu,
+}
+
+/// What a slice came to, beside the passes.
+#[derive(Debug, Clone, Default)]
+pub struct Slice {
+    /// Complete passes.
+    pub passes: u64,
+    /// Stores made.
+    pub stores: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Vectors of exceptions that the executor met.
+    pub exceptions: Vec<u8>,
+}
+
+/// A virtual machine with an executor and a writer.
+pub struct FreeMachine {
+    // Field order is drop order: vCPUs, then the VM, then its memory.
+    executor: Vcpu,
+    writer: Vcpu,
+    _vm: VmFd,
+    memory: Memory,
+    guard: Guard,
+}
+
+impl FreeMachine {
+    /// A machine whose executor runs on the calling thread.
+    pub fn new() -> Result<FreeMachine, MachineError> {
+        let kvm = open()?;
+        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
+        let memory = Memory::new()?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: layout::MEMORY as u64,
+            userspace_addr: memory.host_address()?,
+        };
+        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        Image::load(&memory)?;
+        memory.write(CODE, code::bytes())?;
+        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+        for index in 0..2 {
+            tables::page_tables(&memory, CpuPages::of(index))?;
+            tables::one_text(&memory, CpuPages::of(index))?;
+        }
+        tables::descriptors(&memory)?;
+        let image = Image::embedded()?;
+        for (vector, name) in HANDLERS {
+            tables::gate(&memory, vector, image.label(name)?)?;
+        }
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let executor = Vcpu::new(&vm, 0, &cpuid, None)?;
+        let writer = Vcpu::new(&vm, 1, &cpuid, None)?;
+        Ok(FreeMachine { executor, writer, _vm: vm, memory, guard: Guard::new()? })
+    }
+
+    /// Runs the executor on the calling thread against a writer on another one. `sink` gets each batch of passes.
+    /// An exception that the executor meets is counted, and the executor goes on with the next batch.
+    pub fn slice(
+        &mut self,
+        job: &Job,
+        writer: Writer,
+        place: Place,
+        mut sink: impl FnMut(&[Pass]),
+    ) -> Result<Slice, MachineError> {
+        self.memory.write(layout::MASTER, &text(job))?;
+        self.memory.write(layout::SHARED + COUNTERS_AT, &[0; COUNTERS as usize])?;
+        let host = self.memory.host_address()?;
+        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut slice = Slice::default();
+        let began = Instant::now();
+        let FreeMachine { executor, writer: second, memory, guard, .. } = self;
+        let memory = &*memory;
+        std::thread::scope(|scope| {
+            let (stop, stores) = (&stop, &stores);
+            let thread = scope.spawn(move || {
+                pin(place.writer);
+                let count = match writer {
+                    Writer::Host => {
+                        let counters = host + layout::SHARED + COUNTERS_AT;
+                        Ok(plain::write(job, host + layout::MASTER + job.store as u64, counters, stop))
+                    }
+                    Writer::Vcpu => write(second, memory, job, stop),
+                };
+                count.map(|count| stores.store(count, Ordering::Relaxed))
+            });
+            let result = execute(executor, memory, guard, job, began, &mut slice, &mut sink);
+            stop.store(true, Ordering::Relaxed);
+            let written = thread.join().expect("the writer has nothing that can panic");
+            match result.and(written) {
+                Err(MachineError::Interrupted) => Ok(()),
+                result => result,
+            }
+        })?;
+        slice.stores = stores.load(Ordering::Relaxed);
+        slice.seconds = began.elapsed().as_secs_f64();
+        Ok(slice)
+    }
+}
+
+/// The two site pages before the first store.
+fn text(job: &Job) -> Vec<u8> {
+    let mut text = vec![FILLER; 2 * PAGE as usize];
+    text[job.site..job.site + job.code.len()].copy_from_slice(&job.code);
+    text
+}
+
+/// The registers that begin a loop at ring 3: arguments in the order of the System V convention.
+fn enter(which: Loop, arguments: [u64; 6]) -> Regs {
+    const ORDER: [usize; 6] = [7, 6, 2, 1, 8, 9];
+    let mut regs = Cpu::at(CODE + which.offset(), va::SITE, 0, true).regs;
+    for (register, value) in ORDER.into_iter().zip(arguments) {
+        regs.gpr[register] = value;
+    }
+    regs.gpr[reg::RSP] -= 8;
+    regs
+}
+
+/// Where the return address of a loop stands, in guest-physical memory.
+fn return_slot(cpu: usize, regs: &Regs) -> u64 {
+    CpuPages::of(cpu).private() + (regs.gpr[reg::RSP] - va::PRIVATE)
+}
+
+fn execute(
+    vcpu: &mut Vcpu,
+    memory: &Memory,
+    guard: &Guard,
+    job: &Job,
+    began: Instant,
+    slice: &mut Slice,
+    sink: &mut impl FnMut(&[Pass]),
+) -> Result<(), MachineError> {
+    let site = va::SITE + job.site as u64;
+    let arguments = [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, 0, 0];
+    let regs = enter(Loop::Execute(job.serialised), arguments);
+    let mut bytes = vec![0; BATCH * size_of::<Pass>()];
+    while began.elapsed() < job.duration && !stop_requested() {
+        memory.write_u64(return_slot(0, &regs), FINISH)?;
+        vcpu.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        match vcpu.run(guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            Exit::Doorbell(vector) => {
+                slice.exceptions.push(vector);
+                continue;
+            }
+            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+        }
+        memory.read(LOG, &mut bytes)?;
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let passes: Vec<Pass> = bytes
+            .chunks_exact(size_of::<Pass>())
+            .map(|pass| Pass { done: word(&pass[..8]), value: word(&pass[8..16]), begun: word(&pass[16..]) })
+            .collect();
+        slice.passes += passes.len() as u64;
+        sink(&passes);
+    }
+    Ok(())
+}
+
+/// The second vCPU as writer.
+fn write(vcpu: &mut Vcpu, memory: &Memory, job: &Job, stop: &AtomicBool) -> Result<u64, MachineError> {
+    let guard = Guard::new()?;
+    let (mut generation, mut random) = (0, job.seed);
+    while !stop.load(Ordering::Relaxed) {
+        let target = va::MASTER + job.store as u64;
+        let arguments = [target, va::SHARED + COUNTERS_AT, WRITES, generation, random, job.spacing];
+        let regs = enter(Loop::Write(job.length), arguments);
+        memory.write_u64(return_slot(1, &regs), FINISH)?;
+        vcpu.restore(CpuPages::of(1).pml4(), &regs, false, Inject::Nothing)?;
+        match vcpu.run(&guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+        }
+        random = vcpu.gpr(reg::RAX);
+        generation += WRITES;
+    }
+    Ok(generation)
+}
+
+fn unexpected(exit: &Exit, rip: u64, from: u64) -> MachineError {
+    MachineError::UnexpectedExit { exit: format!("{exit:?}"), rip, from }
+}

@@ -1,0 +1,91 @@
+//! The same experiment on two threads of this process, without KVM: what the virtual machine is compared with.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossmod_abi::PAGE;
+
+use super::code::{BEGUN, COUNTERS, DONE, Loop};
+use super::{BATCH, Job, Pass, Place, Slice, WRITES, text};
+use crate::machine::{MachineError, pin, stop_requested};
+
+const LEN: usize = 3 * PAGE as usize;
+
+/// Two pages of text and a page of counters.
+#[derive(Debug)]
+pub struct Plain(*mut u8);
+
+impl Plain {
+    /// Maps the pages.
+    pub fn new() -> Result<Plain, MachineError> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            let error = std::io::Error::last_os_error();
+            return Err(MachineError::Memory(format!("a writable and executable mapping: {error}")));
+        }
+        Ok(Plain(start.cast()))
+    }
+
+    /// Runs an executor on the calling thread against a writer on another one.
+    pub fn slice(
+        &mut self,
+        job: &Job,
+        place: Place,
+        mut sink: impl FnMut(&[Pass]),
+    ) -> Result<Slice, MachineError> {
+        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
+        let text = text(job);
+        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len());
+            std::ptr::write_bytes(self.0.add(2 * PAGE as usize), 0, COUNTERS as usize);
+        }
+        // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
+        core::arch::x86_64::__cpuid(0);
+        let mut log = vec![Pass::default(); BATCH];
+        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
+        let began = Instant::now();
+        let mut passes = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pin(place.writer);
+                stores.store(write(job, start + job.store as u64, counters, &stop), Ordering::Relaxed);
+            });
+            while began.elapsed() < job.duration && !stop_requested() {
+                let log_address = log.as_mut_ptr() as u64;
+                let arguments = [start + job.site as u64, counters, BATCH as u64, log_address, 0, 0];
+                // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
+                unsafe { Loop::Execute(job.serialised).call(arguments) };
+                passes += BATCH as u64;
+                sink(&log);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let stores = stores.load(Ordering::Relaxed);
+        Ok(Slice { passes, stores, seconds: began.elapsed().as_secs_f64(), exceptions: Vec::new() })
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing runs in it any more.
+        unsafe { libc::munmap(self.0.cast(), LEN) };
+    }
+}
+
+/// The host's writer: stores until it is told to stop. Returns how many stores it made.
+pub(super) fn write(job: &Job, target: u64, counters: u64, stop: &AtomicBool) -> u64 {
+    let (mut generation, mut random) = (0, job.seed);
+    while !stop.load(Ordering::Relaxed) {
+        let arguments = [target, counters, WRITES, generation, random, job.spacing];
+        // SAFETY: the callers pass addresses inside a mapping that outlives this thread.
+        random = unsafe { Loop::Write(job.length).call(arguments) };
+        generation += WRITES;
+    }
+    generation
+}
+
+const _: () = assert!(BEGUN < DONE && DONE < COUNTERS);

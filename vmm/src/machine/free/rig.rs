@@ -1,0 +1,209 @@
+//! A machine for measuring protocols: executors that run until they are told to stop, an in-kernel interrupt
+//! controller, IPIs and NMIs by message (KVM API, KVM_SIGNAL_MSI), and handlers that never leave the guest.
+
+use crossmod_abi::{PAGE, port, private, va, vector};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, VmFd};
+
+use super::patcher::Patcher;
+use super::{CODE, FINISH, unexpected};
+use crate::cpu::{Cpu, reg};
+use crate::machine::kick::Guard;
+use crate::machine::layout::{self, CpuPages, MAX_CPUS};
+use crate::machine::memory::Memory;
+use crate::machine::vcpu::{Exit, Inject, Vcpu};
+use crate::machine::{FILLER, HANDLERS, Image, MachineError, open, pin, tables};
+
+/// Vector of the broadcast that serialises.
+pub(super) const SYNC: u8 = vector::IPI_SYNC;
+/// Vector of the broadcast that holds.
+pub(super) const HOLD: u8 = vector::IPI_HOLD;
+/// Where the local APIC's page stands (SDM vol. 3, 11.4.1), and its EOI register (11.8.5).
+pub(super) const APIC: u64 = 0xfee0_0000;
+const APIC_VA: u64 = va::IDT + PAGE;
+const EOI: u64 = 0xb0;
+
+/// Offsets in the shared page, behind the explorer's state; one cache line each.
+pub(super) mod common {
+    pub const STOP: u64 = 0x400;
+    pub const EPOCH: u64 = 0x440;
+    pub const TARGET: u64 = 0x480;
+    pub const RELEASE: u64 = 0x4c0;
+}
+
+/// Offsets in a vCPU's private page, behind its stacks. What handlers write and what the loop writes lie in lines
+/// of their own.
+pub(super) mod own {
+    pub const ACK: u64 = 0xa00;
+    pub const ARRIVED: u64 = 0xa08;
+    pub const TRAPS: u64 = 0xa10;
+    pub const NMIS: u64 = 0xa18;
+    pub const IPIS: u64 = 0xa20;
+    pub const PASSES: u64 = 0xa80;
+    pub const LONGEST: u64 = 0xa88;
+    pub const EPOCH_SEEN: u64 = 0xa90;
+}
+const _: () = assert!(own::ACK >= private::DB_STACK_TOP);
+
+core::arch::global_asm!(
+    include_str!("handlers.s"),
+    stop = const va::SHARED + common::STOP,
+    epoch = const va::SHARED + common::EPOCH,
+    target = const va::SHARED + common::TARGET,
+    release = const va::SHARED + common::RELEASE,
+    ack = const va::PRIVATE + own::ACK,
+    arrived = const va::PRIVATE + own::ARRIVED,
+    traps = const va::PRIVATE + own::TRAPS,
+    nmis = const va::PRIVATE + own::NMIS,
+    ipis = const va::PRIVATE + own::IPIS,
+    passes = const va::PRIVATE + own::PASSES,
+    longest = const va::PRIVATE + own::LONGEST,
+    epoch_seen = const va::PRIVATE + own::EPOCH_SEEN,
+    eoi = const APIC_VA + EOI,
+);
+
+unsafe extern "C" {
+    static crossmod_rig_start: u8;
+    static crossmod_rig_end: u8;
+    static crossmod_rig_execute: u8;
+    static crossmod_rig_bp: u8;
+    static crossmod_rig_nmi: u8;
+    static crossmod_rig_sync: u8;
+    static crossmod_rig_hold: u8;
+}
+
+fn offset(label: *const u8) -> u64 {
+    label as u64 - &raw const crossmod_rig_start as u64
+}
+
+fn code() -> &'static [u8] {
+    let start = &raw const crossmod_rig_start;
+    // SAFETY: both labels stand in one section of this program's text, which is readable and never changes.
+    unsafe { std::slice::from_raw_parts(start, (&raw const crossmod_rig_end) as usize - start as usize) }
+}
+
+/// The machine.
+pub struct Rig {
+    // Field order is drop order: vCPUs, then the VM, then its memory.
+    vcpus: Vec<Vcpu>,
+    vm: VmFd,
+    memory: Memory,
+}
+
+impl Rig {
+    /// A machine with so many executors of the code at an offset of the site pages.
+    pub fn new(executors: usize, site: usize, bytes: &[u8]) -> Result<Rig, MachineError> {
+        assert!((1..=MAX_CPUS).contains(&executors), "1 to {MAX_CPUS} executors");
+        let kvm = open()?;
+        for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
+            if !kvm.check_extension(cap) {
+                return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
+            }
+        }
+        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
+        let memory = Memory::new()?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: layout::MEMORY as u64,
+            userspace_addr: memory.host_address()?,
+        };
+        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        // After the memory, which takes many times as long with the chip there.
+        vm.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
+        Image::load(&memory)?;
+        memory.write(CODE, code())?;
+        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+        for index in 0..executors {
+            tables::page_tables(&memory, CpuPages::of(index))?;
+            tables::one_text(&memory, CpuPages::of(index))?;
+            tables::map(&memory, CpuPages::of(index), APIC_VA, APIC)?;
+        }
+        tables::descriptors(&memory)?;
+        let image = Image::embedded()?;
+        for (vector, name) in HANDLERS {
+            tables::gate(&memory, vector, image.label(name)?)?;
+        }
+        for (vector, label) in [
+            (vector::BP, &raw const crossmod_rig_bp),
+            (vector::NMI, &raw const crossmod_rig_nmi),
+            (SYNC, &raw const crossmod_rig_sync),
+            (HOLD, &raw const crossmod_rig_hold),
+        ] {
+            tables::gate(&memory, vector, CODE + offset(label))?;
+        }
+        let mut text = vec![FILLER; 2 * PAGE as usize];
+        text[site..site + bytes.len()].copy_from_slice(bytes);
+        memory.write(layout::MASTER, &text)?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let mut vcpus = Vec::new();
+        for index in 0..executors {
+            let mut vcpu = Vcpu::new(&vm, index, &cpuid, None)?;
+            vcpu.accept_messages()?;
+            let mut regs = Cpu::at(CODE + offset(&raw const crossmod_rig_execute), va::SITE, 0, true).regs;
+            regs.gpr[7] = va::SITE + site as u64;
+            regs.gpr[reg::RSP] -= 8;
+            let stack = CpuPages::of(index).private() + (regs.gpr[reg::RSP] - va::PRIVATE);
+            memory.write_u64(stack, FINISH)?;
+            vcpu.restore(CpuPages::of(index).pml4(), &regs, false, Inject::Nothing)?;
+            vcpus.push(vcpu);
+        }
+        Ok(Rig { vcpus, vm, memory })
+    }
+
+    /// Runs executor *i* on the *i*th of `cpus` (again from the first if there are fewer), and `patch` on the
+    /// calling thread. When that returns, the executors are stopped. May be called once.
+    pub fn run<T>(
+        mut self,
+        cpus: &[usize],
+        patch: impl FnOnce(&mut Patcher<'_>) -> Result<T, MachineError>,
+    ) -> Result<T, MachineError> {
+        let base = self.memory.host_address()?;
+        let executors = self.vcpus.len();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .vcpus
+                .iter_mut()
+                .zip(cpus.iter().cycle())
+                .map(|(vcpu, &cpu)| {
+                    scope.spawn(move || {
+                        pin(cpu);
+                        execute(vcpu)
+                    })
+                })
+                .collect();
+            let mut patcher = Patcher::new(base, &self.vm, executors);
+            let result = patcher.ready().and_then(|()| patch(&mut patcher));
+            patcher.stop();
+            for thread in threads {
+                thread.join().expect("an executor has nothing that can panic")?;
+            }
+            result
+        })
+    }
+}
+
+fn execute(vcpu: &mut Vcpu) -> Result<(), MachineError> {
+    let guard = Guard::new()?;
+    loop {
+        match vcpu.run(&guard, vcpu.rip()) {
+            // The guard looks after loops that should end; this one should not.
+            Err(MachineError::Endless { .. }) => {}
+            Err(MachineError::Interrupted) => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(Exit::Doorbell(port::STOP)) => return Ok(()),
+            Ok(exit) => return Err(unexpected(&exit, vcpu.rip(), va::SITE)),
+        }
+    }
+}
+
+/// The time-stamp counter of this CPU.
+pub fn ticks() -> u64 {
+    // SAFETY: RDTSC has no preconditions at ring 3 under Linux (CR4.TSD is clear unless a process asks).
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

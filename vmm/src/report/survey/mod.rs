@@ -1,0 +1,60 @@
+//! Surveys of what a CPU does with stores to code that it executes.
+
+mod html;
+mod text;
+
+use serde::Serialize;
+
+pub use html::html;
+pub use text::{HEADER, line, summary};
+
+use crate::freerun::{Class, Rule, Survey};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    survey: &'a Survey,
+    classes: Vec<Class>,
+    rules: Vec<Rule>,
+}
+
+/// All of it as JSON.
+pub fn json(survey: &Survey) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Document { survey, classes: survey.classes(), rules: survey.rules() })
+}
+
+/// Passes in a million, or the bound of what was not seen.
+fn per_million(count: u64, trials: u64) -> String {
+    let number = |value: f64| match value {
+        9.95.. => format!("{value:.0}"),
+        0.095.. => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    };
+    match (count, trials) {
+        (_, 0) => "-".into(),
+        (0, _) => format!("<{}", number(1e6 * crate::freerun::outcome::bound(trials))),
+        _ => number(1e6 * count as f64 / trials as f64),
+    }
+}
+
+/// Where it ran, in one line.
+fn host(survey: &Survey) -> String {
+    let microcode = survey.host.microcode.as_deref().unwrap_or("unknown");
+    let [executor, writer] = survey.cpus;
+    let pinned = if survey.pinned { "pinned to" } else { "NOT PINNED; meant for" };
+    format!("{}, microcode {microcode}; {pinned} CPUs {executor} and {writer}", survey.host.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::per_million;
+
+    #[test]
+    fn zeros_are_bounds() {
+        assert_eq!(per_million(0, 0), "-");
+        assert_eq!(per_million(0, 1_000_000), "<3.0");
+        assert_eq!(per_million(0, 100_000_000), "<0.030");
+        assert_eq!(per_million(5, 1_000_000), "5.0");
+        assert_eq!(per_million(1_000, 1_000_000), "1000");
+    }
+}

@@ -1,0 +1,119 @@
+//! A survey as text: a line for each place, as soon as it is done, and a summary.
+
+use std::fmt::Write;
+
+use super::{host, per_million};
+use crate::freerun::{Row, Side, Survey};
+
+/// Heads the lines of [`line()`].
+pub const HEADER: &str = concat!(
+    "                                      torn, per million passes        stale, per million passes\n",
+    "store          at  crosses  promise   host     vcpu     plain        host     vcpu     serial.  plain     passes"
+);
+
+/// One place.
+pub fn line(row: &Row) -> String {
+    let cell = |side, what: fn(&crate::freerun::outcome::Counts) -> u64| {
+        row.side(side).map_or("-".into(), |seen| per_million(what(&seen.counts), seen.counts.passes))
+    };
+    let torn = |side| cell(side, |counts| counts.torn);
+    let stale = |side| cell(side, |counts| counts.stale);
+    let passes: u64 = row.seen.iter().map(|seen| seen.counts.passes).sum();
+    let odd: u64 = row.seen.iter().map(|seen| seen.counts.ahead + seen.counts.exceptions).sum();
+    let mut out = format!(
+        "{:13}  {:2}  {:7}  {:8}  {:7}  {:7}  {:11}  {:7}  {:7}  {:7}  {:8}  {:.2} M",
+        row.length.name(),
+        row.offset,
+        row.crosses.name(),
+        if row.amd_promises_whole { "AMD" } else { "" },
+        torn(Side::Host),
+        torn(Side::Vcpu),
+        torn(Side::Plain),
+        stale(Side::Host),
+        stale(Side::Vcpu),
+        stale(Side::Serialised),
+        stale(Side::Plain),
+        passes as f64 / 1e6,
+    );
+    if odd > 0 {
+        let _ = write!(out, "  {odd} UNEXPLAINED");
+    }
+    out
+}
+
+/// What comes after the lines.
+pub fn summary(survey: &Survey) -> String {
+    let mut out = String::from("\n");
+    for headline in survey.headlines() {
+        let _ = writeln!(out, "HEADLINE: {headline}");
+    }
+    let _ = writeln!(
+        out,
+        "single stores by what they cross: torn per million passes, and the rate under KVM over that without"
+    );
+    let _ = writeln!(out, "  crosses  places  host     vcpu     serial.  plain    vcpu / plain");
+    for class in survey.classes() {
+        let rate = |side| {
+            let counts = class.side(side);
+            per_million(counts.torn, counts.passes)
+        };
+        let factor = class.factor.map_or("-".into(), |factor| format!("{factor:.2}"));
+        let _ = writeln!(
+            out,
+            "  {:7}  {:6}  {:7}  {:7}  {:7}  {:7}  {factor}",
+            class.crosses.name(),
+            class.places,
+            rate(Side::Host),
+            rate(Side::Vcpu),
+            rate(Side::Serialised),
+            rate(Side::Plain)
+        );
+    }
+    let _ = writeln!(out, "  {}", crate::freerun::FACTOR);
+    let _ = writeln!(out, "\nrules");
+    for rule in survey.rules() {
+        let seen = match rule.bound() {
+            Some(bound) => format!("0 of {}, below {bound:.1e} at 95 %", rule.trials),
+            None => format!("{} of {}", rule.against, rule.trials),
+        };
+        let _ = writeln!(out, "  {}: {}: {} ({seen} against)", rule.whose, rule.says, rule.standing.words());
+    }
+    let _ = writeln!(
+        out,
+        "\nobserved is allowed: different outcomes, neither old nor new, that each fetch model has and has not"
+    );
+    for model in &survey.models {
+        let unknown = match model.unknown {
+            0 => String::new(),
+            count => format!(", {count} with too many stores between their bytes to ask"),
+        };
+        let _ = writeln!(
+            out,
+            "  {:10}  {} allowed, {} not ({} passes){unknown}",
+            model.model, model.allowed, model.forbidden, model.forbidden_passes
+        );
+    }
+    let passes = |side| {
+        let seen = || survey.rows.iter().filter_map(move |row| row.side(side));
+        let seconds: f64 = seen().map(|seen| seen.seconds).sum();
+        let count =
+            |what: fn(&crate::freerun::Seen) -> u64| seen().map(what).sum::<u64>() as f64 / seconds / 1e6;
+        (count(|seen| seen.counts.passes), count(|seen| seen.stores))
+    };
+    let _ = write!(out, "\nmillions of passes and stores a second:");
+    for side in Side::ALL {
+        let (passes, stores) = passes(side);
+        let _ = write!(out, " {} {passes:.1} and {stores:.1};", side.name());
+    }
+    let _ = write!(
+        out,
+        "\n{} places in {:.0} s, seed {}{}\n{}\n{}",
+        survey.rows.len(),
+        survey.seconds,
+        survey.seed,
+        if survey.interrupted { "; INTERRUPTED" } else { "" },
+        survey.tier,
+        host(survey)
+    );
+    out
+}
