@@ -26,7 +26,7 @@
 //! | `coherent` | 64 | no | – | scenario's | none needed: what stepping shows |
 //! | `amd` | 8 | yes | program | AMD | APM vol. 2, 7.6.1: a store inside an aligned quadword is seen whole, stores are seen in program order, fetches are sequential between taken branches |
 //! | `amd-block` | 8 | yes | block | AMD | the same without relying on order between quadwords across taken branches |
-//! | `line` | 64 | yes | program | scenario's | none: the cache line at once is what JITs rely on |
+//! | `line` | 64 | yes | program | scenario's | none: the cache line at once is what JITs rely on; `crossmod survey` has seen stores across 32 bytes inside a line torn on a Zen 4, which `atom=32` allows |
 //! | `line-block` | 64 | yes | block | scenario's | the same, each line for itself |
 //! | `intel` | 1 | yes | any | Intel | SDM vol. 3, "Handling self- and cross-modifying code": without a serialising instruction nothing is promised; here each byte may be old or new |
 //!
