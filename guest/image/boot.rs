@@ -4,7 +4,7 @@
 #![no_std]
 #![no_main]
 
-use crossmod_abi::{action, msr, port, private, shared, va, vector};
+use crossmod_abi::{action, msr, private, shared, va, vector};
 
 core::arch::global_asm!(
     include_str!("executor.s"),
@@ -20,7 +20,6 @@ core::arch::global_asm!(
     release = const va::SHARED + shared::RELEASE,
     lock = const va::SHARED + shared::LOCK,
     call = const action::CALL,
-    p_unclaimed = const port::UNCLAIMED,
     v_de = const vector::DE,
     v_db = const vector::DB,
     v_nmi = const vector::NMI,

@@ -191,10 +191,14 @@ bp_call:
     pop rax
     iretq
 
+// Not this handler's: whoever owns the trap goes on behind it.
 .global bp_unclaimed
 bp_unclaimed:
-    out {p_unclaimed}, al
-    hlt
+    pop rcx
+    pop rax
+.global bp_foreign
+bp_foreign:
+    iretq
 
 // ---- stepping and faults: each ends the path or is consumed by the host ---------------------------------
 doorbell de_stub, {v_de}

@@ -27,8 +27,9 @@ impl Engine for Liar<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
+        data: Option<&[u8]>,
     ) -> Result<Executed, MachineError> {
-        let mut result = self.oracle.execute(slot, cpu, stimulus, text, shared);
+        let mut result = self.oracle.execute(slot, cpu, stimulus, text, shared, data);
         self.steps += 1;
         (self.lie)(self.steps, &mut result);
         result
@@ -44,8 +45,16 @@ impl Engine for Liar<'_> {
         self.oracle.execute_aside(cpu, stimulus, text, shared)
     }
 
-    fn stored(&mut self, offset: usize, bytes: &[u8]) -> Result<(), MachineError> {
-        self.oracle.stored(offset, bytes)
+    fn stored(&mut self, data: &[u8]) -> Result<(), MachineError> {
+        self.oracle.stored(data)
+    }
+
+    fn data(&self, bytes: &mut [u8]) -> Result<(), MachineError> {
+        self.oracle.data(bytes)
+    }
+
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
+        self.oracle.word_stored(slot, word, value)
     }
 
     fn shared_stored(&mut self, shared: &Shared) -> Result<(), MachineError> {

@@ -35,8 +35,9 @@ fn uncached<'a>(machine: &'a mut Machine, plan: &'a Plan, user: bool) -> impl Fn
     let shared = [0; SHARED_LEN];
     let mut oracle = Oracle::new(machine, plan).expect("oracle");
     move || {
-        let executed =
-            oracle.execute(0, &cpu, Stimulus::Instruction, &plan.site.old.bytes, &shared).expect("step");
+        let executed = oracle
+            .execute(0, &cpu, Stimulus::Instruction, &plan.site.old.bytes, &shared, None)
+            .expect("step");
         assert_eq!(executed.cpu.regs.rip, entry + 2);
         executed.cpu.regs.gpr[0]
     }

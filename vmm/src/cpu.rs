@@ -136,6 +136,26 @@ impl Cpu {
         cpu
     }
 
+    /// The same vCPU with nothing in its mailbox: what is there belongs to no pass.
+    pub fn without_mailbox(&self) -> Cpu {
+        let mut cpu = self.clone();
+        cpu.private[..private::TASK_STACK as usize].fill(0);
+        cpu
+    }
+
+    /// One of its words that a scenario names.
+    pub fn word(&self, number: u8) -> u32 {
+        self.read(va::PRIVATE + private::WORD + 4 * u64::from(number), 4).unwrap_or_default() as u32
+    }
+
+    /// The same vCPU with one of its words changed.
+    pub fn with_word(&self, number: u8, value: u32) -> Cpu {
+        let mut cpu = self.clone();
+        let at = (private::WORD + 4 * u64::from(number)) as usize;
+        cpu.private[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        cpu
+    }
+
     /// Makes the frame that was just pushed at RSP canonical: the stepper's flags go, and so does what the
     /// alignment of frames to 16 bytes left between it and the interrupted stack pointer. Says which part of
     /// the private page it may have changed.
@@ -156,8 +176,10 @@ impl Cpu {
     pub fn clear_dead_stack(&mut self) -> bool {
         const BASES: [u64; 3] = [private::TASK_STACK, private::KERNEL_STACK, private::NMI_STACK];
         let mut live_from = BASES.map(|base| base + private::STACK);
+        const NMI: usize = 2;
         let mut rsp = self.regs.gpr[reg::RSP];
-        for hop in 0..BASES.len() {
+        let mut nested = false;
+        for hop in 0..=BASES.len() {
             let offset = rsp.wrapping_sub(va::PRIVATE);
             // A full stack pointer equals the top, which is the base of the next stack: (base, top].
             let Some(stack) = BASES.iter().position(|&base| offset > base && offset <= base + private::STACK)
@@ -168,8 +190,11 @@ impl Cpu {
             if stack == 0 {
                 break;
             }
-            // The kernel and NMI stacks are entered only through the TSS: a frame stands at their top.
-            let Some(frame) = self.frame(va::PRIVATE + BASES[stack] + private::STACK - FRAME) else { break };
+            // The kernel and NMI stacks are entered only through the TSS: a frame stands at their top. That of a
+            // nested NMI leads into its own stack, where the one that it interrupted keeps a copy of its own.
+            let below = if stack == NMI && nested { private::NMI_COPY } else { FRAME };
+            let Some(frame) = self.frame(va::PRIVATE + BASES[stack] + private::STACK - below) else { break };
+            nested = stack == NMI;
             rsp = frame.rsp;
         }
         for (base, live) in BASES.into_iter().zip(live_from) {

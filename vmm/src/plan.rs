@@ -30,11 +30,28 @@ pub struct Plan {
     pub rule: VendorRule,
     /// Which bytes a fetch may see.
     pub fetch: FetchModel,
+    /// What its own programs compile to: executors, functions of broadcasts, handlers.
+    pub programs: Programs,
+    /// Combinations of the parts' versions that no pass may show.
+    pub forbidden: Vec<Vec<Option<Declared>>>,
+    /// Shared words that the scenario names, and what they hold at the start.
+    pub words: Vec<Datum>,
+    /// Words of which every executor has one of its own.
+    pub each: Vec<Datum>,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
 }
 
-/// The patch site.
+/// A word that a scenario names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Datum {
+    /// Its name.
+    pub name: String,
+    /// What it holds at the start.
+    pub value: u32,
+}
+
+/// The patch site: from the first byte of its first part to the last byte of its last.
 #[derive(Debug, Clone, Serialize)]
 pub struct Site {
     /// Guest-virtual address of its first byte, inside the two pages at `crossmod_abi::va::SITE`.
@@ -43,9 +60,34 @@ pub struct Site {
     pub old: Code,
     /// What the patcher installs. As long as `old`.
     pub new: Code,
-    /// One-instruction intermediate forms that may stand at the first byte besides old and new, as the
+    /// One-instruction intermediate forms that may stand at the first byte of a part besides old and new, as the
     /// bytes of that instruction (for example `cc`).
     pub intermediates: Vec<Vec<u8>>,
+    /// The sites that it consists of, by address; nearly always one.
+    pub parts: Vec<Part>,
+}
+
+/// One of several sites that are patched on their own. What lies between two of them is never written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its name; empty if it is the only one.
+    pub name: String,
+    /// Offset of its first byte from the whole site's.
+    pub offset: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Part {
+    /// The only part of a site of so many bytes.
+    pub fn whole(len: usize) -> Part {
+        Part { name: String::new(), offset: 0, len }
+    }
+
+    /// True for offsets of its bytes.
+    pub fn contains(&self, offset: usize) -> bool {
+        (self.offset..self.offset + self.len).contains(&offset)
+    }
 }
 
 impl Site {
@@ -60,7 +102,7 @@ impl Site {
     }
 
     /// The instructions that are declared at an offset: old's and new's where they have a boundary there (one
-    /// entry if both have the same), and the intermediate forms at the first byte.
+    /// entry if both have the same), and the intermediate forms at the first byte of a part.
     pub fn declared(&self, offset: usize) -> impl Iterator<Item = (Declared, &[u8])> {
         let of = |code: &'_ Code| -> Option<std::ops::Range<usize>> {
             let index = code.boundaries.iter().position(|&boundary| boundary == offset)?;
@@ -69,11 +111,38 @@ impl Site {
         let old = of(&self.old).map(|range| &self.old.bytes[range]);
         let new = of(&self.new).map(|range| &self.new.bytes[range]);
         let both = old.is_some() && old == new;
-        let intermediates = self.intermediates.iter().filter(move |_| offset == 0);
+        let entry = self.entry(offset).is_some();
+        let intermediates = self.intermediates.iter().filter(move |_| entry);
         old.map(|bytes| (if both { Declared::Both } else { Declared::Old }, bytes))
             .into_iter()
             .chain(new.filter(|_| !both).map(|bytes| (Declared::New, bytes)))
             .chain(intermediates.map(|form| (Declared::Intermediate, &form[..])))
+    }
+
+    /// The part that begins at an offset.
+    pub fn entry(&self, offset: usize) -> Option<usize> {
+        self.parts.iter().position(|part| part.offset == offset)
+    }
+
+    /// The part that an offset lies in.
+    pub fn part(&self, offset: usize) -> Option<usize> {
+        self.parts.iter().position(|part| part.contains(offset))
+    }
+
+    /// True for addresses behind the first byte of a part.
+    pub fn inside(&self, address: u64) -> bool {
+        let offset = address.wrapping_sub(self.address) as usize;
+        self.contains(address) && self.part(offset).is_some() && self.entry(offset).is_none()
+    }
+
+    /// The bytes with each part in the version that the bit of its number says: set is new.
+    pub fn combination(&self, versions: u8) -> Vec<u8> {
+        let mut bytes = self.old.bytes.clone();
+        for (_, part) in (0..).zip(&self.parts).filter(|(number, _)| versions >> number & 1 == 1) {
+            let range = part.offset..part.offset + part.len;
+            bytes[range.clone()].copy_from_slice(&self.new.bytes[range]);
+        }
+        bytes
     }
 
     /// True for addresses of the site's bytes.
@@ -83,7 +152,8 @@ impl Site {
 }
 
 /// Whose instruction a declared one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Declared {
     /// Old's.
     Old,
@@ -126,6 +196,8 @@ pub struct Executor {
     pub role: Role,
     /// Where it stands when the patcher begins.
     pub start: Start,
+    /// Interrupts are off at the start.
+    pub interrupts_off: bool,
 }
 
 /// Privilege level.
@@ -148,6 +220,8 @@ pub enum Role {
     Lock,
     /// Holds the shared lock during each pass, interrupts off from before it waits for it.
     LockIrqOff,
+    /// Runs the program that begins at this address, as many times as it has passes.
+    Program(u64),
 }
 
 /// Where an executor stands at the start.
@@ -158,6 +232,8 @@ pub enum Start {
     Outside,
     /// Inside the site, having executed the old instructions before this boundary (offset in bytes).
     Interior(usize),
+    /// At this address of its program.
+    At(u64),
 }
 
 /// The #BP handler.
@@ -165,9 +241,11 @@ pub enum Start {
 pub struct Handler {
     /// Which of the guest's handlers the gate points to.
     pub variant: HandlerVariant,
-    /// What a claimed trap does; stored into the descriptor by [`OpKind::Describe`].
-    pub action: Action,
-    /// The descriptor is filled and armed before the patcher begins.
+    /// What a claimed trap does, for each part; stored into the descriptor by [`OpKind::Describe`].
+    pub actions: Vec<Action>,
+    /// The descriptor is filled before the patcher begins.
+    pub described_at_start: bool,
+    /// And armed.
     pub armed_at_start: bool,
 }
 
@@ -181,6 +259,8 @@ pub enum HandlerVariant {
     Counting,
     /// Runs the site itself before it acts.
     Traced,
+    /// The scenario's own program.
+    Program,
 }
 
 /// What a claimed trap does.
@@ -247,8 +327,8 @@ pub enum OpKind {
         /// What is stored.
         bytes: Vec<u8>,
     },
-    /// Fill the handler's descriptor (everything but the armed flag).
-    Describe,
+    /// Fill the handler's descriptor (everything but the armed flag) for a part.
+    Describe(u8),
     /// Set the armed flag to this value.
     Armed(bool),
     /// Send a broadcast to the executors in the mask (bit *i* = executor *i*), clearing their
@@ -278,20 +358,48 @@ pub enum OpKind {
         /// The value stored.
         value: u32,
     },
+    /// Wait until a shared word is 0, and make it 1 in the same move.
+    Take(Word),
+    /// Store a word that every executor has one of, in all of them.
+    SetEach {
+        /// Index into the plan's list.
+        word: u8,
+        /// The value stored.
+        value: u32,
+    },
+    /// Wait until such a word is 0 in every executor of the mask.
+    WaitEach {
+        /// Index into the plan's list.
+        word: u8,
+        /// Bit *i* = executor *i*.
+        mask: u32,
+    },
     /// Assume that the hardware makes everything stored so far visible to every fetch (the 2009 mail's
     /// "one-byte modifying is always synchronized"); nothing is sent.
     AssumeSynchronised,
-    /// Wait until each executor has, at some time since this operation began, had neither its RIP nor a
-    /// saved RIP inside the site. One move an executor and one to go on.
-    Quiesce,
+    /// Wait until each executor has, at some time since this operation began, been quiet. One move an executor and
+    /// one to go on.
+    Quiesce(Quiet),
     /// The patcher does something else for one move (it was interrupted).
     Delay,
     /// Withdraw the handler's descriptor: its memory is overwritten, using it is an error.
     FreeDescriptor,
     /// Withdraw the code at an old or new target: fetching there is an error.
     FreeTarget(u64),
-    /// The patcher declares the modification complete.
-    Done,
+    /// The patcher declares the modification of these parts complete (bit *i* = part *i*).
+    Done(u8),
+}
+
+/// What a grace period waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quiet {
+    /// Neither RIP nor a saved RIP inside the site.
+    Site,
+    /// Nor anywhere in the code at a target.
+    Targets,
+    /// A word of the executor's own is 0.
+    Each(u8),
 }
 
 /// What the receivers of a broadcast run.
@@ -310,6 +418,10 @@ pub enum Function {
     Stop,
     /// Serialise, count the arrival, acknowledge, return.
     Early,
+    /// A function that the scenario writes, by number.
+    Call(u8),
+    /// Whatever the NMI handler does: the message is an NMI.
+    Nmi,
 }
 
 impl Function {
@@ -322,6 +434,11 @@ impl Function {
             Function::Hold => "hold",
             Function::Stop => "stop",
             Function::Early => "early",
+            Function::Call(0) => "call-0",
+            Function::Call(1) => "call-1",
+            Function::Call(2) => "call-2",
+            Function::Call(_) => "call-3",
+            Function::Nmi => "nmi-message",
         }
     }
 }
@@ -338,6 +455,57 @@ pub enum Word {
     Flag,
     /// The lock of lock-taking executors.
     Lock,
+    /// The handler may claim the trap.
+    Armed,
+    /// Parity of the claimed traps.
+    Hits,
+    /// One that the scenario names: index into the plan's list.
+    Named(u8),
+}
+
+/// What the programs of a scenario compile to.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Programs {
+    /// The code, to stand at `crossmod_abi::va::PROGRAM`.
+    pub code: Vec<u8>,
+    /// Names and addresses of places in it. A pair `pass_call_X`, `pass_done_X` is a pass.
+    pub labels: Vec<(String, u64)>,
+    /// Handlers by vector, as labels of the code.
+    pub gates: Vec<(u8, String)>,
+    /// Instructions that store to the site, by address, as [`OpKind::Store`]s.
+    pub stores: Vec<(u64, Op)>,
+    /// Broadcasts by number: function and receivers (bit *i* = executor *i*).
+    pub sends: Vec<(Function, u32)>,
+    /// Where a check that failed goes, with the property that it violates and what it says.
+    pub checks: Vec<Check>,
+    /// Where a handler does not claim its trap.
+    pub refusals: Vec<u64>,
+    /// Behind which instruction a handler's frame has moved to where RSP points.
+    pub moved: Vec<u64>,
+    /// IRETs to the next instruction, which end no handler.
+    pub own_irets: Vec<u64>,
+    /// Shared words that the code writes, one bit for each `u32` of the shared page.
+    pub writes: u32,
+    /// It declares modifications complete.
+    pub completes: bool,
+}
+
+/// Where a program's check goes when it fails.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// Address of the place.
+    pub at: u64,
+    /// What is violated.
+    pub property: Property,
+    /// What was checked.
+    pub text: String,
+}
+
+impl Programs {
+    /// True if they patch: then there is another patcher than the host.
+    pub fn patch(&self) -> bool {
+        !self.stores.is_empty() || !self.sends.is_empty() || self.completes
+    }
 }
 
 impl Ring {
@@ -359,6 +527,12 @@ impl Plan {
         plan.expect.clear();
         let text = serde_json::to_vec(&plan).unwrap_or_default();
         Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// An operation by number: those of the host's program, then the stores of the plan's own programs.
+    pub fn op(&self, number: usize) -> &Op {
+        let own = |number: usize| &self.programs.stores[number].1;
+        self.program.get(number).unwrap_or_else(|| own(number - self.program.len()))
     }
 
     /// Bit mask of all executors.

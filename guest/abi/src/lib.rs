@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! 0x00_0010_0000  guest image: executor loops, trap handlers            one copy
+//! 0x00_0010_8000  what the programs of a scenario compile to             one copy
 //! 0x00_0020_0000  private page: mailbox, stacks                         one a vCPU
 //! 0x00_0020_1000  shared page: protocol descriptor, flags, lock         one copy
 //! 0x00_0020_2000  master copy of the two site pages, as data            one copy
@@ -26,6 +27,8 @@ pub mod va {
 
     /// Where the image is linked and loaded (identity mapped).
     pub const IMAGE: u64 = 0x10_0000;
+    /// Where the code that a scenario's programs compile to stands, in the image's window.
+    pub const PROGRAM: u64 = IMAGE + 0x8000;
     /// The private page of the running vCPU.
     pub const PRIVATE: u64 = 0x20_0000;
     /// The page shared by the patcher and every executor.
@@ -44,12 +47,23 @@ pub mod va {
 pub mod private {
     /// `u32`: 1 once the last broadcast was acknowledged by this vCPU.
     pub const ACK: u64 = 0x00;
+    /// `u32`: an NMI is being handled; kept by NMI handlers that may be nested.
+    pub const NMI_BUSY: u64 = 0x04;
+    /// `u32`: another NMI came meanwhile; the handler runs again.
+    pub const NMI_AGAIN: u64 = 0x08;
+    /// First of [`WORDS`] `u32`s that a scenario names.
+    pub const WORD: u64 = 0x20;
+    /// How many private words a scenario can name.
+    pub const WORDS: u64 = 6;
     /// Lowest byte of the stack of the executor loop (ring of the executor).
     pub const TASK_STACK: u64 = 0x40;
     /// Lowest byte of the stack for traps out of ring 3 (TSS.RSP0).
     pub const KERNEL_STACK: u64 = 0x140;
     /// Lowest byte of the NMI stack (TSS.IST1).
     pub const NMI_STACK: u64 = 0x240;
+    /// Where an NMI handler that may be nested keeps its frame, below [`STATE_END`]: the frame that the CPU pushed,
+    /// two scratch words for the nested handler, and the copy.
+    pub const NMI_COPY: u64 = 40 + 16 + 40;
     /// One past the NMI stack: the part before this is a vCPU's private *state*.
     pub const STATE_END: u64 = 0x340;
     /// Top of the #DF stack (TSS.IST2); scratch, never part of a state.
@@ -82,10 +96,18 @@ pub mod shared {
     pub const LOCK: u64 = 0x2c;
     /// `u32`: a flag for scenarios; the guest does not read it.
     pub const FLAG: u64 = 0x30;
+    /// `u32`: a store here sends a broadcast: 1 + its number among those of the plan. Write only.
+    pub const SEND: u64 = 0x34;
+    /// `u32`: a store here declares modifications complete, one bit a site. Write only.
+    pub const DONE: u64 = 0x38;
+    /// First of [`WORDS`] `u32`s that a scenario names.
+    pub const WORD: u64 = 0x40;
+    /// How many shared words a scenario can name.
+    pub const WORDS: u64 = 8;
     /// One past the descriptor proper (what `free` withdraws and poisons is `ACTION..HITS`).
     pub const DESCRIPTOR_END: u64 = HITS;
     /// One past the shared state.
-    pub const STATE_END: u64 = 0x38;
+    pub const STATE_END: u64 = WORD + 4 * WORDS;
 }
 
 /// Values of [`shared::ACTION`].
@@ -128,6 +150,10 @@ pub mod vector {
     pub const IPI_STOP: u8 = 0x44;
     /// Broadcast: serialise, count the arrival, acknowledge, return at once.
     pub const IPI_EARLY: u8 = 0x45;
+    /// First of [`CALLS`] broadcasts whose function a scenario writes.
+    pub const IPI_CALL: u8 = 0x46;
+    /// How many functions of its own a scenario can broadcast.
+    pub const CALLS: u8 = 4;
     /// A maskable device interrupt.
     pub const IRQ: u8 = 0x50;
 }
@@ -137,8 +163,6 @@ pub mod vector {
 pub mod port {
     /// Planted at the successor of an instruction after which single-stepping does not stop.
     pub const STOP: u8 = 0xf0;
-    /// A handler met a trap that it does not claim.
-    pub const UNCLAIMED: u8 = 0xf1;
     /// Rung by the SMI handler, in system-management mode: a real SMI got there.
     pub const SMM: u8 = 0xf2;
     /// Highest port in use; the TSS permission bitmap covers ports up to here.
@@ -169,6 +193,7 @@ const _: () = {
     assert!(private::TASK_STACK + private::STACK == private::KERNEL_STACK);
     assert!(private::KERNEL_STACK + private::STACK == private::NMI_STACK);
     assert!(private::NMI_STACK + private::STACK == private::STATE_END);
+    assert!(private::WORD + 4 * private::WORDS <= private::TASK_STACK);
     // The CPU aligns an interrupt frame down to 16 bytes (SDM vol. 3, 6.14.2): aligned tops keep frames
     // of a vCPU at the same place whatever was interrupted.
     assert!(private::TASK_STACK.is_multiple_of(16) && private::STACK.is_multiple_of(16));
@@ -176,5 +201,7 @@ const _: () = {
     assert!(private::DB_STACK_TOP < PAGE);
     assert!(shared::STATE_END.is_multiple_of(8) && shared::STATE_END <= PAGE);
     assert!(shared::DESCRIPTOR_END <= shared::ARRIVED);
+    // One bit for each word in masks.
+    assert!(shared::STATE_END <= 4 * 32);
     assert!(va::IDT + PAGE < va::SITE);
 };

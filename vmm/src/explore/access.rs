@@ -6,20 +6,37 @@ use iced_x86::Instruction;
 use crate::cpu::Cpu;
 use crate::decode::{self, Access};
 use crate::machine::{MachineError, Shared};
+use crate::plan::Site;
 
-/// The one access to the shared page, if any; an error for accesses outside the state.
-pub(super) fn shared_access(
+/// The accesses of one step that others can see.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Touched {
+    /// To the shared page.
+    pub(super) shared: Option<Access>,
+    /// To the site as data.
+    pub(super) text: Option<Access>,
+}
+
+/// The one access to the shared page and the one to the site's master copy, if any; an error for accesses outside
+/// the state.
+pub(super) fn touched(
     instruction: &Instruction,
     accesses: &[Access],
     rip: u64,
-) -> Result<Option<Access>, MachineError> {
-    let mut found = None;
+    site: &Site,
+) -> Result<Touched, MachineError> {
+    let mut found = Touched::default();
+    let master = va::MASTER + (site.address - va::SITE);
     for access in accesses {
         let (start, end) = (access.address, access.address.wrapping_add(access.size as u64));
         let within = |base: u64, len: u64| start >= base && end <= base + len;
         if within(va::SHARED, shared::STATE_END) && access.size <= 8 {
-            if found.replace(*access).is_some() {
+            if found.shared.replace(*access).is_some() {
                 return Err(outside(instruction, rip, "it accesses the shared page twice"));
+            }
+        } else if within(master, site.len() as u64) && access.size <= 8 {
+            if found.text.replace(*access).is_some() {
+                return Err(outside(instruction, rip, "it accesses the site twice"));
             }
         } else if access.touches(va::SITE, va::SITE + 2 * PAGE) {
             return Err(outside(instruction, rip, "it accesses patchable addresses as data"));
@@ -36,6 +53,14 @@ pub(super) fn shared_access(
 
 fn outside(instruction: &Instruction, rip: u64, what: &str) -> MachineError {
     MachineError::Contract { rip, what: format!("`{}`: {what}", decode::format(instruction)) }
+}
+
+/// What a step reads from the site as data.
+pub(super) fn read_text(data: &[u8], access: Access, site: &Site) -> u64 {
+    let start = (access.address - va::MASTER - (site.address - va::SITE)) as usize;
+    let mut word = [0; 8];
+    word[..access.size].copy_from_slice(&data[start..start + access.size]);
+    u64::from_le_bytes(word)
 }
 
 pub(super) fn read_word(memory: &Shared, access: Access) -> u64 {

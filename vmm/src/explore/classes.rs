@@ -14,13 +14,17 @@ pub fn classes(plan: &Plan) -> Vec<u8> {
         .iter()
         .filter_map(|op| match op.kind {
             OpKind::Broadcast { mask, .. } | OpKind::WaitAcks { mask } => Some(mask),
+            OpKind::WaitEach { mask, .. } => Some(mask),
             _ => None,
         })
         .collect();
     let alike = |a: usize, b: usize| {
-        let Executor { passes, ring, role, start } = &plan.executors[a];
+        let Executor { passes, ring, role, start, interrupts_off } = &plan.executors[a];
         let other = &plan.executors[b];
-        (*passes, *ring, *role, *start) == (other.passes, other.ring, other.role, other.start)
+        // What programs have sent and is not delivered is kept by slot.
+        plan.programs.sends.is_empty()
+            && (*passes, *ring, *role, *start) == (other.passes, other.ring, other.role, other.start)
+            && *interrupts_off == other.interrupts_off
             && masks.iter().all(|mask| mask >> a & 1 == mask >> b & 1)
     };
     let mut firsts: Vec<usize> = Vec::new();

@@ -21,7 +21,7 @@ pub struct Executed {
 /// Executes steps on KVM.
 pub trait Engine {
     /// Steps executor `slot` from `cpu`, which sees `text` as the bytes of the site and `shared` as the
-    /// shared page.
+    /// shared page. `data` is the site as data, if the step reads or writes it.
     fn execute(
         &mut self,
         slot: usize,
@@ -29,6 +29,7 @@ pub trait Engine {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
+        data: Option<&[u8]>,
     ) -> Result<Executed, MachineError>;
 
     /// The same, aside: for runs of old or new alone that are not part of the execution.
@@ -40,8 +41,14 @@ pub trait Engine {
         shared: &Shared,
     ) -> Result<Executed, MachineError>;
 
-    /// The patcher stored to the site.
-    fn stored(&mut self, offset: usize, bytes: &[u8]) -> Result<(), MachineError>;
+    /// The host's patcher stored to the site: this is what data readers find there now.
+    fn stored(&mut self, data: &[u8]) -> Result<(), MachineError>;
+
+    /// What data readers find in the site after the step that was just executed with `data`.
+    fn data(&self, bytes: &mut [u8]) -> Result<(), MachineError>;
+
+    /// The patcher stored a word of this executor's own.
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError>;
 
     /// The patcher stored to the shared page.
     fn shared_stored(&mut self, shared: &Shared) -> Result<(), MachineError>;
@@ -75,8 +82,12 @@ impl Engine for Oracle<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
+        data: Option<&[u8]>,
     ) -> Result<Executed, MachineError> {
         self.machine.write_shared(shared)?;
+        if let Some(data) = data {
+            self.machine.write_master(self.site, data)?;
+        }
         if near_site(cpu.regs.rip) {
             self.machine.write_view(0, self.site, text)?;
         }
@@ -91,10 +102,18 @@ impl Engine for Oracle<'_> {
         text: &[u8],
         shared: &Shared,
     ) -> Result<Executed, MachineError> {
-        self.execute(0, cpu, stimulus, text, shared)
+        self.execute(0, cpu, stimulus, text, shared, None)
     }
 
-    fn stored(&mut self, _: usize, _: &[u8]) -> Result<(), MachineError> {
+    fn stored(&mut self, _: &[u8]) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    fn data(&self, bytes: &mut [u8]) -> Result<(), MachineError> {
+        self.machine.read_master(self.site, bytes)
+    }
+
+    fn word_stored(&mut self, _: usize, _: u8, _: u32) -> Result<(), MachineError> {
         Ok(())
     }
 
@@ -141,10 +160,18 @@ impl Engine for Live<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
+        data: Option<&[u8]>,
     ) -> Result<Executed, MachineError> {
         let broken = |what: &str| MachineError::Contract { rip: cpu.regs.rip, what: what.into() };
         if self.machine.read_shared()? != *shared {
             return Err(broken("the shared page is not what the schedule made of it"));
+        }
+        if let Some(data) = data {
+            let mut found = vec![0; data.len()];
+            self.machine.read_master(self.site, &mut found)?;
+            if found != data {
+                return Err(broken("the site's master copy is not what the schedule made of it"));
+            }
         }
         if near_site(cpu.regs.rip) {
             self.machine.write_view(slot, self.site, text)?;
@@ -169,11 +196,19 @@ impl Engine for Live<'_> {
         text: &[u8],
         shared: &Shared,
     ) -> Result<Executed, MachineError> {
-        self.aside.execute(0, cpu, stimulus, text, shared)
+        self.aside.execute(0, cpu, stimulus, text, shared, None)
     }
 
-    fn stored(&mut self, offset: usize, bytes: &[u8]) -> Result<(), MachineError> {
-        self.machine.write_master(self.site + offset as u64, bytes)
+    fn stored(&mut self, data: &[u8]) -> Result<(), MachineError> {
+        self.machine.write_master(self.site, data)
+    }
+
+    fn data(&self, bytes: &mut [u8]) -> Result<(), MachineError> {
+        self.machine.read_master(self.site, bytes)
+    }
+
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
+        if self.started[slot] { self.machine.write_word(slot, word, value) } else { Ok(()) }
     }
 
     fn shared_stored(&mut self, shared: &Shared) -> Result<(), MachineError> {

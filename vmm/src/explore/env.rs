@@ -21,7 +21,8 @@ pub struct Piece {
 pub fn pieces(plan: &Plan) -> Vec<Piece> {
     let atom = u64::from(plan.fetch.atom);
     let mut pieces = Vec::new();
-    for (op, step) in plan.program.iter().enumerate() {
+    let own = plan.programs.stores.iter().map(|(_, op)| op);
+    for (op, step) in plan.program.iter().chain(own).enumerate() {
         let OpKind::Store { offset, bytes } = &step.kind else { continue };
         let mut start = 0;
         for index in 1..=bytes.len() {
@@ -46,8 +47,10 @@ pub struct Env {
     pub descriptor_freed: bool,
     /// Bit *i*: pad *i*'s code has been withdrawn.
     pub pads_freed: u32,
-    /// The patcher has declared the modification complete.
-    pub done: bool,
+    /// Bit *i*: the modification of part *i* has been declared complete.
+    pub done: u8,
+    /// Broadcasts that programs have sent and that are not yet delivered, see [`Env::sent_bit`].
+    pub sent: u128,
 }
 
 impl Env {
@@ -58,11 +61,17 @@ impl Env {
             commits: Vec::new(),
             descriptor_freed: false,
             pads_freed: 0,
-            done: false,
+            done: 0,
+            sent: 0,
         };
+        if plan.handler.described_at_start {
+            env.describe(plan, 0);
+        }
         if plan.handler.armed_at_start {
-            env.describe(plan);
             env.set(shared::ARMED, 1);
+        }
+        for (number, word) in (0..).zip(&plan.words) {
+            env.set(word_offset(Word::Named(number)), word.value);
         }
         env
     }
@@ -84,14 +93,22 @@ impl Env {
         self.shared[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Fills the handler's descriptor, armed flag aside.
-    pub fn describe(&mut self, plan: &Plan) {
-        let (kind, resume, back) = match plan.handler.action {
+    /// The bit of [`Env::sent`] for a function's number and a slot.
+    pub fn sent_bit(slot: usize, function: usize) -> u128 {
+        1 << (slot * 16 + function)
+    }
+
+    /// Fills the handler's descriptor for a part, armed flag aside.
+    pub fn describe(&mut self, plan: &Plan, part: u8) {
+        let part = usize::from(part);
+        let site = plan.site.address + plan.site.parts.get(part).map_or(0, |part| part.offset) as u64;
+        let action = plan.handler.actions.get(part).copied().unwrap_or(Action::Resume(site));
+        let (kind, resume, back) = match action {
             Action::Resume(at) => (action::RESUME, at, 0),
             Action::Call { target, return_to } => (action::CALL, target, return_to),
         };
         self.set(shared::ACTION, kind);
-        self.put(shared::SITE, &plan.site.address.to_le_bytes());
+        self.put(shared::SITE, &site.to_le_bytes());
         self.put(shared::RESUME, &resume.to_le_bytes());
         self.put(shared::RETURN, &back.to_le_bytes());
     }
@@ -111,6 +128,9 @@ pub fn word_offset(word: Word) -> u64 {
         Word::Release => shared::RELEASE,
         Word::Flag => shared::FLAG,
         Word::Lock => shared::LOCK,
+        Word::Armed => shared::ARMED,
+        Word::Hits => shared::HITS,
+        Word::Named(number) => shared::WORD + 4 * u64::from(number),
     }
 }
 
@@ -124,6 +144,9 @@ pub struct Text {
     pub commits: Vec<Commit>,
     /// Offset and length of each commit.
     pub spans: Vec<(usize, usize)>,
+    /// The site as a data reader finds it: a store inside an aligned quadword is there at once, however the fetch
+    /// model cuts it (SDM vol. 3, 9.1.1; APM vol. 2, 7.3.2).
+    pub data: Vec<u8>,
 }
 
 /// One commit of a [`Text`].
@@ -153,7 +176,19 @@ impl Text {
             images.push(image);
         }
         let spans = commits.iter().map(|commit: &Commit| (commit.offset, commit.len)).collect();
-        Text { images, commits, spans }
+        let mut data = images[images.len() - 1].clone();
+        let quadword = |piece: &Piece| (plan.site.address + piece.offset as u64) / 8;
+        let committed = |index: usize| env.commits.iter().any(|&commit| usize::from(commit) == index);
+        for (index, piece) in pieces.iter().enumerate() {
+            let begun = || {
+                let mut same = pieces.iter().enumerate().filter(|(_, other)| other.op == piece.op);
+                same.any(|(other, begun)| committed(other) && quadword(begun) == quadword(piece))
+            };
+            if piece.op < plan.program.len() && !committed(index) && begun() {
+                data[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+            }
+        }
+        Text { images, commits, spans, data }
     }
 
     /// The site as it stands in memory.
@@ -173,7 +208,7 @@ impl Text {
 /// the AMD rule also one store inside an aligned quadword (APM vol. 2, 7.6.1).
 fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> bool {
     const INT3: u8 = 0xcc;
-    let OpKind::Store { offset, bytes } = &plan.program[piece.op].kind else { return false };
+    let OpKind::Store { offset, bytes } = &plan.op(piece.op).kind else { return false };
     let first_byte = plan.site.old.boundaries.contains(offset) || plan.site.new.boundaries.contains(offset);
     let int3 = bytes.len() == 1 && first_byte && (bytes[0] == INT3 || before[*offset] == INT3);
     let start = plan.site.address + *offset as u64;

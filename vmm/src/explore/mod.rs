@@ -9,6 +9,7 @@
 mod access;
 mod chunk;
 mod classes;
+mod effects;
 pub mod engine;
 pub mod env;
 mod evidence;
@@ -32,6 +33,7 @@ mod table;
 mod visited;
 mod window;
 
+pub(crate) use effects::master;
 pub use log::STALL_LIMIT;
 pub use memo::{Memo, MemoStats};
 pub use model::{Applied, Model, PassOutcome};

@@ -16,10 +16,10 @@ use super::monitor::{Executor, FUNCTIONS, Monitor, function_bit};
 use super::numbering::Facts;
 use super::phase::{Phase, phases};
 use super::state::{Global, Move, State};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, IF, reg};
 use crate::fetch::View;
 use crate::machine::{MAX_CPUS, MachineError, PassLabels};
-use crate::plan::{Events, OpKind, Plan, Ring, Role, Start};
+use crate::plan::{Events, Function, OpKind, Plan, Quiet, Ring, Role, Start};
 use crate::property::{Property, Violation};
 
 /// Instructions that old or new alone may take from CALL to return.
@@ -42,7 +42,7 @@ pub struct Model<'p, E> {
     pub(super) texts: Vec<Rc<Text>>,
     pub(super) texts_by_commits: FxHashMap<Vec<u8>, Rc<Text>>,
     pub(super) violations: Interner<Vec<Violation>>,
-    pub(super) references: FxHashMap<(u32, u8), (u32, u32)>,
+    pub(super) references: FxHashMap<(u32, u8), Rc<[Option<u32>]>>,
     pub(super) views: FxHashMap<(u32, u32), Rc<[View]>>,
     pub(super) outcomes: BTreeSet<PassOutcome>,
     pub(super) phases: Vec<Phase>,
@@ -136,12 +136,24 @@ impl<'p, E: Engine> Model<'p, E> {
         let site = &self.plan.site;
         let clocks = self.plan.fetch.clocks(site.address, site.len());
         for (slot, executor) in self.plan.executors.iter().enumerate() {
-            let entry = self.engine.image().label(match executor.role {
-                Role::Loop => "exec_loop",
-                Role::Lock => "exec_lock",
-                Role::LockIrqOff => "exec_lock_irqoff",
-            })?;
-            let cpu = Cpu::at(entry, site.address, executor.passes, executor.ring == Ring::User);
+            let label = |name| self.engine.image().label(name);
+            let entry = match (executor.start, executor.role) {
+                (Start::At(address), _) | (_, Role::Program(address)) => address,
+                (_, Role::Loop) => label("exec_loop")?,
+                (_, Role::Lock) => label("exec_lock")?,
+                (_, Role::LockIrqOff) => label("exec_lock_irqoff")?,
+            };
+            let part = |number: usize| site.parts.get(number).map(|part| site.address + part.offset as u64);
+            let first = part(0).unwrap_or(site.address);
+            let mut cpu = Cpu::at(entry, first, executor.passes, executor.ring == Ring::User);
+            cpu.regs.gpr[reg::R12 + 1] = part(1).unwrap_or_default();
+            cpu.regs.gpr[reg::R12 + 2] = part(2).unwrap_or_default();
+            if executor.interrupts_off {
+                cpu.regs.rflags &= !IF;
+            }
+            for (number, word) in (0..).zip(&self.plan.each) {
+                cpu = cpu.with_word(number, word.value);
+            }
             let cpu = self.intern_cpu(cpu);
             let monitor =
                 Monitor { class: self.classes[slot], clocks: vec![0; clocks], ..Monitor::default() };
@@ -187,10 +199,15 @@ impl<'p, E: Engine> Model<'p, E> {
     ) -> Result<Vec<Move>, MachineError> {
         let mut moves = Vec::new();
         let facts = self.facts[executor as usize];
+        let sent = self.sent_to(global.env, executor);
         if let Some(op) = self.plan.program.get(usize::from(global.pc))
-            && op.kind == OpKind::Quiesce
-            && facts.outside
+            && let OpKind::Quiesce(quiet) = op.kind
             && !facts.observed
+            && match quiet {
+                Quiet::Site => facts.outside,
+                Quiet::Targets => facts.off_targets,
+                Quiet::Each(word) => facts.zero >> word & 1 == 1,
+            }
         {
             moves.push(Move::Observe(0));
         }
@@ -204,8 +221,9 @@ impl<'p, E: Engine> Model<'p, E> {
             }
         }
         if facts.interrupts_on {
-            let pending =
-                FUNCTIONS.into_iter().filter(|&function| facts.pending & function_bit(function) != 0);
+            let pending = FUNCTIONS
+                .into_iter()
+                .filter(|&function| (facts.pending | sent) & function_bit(function) != 0);
             moves.extend(pending.map(|function| Move::Ipi(0, function)));
             if global.irq > 0 {
                 moves.push(Move::Irq(0));
@@ -214,10 +232,11 @@ impl<'p, E: Engine> Model<'p, E> {
         // Raised while unmasked, an NMI is delivered at once: holding it back is raising it later. Only
         // while NMIs are masked is raising a move of its own; a second one then coalesces.
         if facts.nmi_masked {
-            if !facts.nmi_latched && global.nmi > 0 {
+            let latched = facts.nmi_latched || sent & function_bit(Function::Nmi) != 0;
+            if !latched && global.nmi > 0 {
                 moves.push(Move::RaiseNmi(0));
             }
-        } else if facts.nmi_latched || global.nmi > 0 {
+        } else if facts.nmi_latched || sent & function_bit(Function::Nmi) != 0 || global.nmi > 0 {
             moves.push(Move::Nmi(0));
         }
         if global.smi > 0 {
@@ -228,6 +247,15 @@ impl<'p, E: Engine> Model<'p, E> {
             moves.push(Move::MachineCheck(0));
         }
         Ok(moves)
+    }
+
+    /// Messages that programs have sent to an executor, one bit a function.
+    fn sent_to(&self, env: u32, executor: u32) -> u16 {
+        let sent = self.envs.get(env).sent;
+        if sent == 0 {
+            return 0;
+        }
+        (sent >> (16 * self.slot_of(self.executors.get(executor).monitor.class))) as u16
     }
 
     /// Performs a move.
@@ -259,7 +287,12 @@ impl<'p, E: Engine> Model<'p, E> {
             Move::Irq(_) => next.irq -= 1,
             Move::Smi(_) => next.smi -= 1,
             Move::MachineCheck(_) => next.mce -= 1,
-            Move::Nmi(_) if !self.facts[number as usize].nmi_latched => next.nmi -= 1,
+            Move::Nmi(_)
+                if !self.facts[number as usize].nmi_latched
+                    && self.sent_to(global.env, number) & function_bit(Function::Nmi) == 0 =>
+            {
+                next.nmi -= 1;
+            }
             Move::RaiseNmi(_) => next.nmi -= 1,
             _ => {}
         }
@@ -321,6 +354,7 @@ impl<'p, E: Engine> Model<'p, E> {
     /// True if everything that was to be done is done.
     pub fn complete(&self, state: &State) -> bool {
         usize::from(state.global.pc) == self.plan.program.len()
+            && self.envs.get(state.global.env).sent == 0
             && self.plan.executors.iter().enumerate().all(|(slot, _)| {
                 let facts = &self.facts[state.executors[slot] as usize];
                 facts.parked && facts.pending == 0

@@ -4,7 +4,7 @@
 use crossmod_abi::vector;
 
 use crate::cpu::Cpu;
-use crate::plan::Function;
+use crate::plan::{Function, Site};
 
 /// Everything about one executor: its vCPU (by number, see the interner) and the bookkeeping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,11 +27,11 @@ pub struct Monitor {
     /// The patcher's quiescence has seen it outside the site.
     pub observed: bool,
     /// Broadcasts sent and not yet delivered, one bit a [`Function`].
-    pub pending: u8,
+    pub pending: u16,
     /// An NMI was raised and not yet delivered.
     pub nmi_latched: bool,
-    /// A pass has ended with the outcome of the new version.
-    pub seen_new: bool,
+    /// Bit *i*: a pass has ended with the outcome of the new version of part *i*.
+    pub seen_new: u8,
     /// Passes under way, outermost first.
     pub passes: Vec<Pass>,
     /// Handlers under way, outermost first.
@@ -48,12 +48,12 @@ pub struct Pass {
     pub entry: u32,
     /// The site was fetched.
     pub begun: bool,
-    /// A pass with the new outcome had ended before this one began.
-    pub new_before: bool,
-    /// The patcher had completed before this pass began.
-    pub after_done: bool,
-    /// A new instruction of a several-instruction site was executed in this pass.
-    pub ran_new: bool,
+    /// Bit *i*: a pass with the new outcome of part *i* had ended before this one began.
+    pub new_before: u8,
+    /// Bit *i*: the patcher had completed part *i* before this pass began.
+    pub after_done: u8,
+    /// Bit *i*: a new instruction of part *i*, which has several, was executed in this pass.
+    pub ran_new: u8,
     /// This pass went through the site's INT3.
     pub trapped: bool,
     /// Handlers that were under way when it began.
@@ -67,6 +67,8 @@ pub struct Context {
     pub vector: u8,
     /// Virtual address of its frame.
     pub frame: u64,
+    /// A trap that is none of the site's: not yet handed on to its owner.
+    pub foreign: bool,
 }
 
 impl Monitor {
@@ -83,21 +85,37 @@ impl Monitor {
 
     /// RIPs saved in the frames of the handlers under way. An INT3's own frame points behind the trap, into
     /// the instruction it replaced, until the handler has moved it; that one is left out.
-    pub fn saved_rips<'a>(&'a self, cpu: &'a Cpu, site: u64) -> impl Iterator<Item = u64> + 'a {
+    pub fn saved_rips<'a>(&'a self, cpu: &'a Cpu, site: &'a Site) -> impl Iterator<Item = u64> + 'a {
         self.contexts.iter().filter_map(move |context| {
             let rip = cpu.frame(context.frame)?.rip;
-            (context.vector != vector::BP || rip != site + 1).then_some(rip)
+            let trapped = || site.entry(rip.wrapping_sub(site.address + 1) as usize).is_some();
+            (context.vector != vector::BP || !trapped()).then_some(rip)
         })
     }
 }
 
 /// All functions of broadcasts, in the order of their bits.
-pub const FUNCTIONS: [Function; 6] =
-    [Function::Sync, Function::AckFirst, Function::AckOnly, Function::Hold, Function::Stop, Function::Early];
+pub const FUNCTIONS: [Function; 10] = [
+    Function::Sync,
+    Function::AckFirst,
+    Function::AckOnly,
+    Function::Hold,
+    Function::Stop,
+    Function::Early,
+    Function::Call(0),
+    Function::Call(1),
+    Function::Call(2),
+    Function::Call(3),
+];
+
+/// Number of a function; an NMI's is the one behind the others.
+pub fn function_number(function: Function) -> usize {
+    FUNCTIONS.iter().position(|&f| f == function).unwrap_or(FUNCTIONS.len())
+}
 
 /// Bit of a function in [`Monitor::pending`].
-pub fn function_bit(function: Function) -> u8 {
-    1 << FUNCTIONS.iter().position(|&f| f == function).unwrap_or_default()
+pub fn function_bit(function: Function) -> u16 {
+    1 << function_number(function)
 }
 
 /// The vector a function is sent as.
@@ -109,5 +127,7 @@ pub fn function_vector(function: Function) -> u8 {
         Function::Hold => vector::IPI_HOLD,
         Function::Stop => vector::IPI_STOP,
         Function::Early => vector::IPI_EARLY,
+        Function::Call(number) => vector::IPI_CALL + number,
+        Function::Nmi => vector::NMI,
     }
 }

@@ -20,8 +20,13 @@ pub(super) struct Facts {
     pub(super) nmi_masked: bool,
     pub(super) nmi_latched: bool,
     pub(super) acknowledged: bool,
-    pub(super) pending: u8,
+    pub(super) pending: u16,
+    /// Neither RIP nor a saved RIP is inside the site.
     pub(super) outside: bool,
+    /// Nor in the code at a target.
+    pub(super) off_targets: bool,
+    /// Bit *i*: its word *i* is 0.
+    pub(super) zero: u8,
     pub(super) observed: bool,
 }
 
@@ -90,7 +95,16 @@ impl<E: Engine> Model<'_, E> {
             let Executor { cpu, monitor } = self.executors.get(index);
             let cpu = self.cpus.get(*cpu);
             let site = &self.plan.site;
-            let inside = |rip: u64| site.contains(rip) && rip != site.address;
+            let inside = |rip: u64| site.inside(rip);
+            let pads = &self.plan.pads;
+            let target = |rip: u64| pads.iter().any(|pad| (pad.address..pad.address + 4).contains(&rip));
+            let anywhere = |place: &dyn Fn(u64) -> bool| {
+                let saved = |context: &super::monitor::Context| {
+                    cpu.frame(context.frame).is_some_and(|frame| place(frame.rip))
+                        && context.vector != vector::DB
+                };
+                place(cpu.regs.rip) || monitor.contexts.iter().any(saved)
+            };
             self.facts.push(Facts {
                 parked: cpu.regs.rip == self.labels.park,
                 interrupts_on: cpu.regs.interrupts_on(),
@@ -99,11 +113,11 @@ impl<E: Engine> Model<'_, E> {
                 acknowledged: cpu.acknowledged(),
                 pending: monitor.pending,
                 observed: monitor.observed,
-                outside: !inside(cpu.regs.rip)
-                    && !monitor.contexts.iter().any(|context| {
-                        cpu.frame(context.frame).is_some_and(|frame| inside(frame.rip))
-                            && context.vector != vector::DB
-                    }),
+                outside: !anywhere(&inside),
+                off_targets: !anywhere(&|rip| inside(rip) || target(rip)),
+                zero: (0..self.plan.each.len() as u8)
+                    .filter(|&word| cpu.word(word) == 0)
+                    .fold(0, |mask, word| mask | 1 << word),
             });
         }
         index

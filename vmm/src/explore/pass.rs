@@ -1,5 +1,7 @@
 //! Passes through the site: where they begin and end, and what their outcome is compared with.
 
+use std::rc::Rc;
+
 use super::access::load;
 use super::engine::{Engine, Executed};
 use super::model::{Model, PassOutcome, REFERENCE_LIMIT};
@@ -8,7 +10,7 @@ use super::step::fault_name;
 use crate::cpu::{Cpu, reg};
 use crate::decode;
 use crate::machine::{Landing, MachineError, SHARED_LEN, Stimulus};
-use crate::plan::{Plan, Site};
+use crate::plan::{Code, Declared, Plan};
 use crate::property::{self, Version, Violation};
 
 impl<E: Engine> Model<'_, E> {
@@ -17,15 +19,15 @@ impl<E: Engine> Model<'_, E> {
         let Some(label) = self.labels.passes.iter().position(|pass| pass.begin == cpu.regs.rip) else {
             return;
         };
-        let entry = self.intern_cpu(cpu.without_ack());
+        let entry = self.intern_cpu(cpu.without_mailbox());
         let monitor = &mut executor.monitor;
         monitor.passes.push(Pass {
             label: label as u8,
             entry,
             begun: false,
-            new_before: false,
-            after_done: false,
-            ran_new: false,
+            new_before: 0,
+            after_done: 0,
+            ran_new: 0,
             trapped: false,
             depth: monitor.contexts.len() as u8,
         });
@@ -39,13 +41,15 @@ impl<E: Engine> Model<'_, E> {
         }
     }
 
-    /// At a several-instruction site: new code was run in this pass.
-    pub(super) fn note_version(&self, executor: &mut Executor, version: Option<Version>) {
-        let Site { old, new, .. } = &self.plan.site;
-        let several = old.boundaries.len() > 1 || new.boundaries.len() > 1;
-        if let (true, Some(Version::New), Some(pass)) = (several, version, executor.monitor.passes.last_mut())
-        {
-            pass.ran_new = true;
+    /// At a part of several instructions: new code was run in this pass.
+    pub(super) fn note_version(&self, executor: &mut Executor, rip: u64, version: Option<Version>) {
+        let site = &self.plan.site;
+        let (Some(Version::New), Some(pass)) = (version, executor.monitor.passes.last_mut()) else { return };
+        let Some(number) = site.part((rip - site.address) as usize) else { return };
+        let part = &site.parts[number];
+        let inside = |code: &Code| code.boundaries.iter().filter(|&&at| part.contains(at)).count();
+        if inside(&site.old) > 1 || inside(&site.new) > 1 {
+            pass.ran_new |= 1 << number;
         }
     }
 
@@ -62,30 +66,74 @@ impl<E: Engine> Model<'_, E> {
             return Ok(Vec::new());
         }
         monitor.passes.pop();
-        let (old, new) = self.references(pass.entry, pass.label)?;
-        let (is_old, is_new, violation) =
-            property::wrong_resume_at_pass_end(&landed.without_ack(), self.cpus.get(old), self.cpus.get(new));
-        let mut violations: Vec<Violation> = violation.into_iter().collect();
-        match (is_old, is_new) {
-            (true, false) => violations.extend(property::order_at_pass_end(&pass)),
-            (false, true) => executor.monitor.seen_new = true,
-            _ => {}
+        let references = self.references(pass.entry, pass.label)?;
+        let end = landed.without_mailbox();
+        let same = |&versions: &u8| {
+            let reference = references[usize::from(versions)];
+            reference.is_some_and(|reference| property::wrong_resume_same(&end, self.cpus.get(reference)))
+        };
+        let matching: Vec<u8> = (0..references.len() as u8).filter(same).collect();
+        let everything = references.len() - 1;
+        let mut violations = Vec::new();
+        if matching.is_empty() {
+            let alone = |versions: usize| references[versions].map(|number| self.cpus.get(number));
+            violations.push(property::wrong_resume_at_pass_end(&end, alone(0), alone(everything)));
+        } else if matching.iter().all(|&versions| self.forbidden(versions)) {
+            violations.push(property::multi_site_at_pass_end(&self.plan.site, matching[0]));
+        } else {
+            for part in 0..self.plan.site.parts.len() {
+                let new = |versions: &u8| versions >> part & 1 == 1;
+                if matching.iter().all(new) {
+                    executor.monitor.seen_new |= 1 << part;
+                } else if !matching.iter().any(new) {
+                    violations.extend(property::order_at_pass_end(&pass, part));
+                }
+            }
         }
-        let outcome = PassOutcome { label: pass.label, old: is_old, new: is_new, trapped: pass.trapped };
+        let outcome = PassOutcome {
+            label: pass.label,
+            old: matching.contains(&0),
+            new: matching.contains(&(everything as u8)),
+            trapped: pass.trapped,
+        };
         self.outcomes.insert(outcome);
         Ok(violations)
     }
 
-    /// The ends of a pass from this entry when old, or new, runs alone.
-    fn references(&mut self, entry: u32, label: u8) -> Result<(u32, u32), MachineError> {
-        if let Some(&known) = self.references.get(&(entry, label)) {
-            return Ok(known);
+    /// True for combinations of versions that the scenario forbids.
+    fn forbidden(&self, versions: u8) -> bool {
+        let shows = |(part, declared): (usize, &Option<Declared>)| match declared {
+            Some(Declared::New) => versions >> part & 1 == 1,
+            Some(_) => versions >> part & 1 == 0,
+            None => true,
+        };
+        self.plan.forbidden.iter().any(|combination| combination.iter().enumerate().all(shows))
+    }
+
+    /// The ends of a pass from this entry when each combination of the parts' versions runs alone, by its number: bit
+    /// *i* says that part *i* is new. Forbidden ones may come to no end.
+    fn references(&mut self, entry: u32, label: u8) -> Result<Rc<[Option<u32>]>, MachineError> {
+        if let Some(known) = self.references.get(&(entry, label)) {
+            return Ok(Rc::clone(known));
         }
         let plan: &Plan = self.plan;
-        let old = self.run_alone(entry, label, &plan.site.old.bytes, "old")?;
-        let new = self.run_alone(entry, label, &plan.site.new.bytes, "new")?;
-        self.references.insert((entry, label), (old, new));
-        Ok((old, new))
+        let count = 1u8 << plan.site.parts.len();
+        let mut ends = Vec::new();
+        for versions in 0..count {
+            let name = match versions {
+                0 => "old".to_owned(),
+                all if all == count - 1 => "new".to_owned(),
+                mixed => format!("mixed ({mixed:b})"),
+            };
+            match self.run_alone(entry, label, &plan.site.combination(versions), &name) {
+                Ok(end) => ends.push(Some(end)),
+                Err(MachineError::Contract { .. }) if self.forbidden(versions) => ends.push(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let ends: Rc<[Option<u32>]> = ends.into();
+        self.references.insert((entry, label), Rc::clone(&ends));
+        Ok(ends)
     }
 
     fn run_alone(&mut self, entry: u32, label: u8, text: &[u8], name: &str) -> Result<u32, MachineError> {

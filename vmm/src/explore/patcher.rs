@@ -10,7 +10,7 @@ use super::numbering::Facts;
 use super::state::{Global, Move, State};
 use crate::fetch::Order;
 use crate::machine::MachineError;
-use crate::plan::OpKind;
+use crate::plan::{Function, OpKind};
 use crate::property;
 
 /// What a move of the patcher waits for.
@@ -21,6 +21,8 @@ pub(super) enum Needs {
     Acks(u32),
     /// Every executor has been observed.
     Observed,
+    /// A word of every executor in the mask is 0.
+    Zero(u8, u32),
 }
 
 impl Needs {
@@ -30,6 +32,7 @@ impl Needs {
             Needs::Nothing => true,
             Needs::Acks(mask) => mask & (1 << slot) == 0 || facts.acknowledged,
             Needs::Observed => facts.observed,
+            Needs::Zero(word, mask) => mask & (1 << slot) == 0 || facts.zero >> word & 1 == 1,
         }
     }
 }
@@ -55,7 +58,12 @@ impl<E: Engine> Model<'_, E> {
                 let holds = self.envs.get(global.env).get(word_offset(*word)) == *value;
                 (if holds { vec![Move::Patcher] } else { Vec::new() }, Needs::Nothing)
             }
-            OpKind::Quiesce => (vec![Move::Patcher], Needs::Observed),
+            OpKind::Take(word) => {
+                let free = self.envs.get(global.env).get(word_offset(*word)) == 0;
+                (if free { vec![Move::Patcher] } else { Vec::new() }, Needs::Nothing)
+            }
+            OpKind::WaitEach { word, mask } => (vec![Move::Patcher], Needs::Zero(*word, *mask)),
+            OpKind::Quiesce(_) => (vec![Move::Patcher], Needs::Observed),
             _ => (vec![Move::Patcher], Needs::Nothing),
         }
     }
@@ -69,7 +77,8 @@ impl<E: Engine> Model<'_, E> {
                 OpKind::Store { .. }
                     | OpKind::Broadcast { .. }
                     | OpKind::AssumeSynchronised
-                    | OpKind::Quiesce
+                    | OpKind::SetEach { .. }
+                    | OpKind::Quiesce(_)
             )
         })
     }
@@ -80,6 +89,8 @@ impl<E: Engine> Model<'_, E> {
         let pc = usize::from(global.pc);
         match self.plan.program.get(pc).map(|op| &op.kind) {
             Some(OpKind::WaitAcks { .. } | OpKind::Delay) => true,
+            // An NMI that is sent may coalesce with one that is raised.
+            Some(OpKind::Broadcast { function: Function::Nmi, .. }) => false,
             Some(OpKind::Broadcast { mask, .. }) => {
                 // Receivers of an earlier one may otherwise still acknowledge that.
                 let mut open = 0;
@@ -98,7 +109,7 @@ impl<E: Engine> Model<'_, E> {
 
     /// True if executors write shared memory that others read.
     pub(super) fn executors_write(&self) -> bool {
-        self.phases.last().is_none_or(|last| last.words != 0)
+        self.plan.programs.patch() || self.phases.last().is_none_or(|last| last.words != 0)
     }
 
     /// The part that all share after a move of the patcher, and whether memory that others read was written.
@@ -113,16 +124,19 @@ impl<E: Engine> Model<'_, E> {
             let first = self.pieces.iter().position(|other| other.op == piece.op).unwrap_or_default();
             let count = self.pieces.iter().filter(|other| other.op == piece.op).count();
             env.commits.push(index);
-            self.engine.stored(piece.offset, &piece.bytes)?;
             let mask = global.mask | 1 << (usize::from(index) - first);
             let (mask, pc) =
                 if mask.count_ones() as usize == count { (0, global.pc + 1) } else { (mask, global.pc) };
-            return Ok((Global { env: self.intern_env(env), mask, pc, ..*global }, true));
+            let env = self.intern_env(env);
+            let data = self.text(env);
+            self.engine.stored(&data.data)?;
+            return Ok((Global { env, mask, pc, ..*global }, true));
         }
         match &self.plan.program[usize::from(global.pc)].kind {
-            OpKind::Describe => env.describe(self.plan),
+            OpKind::Describe(part) => env.describe(self.plan, *part),
             OpKind::Armed(armed) => env.set(crossmod_abi::shared::ARMED, u32::from(*armed)),
             OpKind::SetWord { word, value } => env.set(word_offset(*word), *value),
+            OpKind::Take(word) => env.set(word_offset(*word), 1),
             OpKind::FreeDescriptor => env.free_descriptor(),
             OpKind::FreeTarget(address) => {
                 for (index, _) in self.plan.pads.iter().enumerate().filter(|(_, pad)| pad.address == *address)
@@ -130,9 +144,10 @@ impl<E: Engine> Model<'_, E> {
                     env.pads_freed |= 1 << index;
                 }
             }
-            OpKind::Done => env.done = true,
+            OpKind::Done(parts) => env.done |= parts,
             OpKind::Broadcast { .. } | OpKind::AssumeSynchronised | OpKind::Store { .. } => {}
-            OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } | OpKind::Quiesce | OpKind::Delay => {}
+            OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Quiesce(_) | OpKind::Delay => {}
+            OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } => {}
         }
         let writes = env.shared != self.envs.get(global.env).shared;
         if writes {
@@ -159,7 +174,10 @@ impl<E: Engine> Model<'_, E> {
         }
         match self.plan.program[usize::from(before.pc)].kind {
             OpKind::Broadcast { function, mask } if mask & (1 << slot) != 0 => {
-                executor.monitor.pending |= function_bit(function);
+                match function {
+                    Function::Nmi => executor.monitor.nmi_latched = true,
+                    _ => executor.monitor.pending |= function_bit(function),
+                }
                 let cpu = self.cpus.get(executor.cpu);
                 if cpu.acknowledged() {
                     let cleared = cpu.without_ack();
@@ -170,7 +188,12 @@ impl<E: Engine> Model<'_, E> {
             OpKind::AssumeSynchronised => {
                 executor.monitor.serialise(self.envs.get(before.env).commits.len() as u8);
             }
-            OpKind::Quiesce => executor.monitor.observed = false,
+            OpKind::SetEach { word, value } => {
+                let changed = self.cpus.get(executor.cpu).with_word(word, value);
+                executor.cpu = self.intern_cpu(changed);
+                self.engine.word_stored(slot, word, value)?;
+            }
+            OpKind::Quiesce(_) => executor.monitor.observed = false,
             _ => return Ok((number, None)),
         }
         Ok((self.intern_executor(executor), None))

@@ -54,20 +54,34 @@ pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
     if plan.program.iter().any(|op| counts(&op.kind)) {
         always |= words(shared::ARRIVED, shared::ARRIVED + 4);
     }
-    let mut phases = vec![Phase { words: always, ..Phase::default() }];
+    // So do programs, whenever they run.
+    let programs = &plan.programs;
+    always |= programs.writes;
+    let mut phases = vec![Phase {
+        words: always,
+        stores: !programs.stores.is_empty(),
+        // A function of the scenario's own may run the site, or wait for what this vCPU does in it.
+        site: programs.patch() || !programs.gates.is_empty(),
+        patcher: programs.patch(),
+        ..Phase::default()
+    }];
     for op in plan.program.iter().rev() {
         let mut phase = Phase { awaited: 0, patcher: true, ..phases[phases.len() - 1] };
         match &op.kind {
             OpKind::Store { .. } => (phase.stores, phase.site) = (true, true),
-            OpKind::Done | OpKind::Quiesce => phase.site = true,
+            OpKind::Done(_) | OpKind::Quiesce(_) => phase.site = true,
             OpKind::FreeTarget(_) => phase.targets = true,
-            OpKind::Describe => phase.words |= words(shared::ACTION, shared::DESCRIPTOR_END),
+            OpKind::Describe(_) => phase.words |= words(shared::ACTION, shared::DESCRIPTOR_END),
             OpKind::FreeDescriptor => phase.words |= words(shared::ARMED, shared::DESCRIPTOR_END),
             OpKind::Armed(_) => phase.words |= words(shared::ARMED, shared::ARMED + 4),
-            OpKind::SetWord { word, .. } => phase.words |= words(word_offset(*word), word_offset(*word) + 4),
+            OpKind::SetWord { word, .. } | OpKind::Take(word) => {
+                phase.words |= words(word_offset(*word), word_offset(*word) + 4)
+            }
             OpKind::WaitAcks { mask } => phase.awaited = *mask,
+            OpKind::Broadcast { function: Function::Nmi, .. } => phase.site = true,
             OpKind::Broadcast { .. } | OpKind::WaitWord { .. } => {}
             OpKind::AssumeSynchronised | OpKind::Delay => {}
+            OpKind::SetEach { .. } | OpKind::WaitEach { .. } => {}
         }
         phases.push(phase);
     }

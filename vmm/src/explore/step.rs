@@ -1,18 +1,19 @@
 //! One executor's move: fetch, checks, the step on the engine, bookkeeping.
 
 use crossmod_abi::vector;
-use iced_x86::Mnemonic;
 
-use super::access::{load, read_word, shared_access, store_of};
+use super::access::{Touched, load, read_text, read_word, store_of, touched};
 use super::engine::{Engine, Executed};
+use super::env::Env;
 use super::memo::{Outcome, StepKey, StepResult};
 use super::model::{INVISIBLE_LIMIT, Model};
-use super::monitor::{Context, Executor, function_bit, function_vector};
+use super::monitor::{Context, Executor, function_bit, function_number, function_vector};
 use super::phase::Phase;
 use super::state::{Global, Move};
 use crate::cpu::{Cpu, reg};
-use crate::decode::{self, Access};
+use crate::decode;
 use crate::machine::{Landing, MachineError, Stimulus};
+use crate::plan::Function;
 use crate::property::{self, Fetch, Violation};
 
 /// In place of a vector, in [`StepKey::event`].
@@ -128,6 +129,7 @@ impl<E: Engine> Model<'_, E> {
             Move::Ipi(_, function) => {
                 let mut after = before.clone();
                 after.monitor.pending &= !function_bit(function);
+                let env = self.received(env, after.monitor.class, function);
                 self.deliver(slot, after, env, function_vector(function), live)
             }
             Move::Irq(_) => self.deliver(slot, before, env, vector::IRQ, live),
@@ -136,6 +138,7 @@ impl<E: Engine> Model<'_, E> {
             Move::Nmi(_) => {
                 let mut after = before;
                 after.monitor.nmi_latched = false;
+                let env = self.received(env, after.monitor.class, Function::Nmi);
                 if let Some(violation) = property::nmi_frame_at_delivery(&after.monitor) {
                     return Ok(self.ended(executor, env, vec![violation]));
                 }
@@ -169,15 +172,32 @@ impl<E: Engine> Model<'_, E> {
         };
         let key = StepKey { cpu: executor.cpu, event: vector, len: 0, bytes: [0; 15], shared: 0 };
         let text = self.text(env);
-        let result = self.execute(slot, &cpu, stimulus, text.current(), env, key, None, live)?;
+        let result =
+            self.execute(slot, &cpu, stimulus, text.current(), env, key, Touched::default(), live)?;
         if result.landing != Landing::Handler(vector) {
             let what = format!("delivery of vector {vector:#x} ended in {:?}", result.landing);
             return Err(MachineError::Contract { rip: cpu.regs.rip, what });
         }
         executor.cpu = result.cpu;
         let frame = self.cpus.get(result.cpu).regs.gpr[reg::RSP];
-        executor.monitor.contexts.push(Context { vector, frame });
+        executor.monitor.contexts.push(Context { vector, frame, foreign: false });
         Ok(Outcome::quiet(self.intern_executor(executor), env))
+    }
+
+    /// The environment once a message that a program sent has been delivered.
+    fn received(&mut self, env: u32, class: u8, function: Function) -> u32 {
+        let bit = Env::sent_bit(self.slot_of(class), function_number(function));
+        if self.envs.get(env).sent & bit == 0 {
+            return env;
+        }
+        let mut changed = self.envs.get(env).clone();
+        changed.sent &= !bit;
+        self.intern_env(changed)
+    }
+
+    /// The first slot of a class.
+    pub(super) fn slot_of(&self, class: u8) -> usize {
+        self.classes.iter().position(|&other| other == class).unwrap_or_default()
     }
 
     /// An SMI, from its arrival to the end of its RSM: the vCPU is as before, and has serialised (SDM vol. 3, 9.3;
@@ -192,7 +212,8 @@ impl<E: Engine> Model<'_, E> {
         let cpu = self.cpus.get(executor.cpu).clone();
         let key = StepKey { cpu: executor.cpu, event: SMI, len: 0, bytes: [0; 15], shared: 0 };
         let text = self.text(env);
-        let result = self.execute(slot, &cpu, Stimulus::Smi, text.current(), env, key, None, live)?;
+        let result =
+            self.execute(slot, &cpu, Stimulus::Smi, text.current(), env, key, Touched::default(), live)?;
         if result.landing != Landing::Boundary || result.cpu != executor.cpu {
             let what = format!("an SMI came back to another state, {:?}", result.landing);
             return Err(MachineError::Contract { rip: cpu.regs.rip, what });
@@ -219,6 +240,12 @@ impl<E: Engine> Model<'_, E> {
         if let Some(view) = view {
             before.monitor.clocks.clone_from(&view.clocks);
             self.begin_pass(&mut before.monitor, env);
+        }
+        if self.plan.programs.patch()
+            && let Some(found) = property::interior_at_step(self.plan, &text, rip)
+        {
+            // Another vCPU's store has taken the place from under it.
+            return Ok(self.ended(number, env, vec![found]));
         }
         let Some(window) = self.window(rip, seen) else {
             return Ok(self.ended(
@@ -262,7 +289,7 @@ impl<E: Engine> Model<'_, E> {
         if violations.iter().any(Violation::ends) {
             return Ok(self.ended(number, env, violations));
         }
-        let access = shared_access(&instruction, &accesses, rip)?;
+        let access = touched(&instruction, &accesses, rip, site)?;
         let memory = self.envs.get(env).shared;
         let expected = decode::successors(&instruction, &cpu, |at| load(&cpu, &memory, at));
         let stimulus = if decode::is_int3(&instruction) {
@@ -283,8 +310,11 @@ impl<E: Engine> Model<'_, E> {
         let mut key =
             StepKey { cpu: before.cpu, event: 0, len: instruction.len() as u8, bytes: [0; 15], shared: 0 };
         key.bytes[..instruction.len()].copy_from_slice(&window.bytes()[..instruction.len()]);
-        if let Some(access) = access.filter(|access| access.reads) {
+        if let Some(access) = access.shared.filter(|access| access.reads) {
             key.shared = read_word(&memory, access);
+        }
+        if let Some(access) = access.text.filter(|access| access.reads) {
+            key.shared = read_text(&text.data, access, site);
         }
         let result = self.execute(slot, &cpu, stimulus, seen, env, key, access, live)?;
 
@@ -294,7 +324,8 @@ impl<E: Engine> Model<'_, E> {
             Landing::Boundary if expected.contains(&landed.regs.rip) => {}
             Landing::Handler(vector::BP) if stimulus == Stimulus::Breakpoint => {
                 let frame = landed.regs.gpr[reg::RSP];
-                after.monitor.contexts.push(Context { vector: vector::BP, frame });
+                let foreign = !site.contains(rip);
+                after.monitor.contexts.push(Context { vector: vector::BP, frame, foreign });
                 if let (true, Some(pass)) = (site.contains(rip), after.monitor.passes.last_mut()) {
                     pass.trapped = true;
                 }
@@ -320,23 +351,32 @@ impl<E: Engine> Model<'_, E> {
             let at = usize::from(offset);
             changed.shared[at..at + usize::from(len)]
                 .copy_from_slice(&value.to_le_bytes()[..usize::from(len)]);
+            self.device(&mut changed, u64::from(offset), value);
             next_env = self.intern_env(changed);
         }
-        if instruction.mnemonic() == Mnemonic::Iretq {
-            after.monitor.contexts.pop();
+        let writes_text = access.text.is_some_and(|access| access.writes);
+        if writes_text {
+            next_env = self.store_to_site(next_env, rip, &mut after)?;
         }
         if decode::serialises(&instruction, self.plan.rule) {
             after.monitor.serialise(text.commits.len() as u8);
         }
         self.call_pass(&mut after, &cpu);
-        self.note_version(&mut after, version);
-        violations.extend(property::unclaimed_trap_at_step(landed.regs.rip, self.labels.refusal));
+        self.note_version(&mut after, rip, version);
+        violations.extend(self.arrive(&mut after, &instruction, &landed));
         violations.extend(property::interior_at_step(self.plan, &text, landed.regs.rip));
         violations.extend(self.end_pass(&mut after, &landed)?);
-        let ended = violations.iter().any(Violation::ends);
+        let failed = self.plan.programs.checks.iter().any(|check| check.at == landed.regs.rip);
+        let ended = failed || violations.iter().any(Violation::ends);
         let violations = self.intern_violations(violations);
         let executor = self.intern_executor(after);
-        Ok(Outcome { executor, env: next_env, violations, ended, writes: result.store.is_some() })
+        Ok(Outcome {
+            executor,
+            env: next_env,
+            violations,
+            ended,
+            writes: result.store.is_some() || writes_text,
+        })
     }
 
     /// Executes a step, or finds it among the remembered ones.
@@ -349,7 +389,7 @@ impl<E: Engine> Model<'_, E> {
         seen: &[u8],
         env: u32,
         key: StepKey,
-        access: Option<Access>,
+        access: Touched,
         live: bool,
     ) -> Result<StepResult, MachineError> {
         if !live && let Some(&known) = self.memo.steps.get(&key) {
@@ -358,9 +398,14 @@ impl<E: Engine> Model<'_, E> {
         }
         self.memo.stats.executed += 1;
         let memory = self.envs.get(env).shared;
+        let text = self.text(env);
+        let data = access.text.map(|_| &text.data[..]);
         let Executed { cpu: after, landing, shared } =
-            self.engine.execute(slot, cpu, stimulus, seen, &memory)?;
-        let store = store_of(&memory, &shared, access)
+            self.engine.execute(slot, cpu, stimulus, seen, &memory, data)?;
+        if access.text.is_some_and(|access| access.writes) {
+            self.stored_as_planned(cpu.regs.rip, &text.data)?;
+        }
+        let store = store_of(&memory, &shared, access.shared)
             .map_err(|what| MachineError::Contract { rip: cpu.regs.rip, what })?;
         let result = StepResult { cpu: self.intern_cpu(after), landing, store };
         if self.memo.enabled() {

@@ -18,10 +18,12 @@ use super::visited::Packed;
 use crate::machine::MachineError;
 use crate::property::Violation;
 
-const ACKNOWLEDGED: u8 = 1;
-const OBSERVED: u8 = 2;
-const FINISHED: u8 = 4;
-const HELD: u8 = 8;
+const ACKNOWLEDGED: u16 = 1;
+const OBSERVED: u16 = 2;
+const FINISHED: u16 = 4;
+const HELD: u16 = 8;
+/// Its word 0 is 0; the next bits are those of its other words.
+const ZERO: u16 = 16;
 
 /// A successor of an executor in an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +101,7 @@ pub(super) struct Tables {
     /// By patcher's move and executor: the executor afterwards, and violations.
     effects: Map<u64>,
     /// Facts about each executor.
-    flags: Vec<u8>,
+    flags: Vec<u16>,
 }
 
 fn pair(global: u32, executor: u32) -> u64 {
@@ -316,10 +318,11 @@ impl Tables {
             Needs::Nothing => true,
             Needs::Acks(mask) => mask & (1 << slot) == 0 || self.has(executor, ACKNOWLEDGED),
             Needs::Observed => self.has(executor, OBSERVED),
+            Needs::Zero(word, mask) => mask & (1 << slot) == 0 || self.has(executor, ZERO << word),
         }
     }
 
-    fn has(&self, executor: u32, flag: u8) -> bool {
+    fn has(&self, executor: u32, flag: u16) -> bool {
         self.flags[executor as usize] & flag != 0
     }
 
@@ -381,7 +384,8 @@ impl Tables {
             let touches = model.patcher_touches(&global);
             next.push(PatcherNext { global: self.intern(model, after), step, writes, touches });
         }
-        let finished = usize::from(global.pc) == model.plan().program.len();
+        let finished =
+            usize::from(global.pc) == model.plan().program.len() && model.envs.get(global.env).sent == 0;
         Ok(PatcherEntry { alone: model.patcher_alone(&global), needs, next, finished })
     }
 
@@ -455,12 +459,13 @@ impl Tables {
 
     fn note_flags<E: Engine>(&mut self, model: &Model<'_, E>) {
         for facts in &model.facts[self.flags.len()..] {
-            let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+            let flag = |set: bool, flag: u16| if set { flag } else { 0 };
             self.flags.push(
                 flag(facts.acknowledged, ACKNOWLEDGED)
                     | flag(facts.observed, OBSERVED)
                     | flag(facts.parked && facts.pending == 0, FINISHED)
-                    | flag(!facts.interrupts_on, HELD),
+                    | flag(!facts.interrupts_on, HELD)
+                    | u16::from(facts.zero) * ZERO,
             );
         }
     }

@@ -134,7 +134,11 @@ impl<E: Engine> Model<'_, E> {
         let rip = cpu.regs.rip;
         let image = self.engine.image().contains(rip);
         let nmi_latched = executor.monitor.nmi_latched;
-        if rip == self.labels.park || rip == self.labels.refusal || (!image && phase.targets) {
+        if rip == self.labels.park
+            || rip == self.labels.refusal
+            || self.plan.programs.refusals.contains(&rip)
+            || (!image && phase.targets)
+        {
             return Ok(None);
         }
         if self.plan.site.contains(rip) {

@@ -209,14 +209,15 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Code;
+    use crate::plan::{Code, Part};
 
     const OLD: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
     const NEW: [u8; 5] = [0xe9, 0x01, 0x02, 0x03, 0x04];
 
     fn site(address: u64) -> Site {
         let code = |bytes: [u8; 5]| Code { bytes: bytes.into(), boundaries: vec![0] };
-        Site { address, old: code(OLD), new: code(NEW), intermediates: vec![vec![0xcc]] }
+        let parts = vec![Part::whole(OLD.len())];
+        Site { address, old: code(OLD), new: code(NEW), intermediates: vec![vec![0xcc]], parts }
     }
 
     /// The site through commits given as (offset, bytes).

@@ -9,7 +9,7 @@
 use super::cell::Cell;
 use super::outcome::Odd;
 use crate::fetch::{FetchModel, Seen, views};
-use crate::plan::{Code, Site};
+use crate::plan::{Code, Part, Site};
 
 /// Longer histories are not searched.
 const LONGEST: u8 = 24;
@@ -99,6 +99,7 @@ impl History {
             old: code(whole(0)),
             new: code(whole(self.newest)),
             intermediates: vec![observed.to_vec()],
+            parts: vec![Part::whole(whole(0).len())],
         };
         let per_store = pieces.len();
         let clocks = vec![self.clock * per_store as u8; self.model.clocks(address, site.len())];

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::plan::{OpKind, Plan, Ring};
+use crate::plan::{Function, OpKind, Plan, Ring};
 
 /// Something that exploring may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,26 +143,37 @@ pub fn needed(plan: &Plan) -> Vec<Feature> {
     if plan.executors.iter().any(|executor| executor.ring == Ring::User) {
         rings.push(Ring::User);
     }
-    let broadcasts = plan.program.iter().any(|op| matches!(op.kind, OpKind::Broadcast { .. }));
-    let traps = plan.program.iter().any(|op| match &op.kind {
-        OpKind::Store { bytes, .. } => bytes.contains(&INT3),
-        _ => false,
-    }) || [&plan.site.old, &plan.site.new].into_iter().any(|code| code.bytes.contains(&INT3));
+    let programs = &plan.programs;
+    let function = |op: &crate::plan::Op| match op.kind {
+        OpKind::Broadcast { function, .. } => Some(function),
+        _ => None,
+    };
+    let sent: Vec<Function> =
+        plan.program.iter().filter_map(function).chain(programs.sends.iter().map(|send| send.0)).collect();
+    let nmis = plan.events.nmi > 0 || sent.contains(&Function::Nmi);
+    let broadcasts = !sent.is_empty();
+    let mut stored = plan.program.iter().chain(programs.stores.iter().map(|(_, op)| op));
+    let traps = programs.code.contains(&INT3)
+        || stored.any(|op| match &op.kind {
+            OpKind::Store { bytes, .. } => bytes.contains(&INT3),
+            _ => false,
+        })
+        || [&plan.site.old, &plan.site.new].into_iter().any(|code| code.bytes.contains(&INT3));
     let mut features = Vec::new();
     for &ring in &rings {
         features.push(Feature::Step(ring));
         let more = [
             (traps, Feature::Breakpoint(ring)),
-            (plan.events.nmi > 0, Feature::Nmi(ring)),
+            (nmis, Feature::Nmi(ring)),
             (broadcasts || plan.events.irq > 0, Feature::Interrupt(ring)),
             (plan.events.mce > 0, Feature::MachineCheck(ring)),
         ];
         features.extend(more.into_iter().filter_map(|(needs, feature)| needs.then_some(feature)));
     }
-    if plan.events.nmi > 0 {
+    if nmis {
         features.push(Feature::NmiMask);
     }
-    if broadcasts {
+    if broadcasts || !programs.code.is_empty() {
         features.push(Feature::Serialise);
     }
     features

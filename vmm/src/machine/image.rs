@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use crossmod_abi::va;
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
 use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 
 use super::error::MachineError;
-use super::layout;
 use super::memory::Memory;
+use super::{FILLER, layout};
+use crate::plan::Programs;
 
 const ELF: &[u8] = include_bytes!(env!("CROSSMOD_GUEST_ELF"));
 
@@ -18,7 +20,10 @@ const ELF: &[u8] = include_bytes!(env!("CROSSMOD_GUEST_ELF"));
 #[derive(Debug, Clone)]
 pub struct Image {
     labels: BTreeMap<String, u64>,
+    /// The embedded image, then, at `va::PROGRAM`, a plan's programs.
     bytes: Vec<u8>,
+    /// Length of the embedded image.
+    own: usize,
 }
 
 /// The kind of code that a pass belongs to, with the labels of its ends.
@@ -44,7 +49,22 @@ impl Image {
             .collect();
         let text = object::Object::section_by_name(&file, ".text").ok_or_else(|| bad(&"no .text section"))?;
         let bytes = object::ObjectSection::data(&text).map_err(|error| bad(&error))?.to_vec();
-        Ok(Image { labels, bytes })
+        if bytes.len() as u64 > va::PROGRAM - va::IMAGE {
+            return Err(MachineError::Image("it does not end before the place of programs".into()));
+        }
+        Ok(Image { labels, own: bytes.len(), bytes })
+    }
+
+    /// Puts a plan's programs in their place, instead of those of the plan before.
+    pub(super) fn set_programs(&mut self, programs: &Programs) {
+        let start = (va::PROGRAM - va::IMAGE) as usize;
+        self.bytes.truncate(self.own);
+        self.labels.retain(|_, at| *at < va::PROGRAM);
+        if !programs.code.is_empty() {
+            self.bytes.resize(start, FILLER);
+            self.bytes.extend_from_slice(&programs.code);
+            self.labels.extend(programs.labels.iter().cloned());
+        }
     }
 
     /// SHA-256 of the ELF, in hex.
@@ -77,7 +97,7 @@ impl Image {
         }
         self.labels
             .iter()
-            .filter(|&(name, &at)| at <= address && !name.starts_with("pass_"))
+            .filter(|&(name, &at)| at <= address && !name.starts_with("pass_") && !name.starts_with('.'))
             .max_by_key(|&(_, &at)| at)
             .map(|(name, &at)| (name.as_str(), address - at))
     }

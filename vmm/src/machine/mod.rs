@@ -160,6 +160,8 @@ impl Machine {
 
     /// Makes the machine ready for a plan: gates, landing pads, filler. Contents only; tables stay.
     pub fn reset(&mut self, plan: &Plan) -> Result<(), MachineError> {
+        self.image.set_programs(&plan.programs);
+        self.memory.write(va::PROGRAM, &plan.programs.code)?;
         // All of them: ring-0 code of an earlier plan may have written to the IDT.
         self.set_handlers()?;
         let pick = |site, with, without| if site { with } else { without };
@@ -169,11 +171,15 @@ impl Machine {
         self.set_handler(
             vector::BP,
             match plan.handler.variant {
-                HandlerVariant::Plain => "bp_plain",
+                // A program's gate is set below.
+                HandlerVariant::Plain | HandlerVariant::Program => "bp_plain",
                 HandlerVariant::Counting => "bp_counting",
                 HandlerVariant::Traced => "bp_traced",
             },
         )?;
+        for (vector, label) in &plan.programs.gates {
+            self.set_handler(*vector, label)?;
+        }
         if self.planted_bug {
             let entry = self.doorbells[usize::from(vector::NMI)].unwrap_or_default();
             tables::gate(&self.memory, vector::NMI, entry + step::DOORBELL)?;
@@ -273,6 +279,17 @@ impl Machine {
     /// Writes text as a patcher does: into the master copy.
     pub fn write_master(&mut self, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
         self.memory.write(layout::MASTER + (address - va::SITE), bytes)
+    }
+
+    /// The bytes of the site in the master copy.
+    pub fn read_master(&self, address: u64, bytes: &mut [u8]) -> Result<(), MachineError> {
+        self.memory.read(layout::MASTER + (address - va::SITE), bytes)
+    }
+
+    /// Writes one of a vCPU's words that a scenario names.
+    pub fn write_word(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
+        let at = CpuPages::of(slot).private() + crossmod_abi::private::WORD + 4 * u64::from(word);
+        self.memory.write(at, &value.to_le_bytes())
     }
 
     /// Clears the acknowledgement word of a vCPU, as a broadcast does.

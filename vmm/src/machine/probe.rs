@@ -14,7 +14,9 @@ use super::vcpu::{Exit, Inject};
 use super::{Backing, FILLER, Landing, Machine, MachineError, Stimulus, open};
 use crate::cpu::Cpu;
 use crate::decode;
-use crate::plan::{Action, Code, Events, Handler, HandlerVariant, Plan, Ring, Site, VendorRule};
+use crate::plan::{
+    Action, Code, Events, Handler, HandlerVariant, Part, Plan, Programs, Ring, Site, VendorRule,
+};
 
 /// One fact with what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -280,14 +282,24 @@ fn tiny() -> Plan {
             old: code(&[0x90, 0xcc]),
             new: code(&[FILLER, FILLER]),
             intermediates: Vec::new(),
+            parts: vec![Part::whole(2)],
         },
         pads: Vec::new(),
         executors: Vec::new(),
-        handler: Handler { variant: HandlerVariant::Plain, action: Action::Resume(0), armed_at_start: false },
+        handler: Handler {
+            variant: HandlerVariant::Plain,
+            actions: vec![Action::Resume(0)],
+            described_at_start: false,
+            armed_at_start: false,
+        },
         events: Events::default(),
         program: Vec::new(),
         rule: VendorRule::Intel,
         fetch: crate::fetch::FetchModel::COHERENT,
+        programs: Programs::default(),
+        forbidden: Vec::new(),
+        words: Vec::new(),
+        each: Vec::new(),
         expect: Vec::new(),
     }
 }

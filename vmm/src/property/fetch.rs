@@ -65,7 +65,7 @@ impl Fetch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Code;
+    use crate::plan::{Code, Part};
 
     #[test]
     fn versions_are_told_apart_at_their_boundaries_only() {
@@ -76,6 +76,7 @@ mod tests {
             old: code(&[0x31, 0xc9, 0x0f, 0x1f, 0x00], &[0, 2]),
             new: code(&[0xe9, 1, 2, 3, 4], &[0]),
             intermediates: vec![vec![0xcc], vec![0xeb, 0xfe]],
+            parts: vec![Part::whole(5)],
         };
         assert_eq!(version_at(&site, 0, &[0x31, 0xc9, 0xff]), Version::Old);
         assert_eq!(version_at(&site, 2, &[0x0f, 0x1f, 0x00]), Version::Old);

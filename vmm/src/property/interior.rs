@@ -15,7 +15,7 @@ pub(crate) fn at_commit(plan: &Plan, text: &Text, cpu: &Cpu, monitor: &Monitor) 
         return Some(violation);
     }
     monitor
-        .saved_rips(cpu, plan.site.address)
+        .saved_rips(cpu, &plan.site)
         .find(|&rip| unsound(plan, text, rip))
         .map(|rip| report(plan, rip, "a saved RIP"))
 }
@@ -27,7 +27,7 @@ pub(crate) fn at_step(plan: &Plan, text: &Text, rip: u64) -> Option<Violation> {
 
 fn unsound(plan: &Plan, text: &Text, rip: u64) -> bool {
     let site = &plan.site;
-    if !site.contains(rip) || rip == site.address {
+    if !site.inside(rip) {
         return false;
     }
     let offset = (rip - site.address) as usize;

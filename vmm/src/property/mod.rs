@@ -7,19 +7,24 @@
 //! | `order` | a pass had the outcome of new and a later one that of old; or new code, then leftover old code |
 //! | `stale` | a pass that began after completion runs old bytes or the protocol's trap |
 //! | `unclaimed-trap` | a #BP at the site is not claimed by the handler |
+//! | `foreign-trap` | a #BP that is none of the site's is claimed by the handler, and does not reach its owner |
 //! | `wrong-resume` | the architectural outcome of a pass is neither that of old nor that of new |
 //! | `interior` | RIP or a saved RIP stands inside an instruction of the code now installed |
 //! | `lifetime` | a withdrawn descriptor is read, withdrawn code is fetched |
 //! | `nmi-frame` | an NMI is delivered over the frame of one that has not returned |
 //! | `recursion` | the #BP handler traps on the site |
 //! | `unserialised` | a fetch overlaps a store made since this vCPU last serialised, whichever version it reads |
+//! | `multi-site` | a pass shows a combination of the parts' versions that the scenario forbids |
+//! | `text-data` | data was used with a version of the text that it does not belong to, as a check of the scenario says |
 //! | `deadlock`, `livelock` | from a reachable state no schedule completes; `livelock` if memory keeps being written |
 //!
 //! `stall` is measured, not judged: see [`stall`].
 
 mod fetch;
+mod foreign_trap;
 mod interior;
 mod lifetime;
+mod multi_site;
 mod nmi_frame;
 mod order;
 mod progress;
@@ -51,15 +56,17 @@ pub fn at_fetch(fetch: &Fetch<'_>) -> Vec<Violation> {
     .collect()
 }
 
+pub(crate) use foreign_trap::at_return as foreign_trap_at_return;
 pub(crate) use interior::at_commit as interior_at_commit;
 pub(crate) use interior::at_step as interior_at_step;
 pub(crate) use lifetime::at_access as lifetime_at_access;
-pub(crate) use nmi_frame::at_delivery as nmi_frame_at_delivery;
+pub(crate) use multi_site::at_pass_end as multi_site_at_pass_end;
+pub(crate) use nmi_frame::{at_copy as nmi_frame_at_copy, at_delivery as nmi_frame_at_delivery};
 pub(crate) use order::at_pass_end as order_at_pass_end;
-pub(crate) use unclaimed_trap::at_step as unclaimed_trap_at_step;
+pub(crate) use unclaimed_trap::found as unclaimed_trap;
 pub(crate) use wrong_resume::{
     at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end,
-    at_stack as wrong_resume_at_stack,
+    at_stack as wrong_resume_at_stack, same as wrong_resume_same,
 };
 
 use std::fmt;
@@ -79,6 +86,8 @@ pub enum Property {
     Stale,
     /// A #BP of the protocol was not claimed.
     UnclaimedTrap,
+    /// A #BP that belongs to somebody else was claimed.
+    ForeignTrap,
     /// The architectural outcome of a pass is neither that of old nor that of new.
     WrongResume,
     /// RIP or a saved RIP stands inside an instruction of the installed code.
@@ -91,6 +100,10 @@ pub enum Property {
     Recursion,
     /// Code was executed that was stored to since this vCPU last serialised.
     Unserialised,
+    /// A combination of the parts' versions that is forbidden was shown by a pass.
+    MultiSite,
+    /// Data was used with text of another version.
+    TextData,
     /// No schedule completes, and nobody writes.
     Deadlock,
     /// No schedule completes, though memory keeps changing.
@@ -99,17 +112,20 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of the reports.
-    pub const ALL: [Property; 12] = [
+    pub const ALL: [Property; 15] = [
         Property::Torn,
         Property::Order,
         Property::Stale,
         Property::UnclaimedTrap,
+        Property::ForeignTrap,
         Property::WrongResume,
         Property::Interior,
         Property::Lifetime,
         Property::NmiFrame,
         Property::Recursion,
         Property::Unserialised,
+        Property::MultiSite,
+        Property::TextData,
         Property::Deadlock,
         Property::Livelock,
     ];
@@ -121,12 +137,15 @@ impl Property {
             Property::Order => "order",
             Property::Stale => "stale",
             Property::UnclaimedTrap => "unclaimed-trap",
+            Property::ForeignTrap => "foreign-trap",
             Property::WrongResume => "wrong-resume",
             Property::Interior => "interior",
             Property::Lifetime => "lifetime",
             Property::NmiFrame => "nmi-frame",
             Property::Recursion => "recursion",
             Property::Unserialised => "unserialised",
+            Property::MultiSite => "multi-site",
+            Property::TextData => "text-data",
             Property::Deadlock => "deadlock",
             Property::Livelock => "livelock",
         }
@@ -141,12 +160,15 @@ impl Property {
             Property::Order => "order",
             Property::Stale => "stale",
             Property::UnclaimedTrap => "trap",
+            Property::ForeignTrap => "foreign",
             Property::WrongResume => "resume",
             Property::Interior => "interior",
             Property::Lifetime => "lifetime",
             Property::NmiFrame => "frame",
             Property::Recursion => "recursion",
             Property::Unserialised => "race",
+            Property::MultiSite => "sites",
+            Property::TextData => "data",
             Property::Deadlock => "deadlock",
             Property::Livelock => "livelock",
         }
@@ -186,12 +208,18 @@ impl Violation {
         Violation { property, detail: detail.into() }
     }
 
+    /// A check of a program that failed.
+    pub(crate) fn of_check(property: Property, text: &str) -> Violation {
+        Violation::new(property, format!("a check of the scenario fails: {text}"))
+    }
+
     /// True if the execution cannot sensibly go on: what runs is garbage, or nobody handles the trap.
     pub fn ends(&self) -> bool {
         matches!(
             self.property,
             Property::Torn
                 | Property::UnclaimedTrap
+                | Property::ForeignTrap
                 | Property::WrongResume
                 | Property::Lifetime
                 | Property::NmiFrame

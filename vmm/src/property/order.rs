@@ -5,13 +5,14 @@ use crate::explore::monitor::Pass;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let pass = fetch.monitor.passes.last()?;
-    (fetch.version? == Version::Old && pass.ran_new)
+    let part = fetch.plan.site.part(fetch.offset()?)?;
+    (fetch.version? == Version::Old && pass.ran_new >> part & 1 == 1)
         .then(|| Violation::new(Property::Order, "a pass runs a new instruction and then a leftover old one"))
 }
 
-/// At the end of a pass whose outcome is that of old (and not also that of new).
-pub(crate) fn at_pass_end(pass: &Pass) -> Option<Violation> {
-    pass.new_before.then(|| {
+/// At the end of a pass whose outcome is that of a part's old version (and not also that of new).
+pub(crate) fn at_pass_end(pass: &Pass, part: usize) -> Option<Violation> {
+    (pass.new_before >> part & 1 == 1).then(|| {
         Violation::new(Property::Order, "this pass has the outcome of old, an earlier one had that of new")
     })
 }

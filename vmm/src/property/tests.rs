@@ -1,6 +1,6 @@
 //! The checks as pure functions: no KVM, no exploration.
 
-use crossmod_abi::{shared, va, vector};
+use crossmod_abi::{private, shared, va, vector};
 
 use super::*;
 use crate::cpu::{Cpu, reg};
@@ -37,9 +37,9 @@ fn pass() -> Pass {
         label: 0,
         entry: 0,
         begun: true,
-        new_before: false,
-        after_done: false,
-        ran_new: false,
+        new_before: 0,
+        after_done: 0,
+        ran_new: 0,
         trapped: false,
         depth: 0,
     }
@@ -114,10 +114,10 @@ fn torn_is_what_belongs_to_no_version() {
 fn stale_needs_a_pass_that_began_after_completion() {
     let plan = five_bytes();
     let within = |after_done| Monitor { passes: vec![Pass { after_done, ..pass() }], ..Monitor::default() };
-    assert_eq!(fetch(&plan, 0, &within(true), 0), [Property::Stale], "old code");
-    assert_eq!(fetch(&plan, 1, &within(true), 0), [Property::Stale], "the trap");
-    assert_eq!(fetch(&plan, 0, &within(false), 0), []);
-    let serialised = Monitor { serialised: 3, ..within(true) };
+    assert_eq!(fetch(&plan, 0, &within(1), 0), [Property::Stale], "old code");
+    assert_eq!(fetch(&plan, 1, &within(1), 0), [Property::Stale], "the trap");
+    assert_eq!(fetch(&plan, 0, &within(0), 0), []);
+    let serialised = Monitor { serialised: 3, ..within(1) };
     assert_eq!(fetch(&plan, 3, &serialised, 0), [], "new code");
 }
 
@@ -125,17 +125,17 @@ fn stale_needs_a_pass_that_began_after_completion() {
 fn order_is_broken_by_leftover_old_code_and_by_an_old_outcome_after_a_new_one() {
     let plan = two_instructions();
     let within = |ran_new| Monitor { passes: vec![Pass { ran_new, ..pass() }], ..Monitor::default() };
-    assert_eq!(fetch(&plan, 0, &within(true), 2), [Property::Order]);
-    assert_eq!(fetch(&plan, 0, &within(false), 2), []);
-    assert!(order_at_pass_end(&Pass { new_before: true, ..pass() }).is_some());
-    assert!(order_at_pass_end(&pass()).is_none());
+    assert_eq!(fetch(&plan, 0, &within(1), 2), [Property::Order]);
+    assert_eq!(fetch(&plan, 0, &within(0), 2), []);
+    assert!(order_at_pass_end(&Pass { new_before: 1, ..pass() }, 0).is_some());
+    assert!(order_at_pass_end(&pass(), 0).is_none());
 }
 
 #[test]
 fn recursion_is_a_trap_of_the_handler_itself_not_of_an_nmi_above_it() {
     let plan = five_bytes();
     let within = |vectors: &[u8]| Monitor {
-        contexts: vectors.iter().map(|&vector| Context { vector, frame: 0 }).collect(),
+        contexts: vectors.iter().map(|&vector| Context { vector, frame: 0, foreign: false }).collect(),
         ..Monitor::default()
     };
     assert_eq!(fetch(&plan, 1, &within(&[vector::BP]), 0), [Property::Recursion]);
@@ -165,7 +165,8 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
         let frame = cpu.regs.gpr[reg::RSP] - 40;
         let at = (frame - va::PRIVATE) as usize;
         cpu.private[at..at + 8].copy_from_slice(&rip.to_le_bytes());
-        let monitor = Monitor { contexts: vec![Context { vector, frame }], ..Monitor::default() };
+        let monitor =
+            Monitor { contexts: vec![Context { vector, frame, foreign: false }], ..Monitor::default() };
         interior_at_commit(&plan, &text, &cpu, &monitor).is_some()
     };
     assert!(saved(plan.site.address + 2, vector::IPI_SYNC));
@@ -175,10 +176,15 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
 }
 
 #[test]
-fn nmi_frame_needs_an_nmi_that_has_not_returned() {
-    let within = |vector| Monitor { contexts: vec![Context { vector, frame: 0 }], ..Monitor::default() };
-    assert!(nmi_frame_at_delivery(&within(vector::NMI)).is_some());
-    assert!(nmi_frame_at_delivery(&within(vector::BP)).is_none());
+fn nmi_frame_needs_a_frame_that_still_stands_where_the_next_one_goes() {
+    let top = va::PRIVATE + private::NMI_STACK + private::STACK;
+    let within = |vector, frame| Monitor {
+        contexts: vec![Context { vector, frame, foreign: false }],
+        ..Monitor::default()
+    };
+    assert!(nmi_frame_at_delivery(&within(vector::NMI, top - 40)).is_some());
+    assert!(nmi_frame_at_delivery(&within(vector::NMI, top - private::NMI_COPY)).is_none(), "it was copied");
+    assert!(nmi_frame_at_delivery(&within(vector::BP, top - 40)).is_none());
 }
 
 #[test]
@@ -214,26 +220,19 @@ fn wrong_resume_compares_everything_but_nmi_masking() {
     let old = Cpu::at(0x10_0000, va::SITE, 1, false);
     let mut new = old.clone();
     new.regs.gpr[reg::RAX] = 4;
-    let verdict = |end: &Cpu| {
-        let (is_old, is_new, violation) = wrong_resume_at_pass_end(end, &old, &new);
-        (is_old, is_new, violation.is_some())
-    };
-    assert_eq!(verdict(&old), (true, false, false));
-    assert_eq!(verdict(&new), (false, true, false));
+    let verdict = |end: &Cpu| (wrong_resume_same(end, &old), wrong_resume_same(end, &new));
+    assert_eq!(verdict(&old), (true, false));
+    assert_eq!(verdict(&new), (false, true));
     let mut end = new.clone();
     end.regs.nmi_masked = true;
-    assert_eq!(verdict(&end), (false, true, false));
+    assert_eq!(verdict(&end), (false, true));
     end.regs.rflags ^= 1;
-    assert_eq!(verdict(&end), (false, false, true), "a flag");
+    assert_eq!(verdict(&end), (false, false), "a flag");
+    let told = wrong_resume_at_pass_end(&end, Some(&old), Some(&new)).detail;
+    assert!(told.contains("against new: RFLAGS is"), "{told}");
     let mut end = old.clone();
     end.private[0x100] = 1;
-    assert_eq!(verdict(&end), (false, false, true), "a stack byte");
-}
-
-#[test]
-fn an_unclaimed_trap_is_known_by_the_handlers_refusal() {
-    assert!(unclaimed_trap_at_step(0x1000, 0x1000).is_some());
-    assert!(unclaimed_trap_at_step(0x1001, 0x1000).is_none());
+    assert_eq!(verdict(&end), (false, false), "a stack byte");
 }
 
 #[test]

@@ -2,12 +2,7 @@
 
 use super::{Property, Violation};
 
-/// After a step: `refusal` is the handler's path for traps that are not its own.
-pub(crate) fn at_step(rip: u64, refusal: u64) -> Option<Violation> {
-    (rip == refusal).then(|| {
-        Violation::new(
-            Property::UnclaimedTrap,
-            "the handler does not claim the #BP that the site's INT3 raised",
-        )
-    })
+/// The handler takes its path for traps that are not its own, though the trap is the site's.
+pub(crate) fn found() -> Violation {
+    Violation::new(Property::UnclaimedTrap, "the handler does not claim the #BP that the site's INT3 raised")
 }

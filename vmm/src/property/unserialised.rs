@@ -16,7 +16,7 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
         let end = offset + text.extent(version, offset, fetch.plan.site.address);
         for commit in &text.commits[since..] {
             if !commit.exempt && commit.offset < end && commit.offset + commit.len > offset {
-                let step = &fetch.plan.program[commit.op].step;
+                let step = &fetch.plan.op(commit.op).step;
                 let found = &text.images[version][offset..end];
                 let found = decode::disassemble(found, fetch.rip);
                 let fetch = if version + 1 == text.images.len() {

@@ -4,40 +4,36 @@
 use super::{Property, Violation};
 use crate::cpu::{Cpu, Regs, reg};
 
-/// At the end of a pass. True: this is old's outcome, or new's.
-pub(crate) fn at_pass_end(end: &Cpu, old: &Cpu, new: &Cpu) -> (bool, bool, Option<Violation>) {
+/// True if a pass that ends so has the outcome of one that ends like `other`.
+pub(crate) fn same(end: &Cpu, other: &Cpu) -> bool {
     // Whether NMIs are open is not the site's outcome: a trap inside an NMI handler re-opens them, and what
     // that can do is `nmi-frame`.
-    let same = |other: &Cpu| {
-        let regs = Regs { nmi_masked: other.regs.nmi_masked, ..end.regs };
-        regs == other.regs && end.private == other.private
+    let regs = Regs { nmi_masked: other.regs.nmi_masked, ..end.regs };
+    regs == other.regs && end.private == other.private
+}
+
+/// At the end of a pass that has the outcome of no combination of versions.
+pub(crate) fn at_pass_end(end: &Cpu, old: Option<&Cpu>, new: Option<&Cpu>) -> Violation {
+    let differs = |other: Option<&Cpu>| {
+        let Some(other) = other else { return "it has no outcome".to_owned() };
+        let mut names = Vec::new();
+        for (index, name) in NAMES.iter().enumerate() {
+            if end.regs.gpr[index] != other.regs.gpr[index] {
+                names.push(format!("{name} is {:#x}, not {:#x}", end.regs.gpr[index], other.regs.gpr[index]));
+            }
+        }
+        if end.regs.rflags != other.regs.rflags {
+            names.push(format!("RFLAGS is {:#x}, not {:#x}", end.regs.rflags, other.regs.rflags));
+        }
+        if end.private != other.private {
+            names.push("stack bytes differ".into());
+        }
+        names.join(", ")
     };
-    let (is_old, is_new) = (same(old), same(new));
-    let violation = (!is_old && !is_new).then(|| {
-        let differs = |other: &Cpu| {
-            let mut names = Vec::new();
-            for (index, name) in NAMES.iter().enumerate() {
-                if end.regs.gpr[index] != other.regs.gpr[index] {
-                    names.push(format!(
-                        "{name} is {:#x}, not {:#x}",
-                        end.regs.gpr[index], other.regs.gpr[index]
-                    ));
-                }
-            }
-            if end.regs.rflags != other.regs.rflags {
-                names.push(format!("RFLAGS is {:#x}, not {:#x}", end.regs.rflags, other.regs.rflags));
-            }
-            if end.private != other.private {
-                names.push("stack bytes differ".into());
-            }
-            names.join(", ")
-        };
-        Violation::new(
-            Property::WrongResume,
-            format!("against old: {}; against new: {}", differs(old), differs(new)),
-        )
-    });
-    (is_old, is_new, violation)
+    Violation::new(
+        Property::WrongResume,
+        format!("against old: {}; against new: {}", differs(old), differs(new)),
+    )
 }
 
 /// Before a step of the site or of a landing pad, `rise` bytes of which come off the stack: what stood there

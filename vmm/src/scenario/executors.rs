@@ -3,8 +3,9 @@
 use toml::Spanned;
 
 use super::error::{ErrorKind, ScenarioError, Source};
+use super::programs::{Body, Library, Use};
 use super::site::Resolved;
-use super::syntax::{self, File};
+use super::syntax::{self, File, Switch, Text};
 use super::{Options, value};
 use crate::plan::{Executor, Ring, Role, Start};
 
@@ -15,17 +16,40 @@ const MOST: i64 = 8;
 struct Written<'a> {
     passes: &'a Option<syntax::Int>,
     ring: &'a Option<syntax::Int>,
-    role: &'a Option<Spanned<syntax::Role>>,
+    role: &'a Option<Text>,
     start: &'a Option<Spanned<syntax::Start>>,
+    interrupts: &'a Option<Spanned<Switch>>,
+}
+
+/// Where everything that executors are resolved against stands.
+pub(super) struct Against<'a> {
+    pub source: &'a Source,
+    pub site: &'a Resolved,
+    pub library: &'a Library,
+    pub options: &'a Options,
+}
+
+/// Executors whose programs are not compiled yet: a role that is a program holds the number of its use instead of an
+/// address, and a start at a step its label.
+pub(super) struct Listed {
+    pub executors: Vec<Executor>,
+    pub starts: Vec<(usize, String)>,
 }
 
 /// Resolves `[executors]` or the list of `[[executor]]`.
-pub(super) fn resolve(
-    source: &Source,
-    file: &File,
-    site: &Resolved,
-    options: &Options,
-) -> Result<Vec<Executor>, ScenarioError> {
+pub(super) fn resolve(against: &Against<'_>, file: &File) -> Result<Listed, ScenarioError> {
+    let mut listed = Listed { executors: Vec::new(), starts: Vec::new() };
+    for (slot, (executor, start)) in list(against, file)?.into_iter().enumerate() {
+        listed.executors.push(executor);
+        listed.starts.extend(start.map(|start| (slot, start)));
+    }
+    Ok(listed)
+}
+
+type One = (Executor, Option<String>);
+
+fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
+    let source = against.source;
     if let (Some(list), Some(table)) = (&file.executor, &file.executors) {
         let span = list.first().map_or(table.span(), Spanned::span);
         return Err(source.at(span).error(
@@ -52,8 +76,9 @@ pub(super) fn resolve(
                     ring: &table.ring,
                     role: &table.role,
                     start: &table.start,
+                    interrupts: &table.interrupts,
                 };
-                executor(source, &written, site, options)
+                executor(against, &written)
             })
             .collect();
     }
@@ -64,22 +89,23 @@ pub(super) fn resolve(
                 Some(count) => value::ranged(source, count, "the number of executors", 1, MOST)?,
                 None => 2,
             };
-            let written =
-                Written { passes: &table.passes, ring: &table.ring, role: &table.role, start: &table.start };
+            let written = Written {
+                passes: &table.passes,
+                ring: &table.ring,
+                role: &table.role,
+                start: &table.start,
+                interrupts: &table.interrupts,
+            };
             (count, written)
         }
-        None => (2, Written { passes: &None, ring: &None, role: &None, start: &None }),
+        None => (2, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None }),
     };
-    let one = executor(source, &written, site, options)?;
+    let one = executor(against, &written)?;
     Ok(vec![one; count as usize])
 }
 
-fn executor(
-    source: &Source,
-    written: &Written<'_>,
-    site: &Resolved,
-    options: &Options,
-) -> Result<Executor, ScenarioError> {
+fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, ScenarioError> {
+    let Against { source, site, library, options } = *against;
     let passes = match written.passes {
         Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST)? as u8,
         None => 2,
@@ -99,20 +125,50 @@ fn executor(
         },
     };
     let ring = options.ring.unwrap_or(asked);
-    let role = match written.role.as_ref().map(|role| *role.get_ref()) {
-        None | Some(syntax::Role::Loop) => Role::Loop,
-        Some(syntax::Role::Lock) => Role::Lock,
-        Some(syntax::Role::LockIrqsOff) => Role::LockIrqOff,
+    let program = |name: &Text| library.find(name, source, &["loop", "lock", "lock-irqs-off"]);
+    let role = match written.role {
+        None => Role::Loop,
+        Some(name) => match name.get_ref().as_str() {
+            "loop" => Role::Loop,
+            "lock" => Role::Lock,
+            "lock-irqs-off" => Role::LockIrqOff,
+            _ => Role::Program(library.use_as(Use::Role(ring), Body::Program(program(name)?)) as u64),
+        },
     };
-    if let (Some(place), Role::LockIrqOff, Ring::User) = (written.role, role, ring) {
-        let error = source.at(place.span()).error(
+    let off = written.interrupts.as_ref().filter(|switch| *switch.get_ref() == Switch::Off);
+    let needs_kernel = match (written.role, role) {
+        (Some(name), Role::LockIrqOff) => Some(name.span()),
+        _ => off.map(Spanned::span),
+    };
+    if let (Some(span), Ring::User) = (needs_kernel, ring) {
+        let error = source.at(span).error(
             "an executor at ring 3 cannot switch interrupts off",
             "needs ring 0",
             "remove `ring = 3`, or choose the role \"lock\"",
         );
         return Err(if asked == Ring::User { error } else { error.of_kind(ErrorKind::Unsupported) });
     }
-    Ok(Executor { passes, ring, role, start: start(source, written, role, site)? })
+    let interrupts_off = off.is_some();
+    let mut at = None;
+    let start = match (written.start, written.role) {
+        (Some(start), Some(name)) if matches!(role, Role::Program(_)) => match start.get_ref() {
+            syntax::Start::Outside => Start::Outside,
+            syntax::Start::Step(label) => {
+                let label = library.step_label(program(name)?, label, &source.at(start.span()))?;
+                at = Some(if ring == Ring::User { label.replacen('.', ".user.", 1) } else { label });
+                Start::Outside
+            }
+            syntax::Start::Interior(_) => {
+                return Err(source.at(start.span()).error(
+                    "an executor with a program of its own begins at one of its steps",
+                    "not with this role",
+                    "start at { step = \"LABEL\" }, or use the role \"loop\"",
+                ));
+            }
+        },
+        _ => start(source, written, role, site)?,
+    };
+    Ok((Executor { passes, ring, role, start, interrupts_off }, at))
 }
 
 fn start(
@@ -124,10 +180,18 @@ fn start(
     let Some(start) = written.start else {
         return Ok(Start::Outside);
     };
-    let syntax::Start::Interior(offset) = *start.get_ref() else {
-        return Ok(Start::Outside);
-    };
     let place = source.at(start.span());
+    let offset = match start.get_ref() {
+        syntax::Start::Outside => return Ok(Start::Outside),
+        syntax::Start::Interior(offset) => *offset,
+        syntax::Start::Step(_) => {
+            return Err(place.error(
+                "only an executor with a program of its own begins at a step",
+                "no program",
+                "give it the name of a program as `role`",
+            ));
+        }
+    };
     if role != Role::Loop {
         return Err(place.error(
             "an executor that takes the lock begins before it has it",
@@ -135,7 +199,7 @@ fn start(
             "use the role \"loop\", or start \"outside\"",
         ));
     }
-    let interior = &site.old.code.boundaries[1..];
+    let interior = &site.version(0, false).code.boundaries[1..];
     match usize::try_from(offset).ok().filter(|offset| interior.contains(offset)) {
         Some(offset) => Ok(Start::Interior(offset)),
         None => Err(place.error(

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::syntax::{Custom, Int, Text};
+use super::syntax::{Custom, DataRead, Int, Site, Text};
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
 #[derive(Debug)]
@@ -35,11 +35,20 @@ pub(super) enum Mask {
     These(Vec<Int>),
 }
 
-/// `"all"` or a number.
+/// What a word is compared with, or set to: a number, a name, `"all"`, executor numbers, or a table.
 #[derive(Debug)]
-pub(super) enum Count {
-    All,
+pub(super) enum Operand {
     Number(i64),
+    Name(String),
+    List(Vec<Int>),
+    Text(DataRead),
+}
+
+/// One table `[site]`, or a list `[[site]]`.
+#[derive(Debug)]
+pub(super) enum Sites {
+    One(Box<Site>),
+    Several(Vec<Spanned<Site>>),
 }
 
 struct OneOrMoreVisitor;
@@ -162,30 +171,67 @@ impl<'de> Deserialize<'de> for Mask {
     }
 }
 
-struct CountVisitor;
+struct OperandVisitor;
 
-impl Visitor<'_> for CountVisitor {
-    type Value = Count;
+impl<'de> Visitor<'de> for OperandVisitor {
+    type Value = Operand;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"all\" or a number")
+        f.write_str("a number, a name, \"all\", a list of executor numbers, or { text = ..., size = ... }")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Count, E> {
-        if text == "all" {
-            Ok(Count::All)
-        } else {
-            Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Operand, E> {
+        Ok(Operand::Name(text.to_owned()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Operand, E> {
+        Ok(Operand::Number(number))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Operand, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
         }
+        Ok(Operand::List(list))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Count, E> {
-        Ok(Count::Number(number))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Operand, A::Error> {
+        DataRead::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Operand::Text)
     }
 }
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de> Deserialize<'de> for Operand {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CountVisitor)
+        deserializer.deserialize_any(OperandVisitor)
+    }
+}
+
+struct SitesVisitor;
+
+impl<'de> Visitor<'de> for SitesVisitor {
+    type Value = Sites;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table [site], or a list of them, [[site]]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sites, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
+        }
+        Ok(Sites::Several(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Sites, A::Error> {
+        let one = Site::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+        Ok(Sites::One(Box::new(one)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sites {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SitesVisitor)
     }
 }

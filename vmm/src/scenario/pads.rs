@@ -5,16 +5,27 @@ use iced_x86::{FlowControl, Instruction};
 
 use super::error::ScenarioError;
 use super::site::Version;
-use crate::plan::{Pad, Site};
+use crate::plan::{Pad, Part, Site};
 
 /// Bytes of a landing pad: `lea eax, [rax + mark]; ret`.
-const PAD: u64 = 4;
+pub(super) const PAD: u64 = 4;
 const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site";
 
-/// Adds a pad for every branch that leaves the site; gives the address of the first.
+/// Marks for pads that have no mark of their own: distinct bits, so that the sum in EAX tells which pads a pass went
+/// through.
+const SPARE: [u8; 7] = [1, 8, 0x40, 2, 4, 0x10, 0x20];
+
+/// Adds the pad that follows a part.
+pub(super) fn after(pads: &mut Vec<Pad>, address: u64, name: String) {
+    let free = SPARE.into_iter().find(|mark| pads.iter().all(|pad| pad.mark != *mark));
+    pads.push(Pad { address, mark: free.unwrap_or(1), name });
+}
+
+/// Adds a pad for every branch that leaves a part; gives the address of the first.
 pub(super) fn add(
     pads: &mut Vec<Pad>,
     site: &Site,
+    part: &Part,
     version: &Version,
     name: &str,
     marks: [u8; 2],
@@ -27,8 +38,9 @@ pub(super) fn add(
             _ => continue,
         };
         let target = instruction.near_branch_target();
-        if site.contains(target) {
-            let offset = (target - site.address) as usize;
+        let offset = target.wrapping_sub(site.address) as usize;
+        if site.contains(target) && part.contains(offset) {
+            let offset = offset - part.offset;
             if !version.code.boundaries.contains(&offset) {
                 return Err(version.place.error(
                     format!("`{instruction}` goes to byte {offset}, inside another instruction"),
@@ -38,16 +50,18 @@ pub(super) fn add(
             }
             continue;
         }
-        if target != site.address + site.len() as u64 {
+        if site.contains(target) && site.entry(offset).is_some() {
+            continue;
+        }
+        if target != site.address + (part.offset + part.len) as u64 {
             first = first.or(Some(target));
         }
         if pads.iter().any(|pad| pad.address == target) {
             continue;
         }
         fits(pads, site, version, instruction, target)?;
-        // Distinct bits, so that the sum in EAX tells which pads a pass went through.
         let preferred = marks[usize::from(call)];
-        let free = [preferred, 8, 0x40].into_iter().find(|mark| pads.iter().all(|pad| pad.mark != *mark));
+        let free = [preferred].into_iter().chain(SPARE).find(|mark| pads.iter().all(|pad| pad.mark != *mark));
         let Some(mark) = free else {
             return Err(version.place.error(
                 "too many branches leave the site",

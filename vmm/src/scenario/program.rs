@@ -2,12 +2,14 @@
 
 use super::error::{Place, ScenarioError};
 use super::forms::Mask;
+use super::names::{Home, Names};
+use super::programs::Library;
 use super::site::{Resolved, hex};
 use super::steps::{Item, Kind};
-use super::syntax::{self, Ack, Run, What, Withdrawn};
+use super::syntax::{self, Ack, What, Withdrawn};
 use super::value;
-use super::words::{Progress, sets, waits};
-use crate::plan::{Function, Op, OpKind};
+use super::words::{Progress, lock, sets, waits};
+use crate::plan::{Function, Op, OpKind, Quiet};
 
 /// Everything the steps are checked against.
 #[derive(Debug)]
@@ -17,6 +19,10 @@ pub(super) struct Context<'a> {
     pub executors: usize,
     /// Whether the scenario says what a claimed trap does.
     pub has_handler: bool,
+    /// Its words.
+    pub names: &'a Names,
+    /// What its vCPUs run.
+    pub programs: &'a Library,
 }
 
 /// Lowers the steps. Completion is declared at the end unless a step says otherwise.
@@ -34,11 +40,17 @@ pub(super) fn lower(context: &Context<'_>, items: &[Item]) -> Result<Vec<Op>, Sc
         let kinds = lower_one(context, &mut progress, item)?;
         program.extend(kinds.into_iter().map(|kind| Op { step: item.label.clone(), kind }));
     }
-    if !progress.done && !progress.abandoned {
+    // Where a program patches, it says itself when that is complete.
+    if !progress.done && !progress.abandoned && !items.is_empty() {
         let step = if items.iter().any(|item| item.label == "done") { "done-at-end" } else { "done" };
-        program.push(Op { step: step.into(), kind: OpKind::Done });
+        program.push(Op { step: step.into(), kind: OpKind::Done(everything(context)) });
     }
     Ok(program)
+}
+
+/// All parts of the site, one bit each.
+fn everything(context: &Context<'_>) -> u8 {
+    (1 << context.site.site.parts.len()) - 1
 }
 
 fn lower_one(
@@ -49,9 +61,16 @@ fn lower_one(
     let step = &item.step;
     let place = |span| item.source.at(span);
     let everyone = Mask::All;
+    let part = match &step.site {
+        Some(name) => context.site.part(name.get_ref(), &place(name.span()))?,
+        None => 0,
+    };
     Ok(match item.kind()? {
         Kind::Store => match &step.store {
-            Some(store) => stores(context, item, store.get_ref(), &place(store.span()))?,
+            Some(store) => stored_bytes(context.site, part, item, store.get_ref(), &place(store.span()))?
+                .into_iter()
+                .map(|(offset, bytes)| OpKind::Store { offset, bytes })
+                .collect(),
             None => Vec::new(),
         },
         Kind::Arm => {
@@ -62,7 +81,7 @@ fn lower_one(
                     "add a [handler] table, for example with `resume = \"new\"`, or drop this step",
                 ));
             }
-            vec![OpKind::Describe, OpKind::Armed(true)]
+            vec![OpKind::Describe(part as u8), OpKind::Armed(true)]
         }
         Kind::Disarm => vec![OpKind::Armed(false)],
         Kind::Sync => {
@@ -85,7 +104,7 @@ fn lower_one(
                 let table = broadcast.get_ref();
                 let to = table.to.as_ref().map_or(&everyone, |to| to.get_ref());
                 let mask = value::mask(&item.source, &place(broadcast.span()), to, context.executors)?;
-                let function = function(table.run);
+                let function = context.programs.function(&table.run, &item.source)?;
                 progress.reached |= mask;
                 if matches!(function, Function::Hold | Function::Stop | Function::Early) {
                     progress.counted = i64::from(mask.count_ones());
@@ -97,16 +116,27 @@ fn lower_one(
         },
         Kind::Wait => match &step.wait {
             Some(wait) => {
-                vec![waits(context.executors, progress, item, wait.get_ref(), &place(wait.span()))?]
+                vec![waits(context, progress, item, wait.get_ref(), &place(wait.span()))?]
             }
             None => Vec::new(),
         },
         Kind::Set => match &step.set {
-            Some(set) => vec![sets(progress, item, set.get_ref(), &place(set.span()))?],
+            Some(set) => vec![sets(context, progress, item, set.get_ref(), &place(set.span()))?],
+            None => Vec::new(),
+        },
+        Kind::Take => match &step.take {
+            Some(name) => vec![OpKind::Take(lock(context, item, name)?)],
+            None => Vec::new(),
+        },
+        Kind::Drop => match &step.drop {
+            Some(name) => vec![OpKind::SetWord { word: lock(context, item, name)?, value: 0 }],
             None => Vec::new(),
         },
         Kind::AssumeSynchronised => vec![OpKind::AssumeSynchronised],
-        Kind::Quiesce => vec![OpKind::Quiesce],
+        Kind::Quiesce => {
+            let of = step.quiesce.as_ref().and_then(|quiesce| quiesce.get_ref().of.as_ref());
+            vec![OpKind::Quiesce(quiet(context, item, of)?)]
+        }
         Kind::Delay => match &step.delay {
             Some(delay) => {
                 let moves = value::ranged(&item.source, &delay.get_ref().moves, "a delay in moves", 0, 64)?;
@@ -119,15 +149,17 @@ fn lower_one(
             None => Vec::new(),
         },
         Kind::Done => {
-            if progress.done {
+            let parts = if step.site.is_some() { 1 << part } else { everything(context) };
+            if progress.completed & parts != 0 {
                 return Err(item.place.error(
                     "completion is declared twice",
                     "again",
                     "keep one `done`; without any it stands at the end",
                 ));
             }
-            progress.done = true;
-            vec![OpKind::Done]
+            progress.completed |= parts;
+            progress.done = progress.completed == everything(context);
+            vec![OpKind::Done(parts)]
         }
         Kind::Abandon => {
             if progress.done {
@@ -140,28 +172,44 @@ fn lower_one(
             progress.abandoned = true;
             Vec::new()
         }
+        other => {
+            return Err(item.place.error(
+                format!("`{}` is a step of programs, and the patcher here is the host", other.name()),
+                "not a patcher's",
+                "put it into a program under [program], which an executor runs by `role`",
+            ));
+        }
     })
 }
 
-fn function(run: Run) -> Function {
-    match run {
-        Run::Sync => Function::Sync,
-        Run::AckFirst => Function::AckFirst,
-        Run::AckOnly => Function::AckOnly,
-        Run::Hold => Function::Hold,
-        Run::Stop => Function::Stop,
-        Run::Early => Function::Early,
+/// What a grace period waits for.
+fn quiet(context: &Context<'_>, item: &Item, of: Option<&syntax::Text>) -> Result<Quiet, ScenarioError> {
+    let Some(of) = of else { return Ok(Quiet::Site) };
+    let place = item.source.at(of.span());
+    match of.get_ref().as_str() {
+        "site" => Ok(Quiet::Site),
+        "targets" => Ok(Quiet::Targets),
+        name => match context.names.word(name, &place)? {
+            Home::Each(word) => Ok(Quiet::Each(word)),
+            Home::Shared(_) => Err(place.error(
+                format!("`{name}` is one word for all executors"),
+                "not each one's own",
+                "use \"site\", \"targets\", or a word under [each]",
+            )),
+        },
     }
 }
 
-fn stores(
-    context: &Context<'_>,
+/// What a `store` stores to a part: offsets in the whole site, and bytes.
+pub(super) fn stored_bytes(
+    site: &Resolved,
+    part: usize,
     item: &Item,
     store: &syntax::Store,
     place: &Place,
-) -> Result<Vec<OpKind>, ScenarioError> {
-    let site = &context.site.site;
-    let (old, new, len) = (&site.old.bytes, &site.new.bytes, site.len());
+) -> Result<Vec<(usize, Vec<u8>)>, ScenarioError> {
+    let [old, new] = [false, true].map(|version| &site.version(part, version).code.bytes);
+    let (base, len) = (site.site.parts[part].offset, site.site.parts[part].len);
     let (offset, bytes, place) = match (&store.what, &store.at, &store.bytes) {
         (Some(what), None, None) => {
             let (offset, bytes) = match what.get_ref() {
@@ -218,9 +266,7 @@ fn stores(
         None => bytes.len(),
     };
     let pieces = bytes.chunks(each).enumerate();
-    Ok(pieces
-        .map(|(index, piece)| OpKind::Store { offset: offset + index * each, bytes: piece.to_vec() })
-        .collect())
+    Ok(pieces.map(|(index, piece)| (base + offset + index * each, piece.to_vec())).collect())
 }
 
 fn frees(context: &Context<'_>, what: Withdrawn, place: &Place) -> Result<OpKind, ScenarioError> {

@@ -1,14 +1,19 @@
 //! From the tables of a scenario to a plan.
 
+use std::collections::BTreeMap;
+
 use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
+use super::executors::Listed;
+use super::names::Names;
 use super::program::{self, Context};
+use super::programs::{self, Body, Library, Use};
 use super::site::{self, Resolved, Version};
-use super::syntax::{self, File, Protocol, Resume, Runs, Variant};
+use super::syntax::{self, File, Nest, Protocol, Resume, Side, Variant};
 use super::{Options, executors, models, protocols, steps, value};
 use crate::fetch::FetchModel;
-use crate::plan::{Action, Events, Handler, HandlerVariant, Plan, VendorRule};
+use crate::plan::{Action, Declared, Events, Handler, HandlerVariant, OpKind, Plan, Role, Start, VendorRule};
 
 /// Resolves a scenario that was read from `source`.
 pub(super) fn plan(
@@ -33,28 +38,81 @@ pub(super) fn plan(
     };
     let items =
         steps::collect(source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
-    let int3 = items.iter().any(steps::Item::plants_int3);
-    let site = site::resolve(source, file.site.get_ref(), int3)?;
-    let executors = executors::resolve(source, &file, &site, options)?;
+    let (mut names, mut library) = (Names::default(), Library::default());
+    let mut int3 = items.iter().any(steps::Item::plants_int3);
+    let own = std::mem::take(&mut file.program);
+    names.add(source, &file.words, &file.each)?;
+    library.add(source, own)?;
+    if let Some((source, table)) = protocol.as_mut() {
+        names.add(source, &table.words, &table.each)?;
+        library.add(source, std::mem::take(&mut table.program))?;
+    }
+    int3 |= library.plants_int3();
+    let site = site::resolve(source, &file.site, int3)?;
+    let against = executors::Against { source, site: &site, library: &library, options };
+    let Listed { mut executors, starts } = executors::resolve(&against, &file)?;
+    let borrowed = protocol.as_ref().map(|(source, table)| (source, table));
     let own = file.handler.as_ref().map(|table| (source, table));
-    let borrowed =
-        protocol.as_ref().and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
-    let handler = handler(own, borrowed, &site)?;
-    let context = Context { site: &site, executors: executors.len(), has_handler: handler.is_some() };
+    let handlers = || {
+        let borrowed =
+            borrowed.and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
+        [own, borrowed].into_iter().flatten()
+    };
+    let mut handler = handler(&handlers().collect::<Vec<_>>(), &site, &library)?;
+    let context = Context {
+        site: &site,
+        executors: executors.len(),
+        has_handler: handler.is_some(),
+        names: &names,
+        programs: &library,
+    };
     let program = program::lower(&context, &items)?;
+    let events =
+        events(source, &file.events, borrowed.map(|(source, table)| (source, &table.events)), &library)?;
+    let target = programs::Target {
+        site: &site,
+        names: &names,
+        fetch,
+        executors: executors.len(),
+        park: programs::park(),
+    };
+    let (programs, entries) = library.compile(&target)?;
+    for executor in &mut executors {
+        if let Role::Program(number) = executor.role {
+            executor.role = Role::Program(entries[number as usize]);
+        }
+    }
+    for (slot, label) in starts {
+        let at = programs.labels.iter().find(|(name, _)| *name == label).map(|(_, at)| *at);
+        executors[slot].start = at.map_or(Start::Outside, Start::At);
+    }
+    if let Some(handler) = &mut handler {
+        // A program can arm the handler, but does not describe what it does.
+        let describes = program.iter().any(|op| matches!(op.kind, OpKind::Describe(_)));
+        handler.described_at_start |= !describes && library.any();
+    }
+    if executors.iter().all(|executor| !matches!(executor.role, Role::Program(_))) && program.is_empty() {
+        return Err(source.at(0..1).error(
+            "nobody patches: there are no steps, and no executor runs a program",
+            "nothing to do",
+            "add a [[step]], name a `protocol`, or give executors a program as `role`",
+        ));
+    }
+    let forbidden = forbidden(source, file.forbid.as_deref().unwrap_or_default(), &site)?;
     let next = next(&site);
     Ok(Plan {
         name: name.to_owned(),
         title,
         handler: handler.unwrap_or(Handler {
             variant: HandlerVariant::Plain,
-            action: Action::Resume(next),
+            actions: vec![Action::Resume(next)],
+            described_at_start: false,
             armed_at_start: false,
         }),
         site: site.site,
         pads: site.pads,
         executors,
-        events: events(source, &file.events)?,
+        events,
         program,
         rule: match file.rule {
             Some(syntax::Rule::Intel) => VendorRule::Intel,
@@ -62,8 +120,42 @@ pub(super) fn plan(
             None => fetch.rule().unwrap_or(VendorRule::Intel),
         },
         fetch,
+        programs,
+        forbidden,
+        words: names.words,
+        each: names.each,
         expect: models::expectation(source, &file.expect, fetch)?,
     })
+}
+
+type Forbidden<'a> = &'a [Spanned<BTreeMap<Spanned<String>, Spanned<Side>>>];
+
+/// Combinations of versions that no pass may show.
+fn forbidden(
+    source: &Source,
+    list: Forbidden<'_>,
+    site: &Resolved,
+) -> Result<Vec<Vec<Option<Declared>>>, ScenarioError> {
+    let mut out = Vec::new();
+    for one in list {
+        let mut combination = vec![None; site.site.parts.len()];
+        if one.get_ref().is_empty() {
+            return Err(source.at(one.span()).error(
+                "a combination of nothing",
+                "empty",
+                "name versions of sites",
+            ));
+        }
+        for (name, side) in one.get_ref() {
+            let part = site.part(name.get_ref(), &source.at(name.span()))?;
+            combination[part] = Some(match side.get_ref() {
+                Side::Old => Declared::Old,
+                Side::New => Declared::New,
+            });
+        }
+        out.push(combination);
+    }
+    Ok(out)
 }
 
 pub(super) fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
@@ -85,38 +177,77 @@ fn next(site: &Resolved) -> u64 {
     site.site.address + site.site.len() as u64
 }
 
-type Given<'a> = Option<(&'a Source, &'a Spanned<syntax::Handler>)>;
-
 /// The handler: the scenario's own settings, then those of the protocol, then defaults.
-fn handler(own: Given<'_>, borrowed: Given<'_>, site: &Resolved) -> Result<Option<Handler>, ScenarioError> {
-    if own.is_none() && borrowed.is_none() {
-        return Ok(None);
-    }
-    let tables = || [own, borrowed].into_iter().flatten();
-    let resume = tables()
+fn handler(
+    tables: &[(&Source, &Spanned<syntax::Handler>)],
+    site: &Resolved,
+    library: &Library,
+) -> Result<Option<Handler>, ScenarioError> {
+    let Some((first, table)) = tables.first() else { return Ok(None) };
+    let resume = tables
+        .iter()
         .find_map(|(source, table)| {
             table.get_ref().resume.as_ref().map(|resume| (*resume.get_ref(), source.at(resume.span())))
         })
-        .or_else(|| tables().next().map(|(source, table)| (Resume::New, source.at(table.span()))));
-    let variant = tables().find_map(|(_, table)| table.get_ref().variant).unwrap_or(Variant::Plain);
-    let armed_at_start = tables().find_map(|(_, table)| table.get_ref().armed).unwrap_or(false);
-    let Some((resume, place)) = resume else {
-        return Ok(None);
-    };
-    Ok(Some(Handler {
-        variant: match variant {
-            Variant::Plain => HandlerVariant::Plain,
-            Variant::Counting => HandlerVariant::Counting,
-            Variant::Traced => HandlerVariant::Traced,
+        .unwrap_or_else(|| (Resume::New, first.at(table.span())));
+    let variant = tables
+        .iter()
+        .find_map(|(source, table)| table.get_ref().variant.as_ref().map(|found| (found, *source)));
+    let run =
+        tables.iter().find_map(|(source, table)| table.get_ref().run.as_ref().map(|run| (run, *source)));
+    let armed_at_start = tables.iter().find_map(|(_, table)| table.get_ref().armed).unwrap_or(false);
+    let mut handler = Handler {
+        variant: match variant.map(|(variant, _)| *variant.get_ref()) {
+            None | Some(Variant::Plain) => HandlerVariant::Plain,
+            Some(Variant::Counting) => HandlerVariant::Counting,
+            Some(Variant::Traced) => HandlerVariant::Traced,
         },
-        action: action(resume, &place, site)?,
+        actions: Vec::new(),
+        described_at_start: armed_at_start,
         armed_at_start,
-    }))
+    };
+    if let Some((run, source)) = run {
+        if let Some((variant, source)) = variant {
+            return Err(source.at(variant.span()).error(
+                "a handler that is a program has no variant",
+                "besides `run`",
+                "keep one of them",
+            ));
+        }
+        library.use_as(Use::Trap, Body::Program(library.find(run, source, &[])?));
+        handler.variant = HandlerVariant::Program;
+        return Ok(Some(handler));
+    }
+    let (resume, place) = resume;
+    let emulated = |new: bool| {
+        let version = site.version(0, new);
+        site::emulate(version, next(site)).is_none() && programs::can_emulate(version)
+    };
+    let new = match resume {
+        Resume::New => Some(true),
+        Resume::Old => Some(false),
+        _ => None,
+    };
+    if let Some(new) = new.filter(|&new| emulated(new) && site.site.parts.len() == 1)
+        && handler.variant == HandlerVariant::Plain
+    {
+        // Beyond what the descriptor can say: a conditional jump, a return.
+        library.use_as(Use::Trap, Body::Emulate(new));
+        handler.variant = HandlerVariant::Program;
+        handler.actions = vec![Action::Resume(next(site))];
+        return Ok(Some(handler));
+    }
+    for part in 0..site.site.parts.len() {
+        handler.actions.push(action(resume, &place, site, part)?);
+    }
+    Ok(Some(handler))
 }
 
-fn action(resume: Resume, place: &Place, site: &Resolved) -> Result<Action, ScenarioError> {
+fn action(resume: Resume, place: &Place, site: &Resolved, part: usize) -> Result<Action, ScenarioError> {
+    let base = site.site.address + site.site.parts[part].offset as u64;
+    let next = base + site.site.parts[part].len as u64;
     let emulate = |version: &Version, name: &str| {
-        site::emulate(version, next(site)).ok_or_else(|| {
+        site::emulate(version, next).ok_or_else(|| {
             place.error(
                 format!("`{name}` is neither a NOP nor one jump or call, and cannot be emulated"),
                 "not possible",
@@ -125,12 +256,11 @@ fn action(resume: Resume, place: &Place, site: &Resolved) -> Result<Action, Scen
         })
     };
     match resume {
-        Resume::New => emulate(&site.new, "new"),
-        Resume::Old => emulate(&site.old, "old"),
-        Resume::Next => Ok(Action::Resume(next(site))),
-        Resume::Retry => Ok(Action::Resume(site.site.address)),
+        Resume::New => emulate(site.version(part, true), "new"),
+        Resume::Old => emulate(site.version(part, false), "old"),
+        Resume::Next => Ok(Action::Resume(next)),
+        Resume::Retry => Ok(Action::Resume(base)),
         Resume::At(offset) => {
-            let base = site.site.address;
             let address = base.wrapping_add_signed(offset);
             if site.site.contains(address) || site.pads.iter().any(|pad| pad.address == address) {
                 return Ok(Action::Resume(address));
@@ -149,19 +279,65 @@ fn action(resume: Resume, place: &Place, site: &Resolved) -> Result<Action, Scen
     }
 }
 
-fn events(source: &Source, table: &syntax::Events) -> Result<Events, ScenarioError> {
+/// Budgets are the scenario's own; what the handlers run may come from the protocol.
+fn events(
+    source: &Source,
+    table: &syntax::Events,
+    borrowed: Option<(&Source, &syntax::Events)>,
+    library: &Library,
+) -> Result<Events, ScenarioError> {
     let budget = |number: &Option<syntax::Int>| match number {
         Some(number) => value::ranged(source, number, "an event budget", 0, 8).map(|number| number as u8),
         None => Ok(0),
     };
-    let site = |runs: Option<Runs>| runs.unwrap_or(Runs::Site) == Runs::Site;
+    if let Some((source, table)) = borrowed
+        && let Some(number) = [&table.nmi, &table.irq, &table.smi, &table.mce].into_iter().flatten().next()
+    {
+        return Err(source.at(number.span()).error(
+            "a protocol has no budgets of events",
+            "not here",
+            "give them in the scenario",
+        ));
+    }
+    let runs = |pick: fn(&syntax::Events) -> &Option<syntax::Text>| {
+        let theirs = borrowed.and_then(|(source, table)| pick(table).as_ref().map(|name| (source, name)));
+        let (source, name) = pick(table).as_ref().map(|name| (source, name)).or(theirs)?;
+        Some((source, name))
+    };
+    let body = |given: Option<(&Source, &syntax::Text)>| {
+        Ok(match given {
+            None => Body::Site,
+            Some((source, name)) => match name.get_ref().as_str() {
+                "site" => Body::Site,
+                "nothing" => Body::Nothing,
+                _ => Body::Program(library.find(name, source, &["site", "nothing"])?),
+            },
+        })
+    };
+    let nest = table.nmi_nest.or_else(|| borrowed.and_then(|(_, table)| table.nmi_nest)).unwrap_or_default();
+    let nmi = body(runs(|events| &events.nmi_runs))?;
+    if nest != Nest::Fixed || matches!(nmi, Body::Program(_)) {
+        library.use_as(Use::Nmi(nest), nmi);
+    }
+    let irq = body(runs(|events| &events.irq_runs))?;
+    if matches!(irq, Body::Program(_)) {
+        library.use_as(Use::Irq, irq);
+    }
+    let mce = body(runs(|events| &events.mce_runs))?;
+    if let (Body::Program(_), Some((source, name))) = (mce, runs(|events| &events.mce_runs)) {
+        return Err(source.at(name.span()).error(
+            "the machine-check handler runs no program",
+            "not possible",
+            "use \"site\" or \"nothing\"",
+        ));
+    }
     Ok(Events {
         nmi: budget(&table.nmi)?,
-        nmi_runs_site: site(table.nmi_runs),
+        nmi_runs_site: nmi == Body::Site,
         irq: budget(&table.irq)?,
-        irq_runs_site: site(table.irq_runs),
+        irq_runs_site: irq == Body::Site,
         smi: budget(&table.smi)?,
         mce: budget(&table.mce)?,
-        mce_runs_site: site(table.mce_runs),
+        mce_runs_site: mce == Body::Site,
     })
 }

@@ -5,14 +5,17 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, 
 use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
-use super::forms::OneOrMore;
+use super::forms::{OneOrMore, Sites};
 use super::instruction::{Displacement, LONGEST, NAMES, refusal};
 use super::syntax::{self, Int};
 use super::{pads, value};
-use crate::plan::{Action, Code, Pad, Site};
+use crate::machine::{FILLER, pad_code};
+use crate::plan::{Action, Code, Pad, Part, Site};
 
 /// Longest site, in bytes.
 const LONGEST_SITE: usize = 32;
+/// Most parts of one: each has a register of the guest's.
+const MOST_PARTS: usize = 3;
 /// Where the 32-bit branches of old and new go unless the scenario says otherwise, as page offsets differ and
 /// no byte of the displacement is zero for most sites, so that a torn store is not a harmless one.
 const FAR_TARGETS: [u64; 2] = [va::SITE + 0x0345_6340, va::SITE + 0x0123_4680];
@@ -32,40 +35,183 @@ pub(super) struct Version {
 pub(super) struct Resolved {
     pub site: Site,
     pub pads: Vec<Pad>,
-    pub old: Version,
-    pub new: Version,
-    /// Addresses that `free` may withdraw: the first branch target of old and of new.
+    /// Old and new of each part.
+    pub versions: Vec<[Version; 2]>,
+    /// Addresses that `free` may withdraw: the first branch target of old and of new, of any part.
     pub targets: [Option<u64>; 2],
 }
 
-/// Resolves the table. `int3` says whether the program stores 0xCC over the first byte.
-pub(super) fn resolve(source: &Source, table: &syntax::Site, int3: bool) -> Result<Resolved, ScenarioError> {
-    let offset = value::ranged(source, &table.offset, "a page offset", 0, PAGE as i64 - 1)?;
-    let address = va::SITE + offset as u64;
-    let old = version(source, &table.old, table.old_target.as_ref(), 0, address)?;
-    let new = version(source, &table.new, table.new_target.as_ref(), 1, address)?;
-    let (old_len, new_len) = (old.code.bytes.len(), new.code.bytes.len());
-    if old_len != new_len {
-        return Err(new.place.error(
-            format!("old has {old_len} bytes and new has {new_len}"),
-            "of another length than `old`",
-            "give both versions the same length: fill the shorter one with NOPs (`nop1` to `nop9` in a list)",
+impl Resolved {
+    /// One version of a part.
+    pub fn version(&self, part: usize, new: bool) -> &Version {
+        &self.versions[part][usize::from(new)]
+    }
+
+    /// The part with a name.
+    pub fn part(&self, name: &str, place: &Place) -> Result<usize, ScenarioError> {
+        let names = || self.site.parts.iter().map(|part| part.name.as_str());
+        names().position(|known| !known.is_empty() && known == name).ok_or_else(|| {
+            let help = match nearest(name, names()) {
+                Some(near) if !near.is_empty() => format!("did you mean `{near}`?"),
+                _ => "give each [[site]] a `name`".into(),
+            };
+            place.error(format!("there is no site `{name}`"), "unknown site", help)
+        })
+    }
+}
+
+/// Resolves the table, or the list of tables. `int3` says whether anybody stores 0xCC over a first byte.
+pub(super) fn resolve(
+    source: &Source,
+    table: &Spanned<Sites>,
+    int3: bool,
+) -> Result<Resolved, ScenarioError> {
+    let place = source.at(table.span());
+    let mut tables: Vec<(&syntax::Site, Place)> = match table.get_ref() {
+        Sites::One(one) => vec![(one, place.clone())],
+        Sites::Several(list) => list.iter().map(|one| (one.get_ref(), source.at(one.span()))).collect(),
+    };
+    if tables.is_empty() || tables.len() > MOST_PARTS {
+        return Err(place.error(
+            format!("{} sites", tables.len()),
+            "too few or too many",
+            format!("describe 1 to {MOST_PARTS} of them"),
         ));
     }
-    let mut site = Site { address, old: old.code.clone(), new: new.code.clone(), intermediates: Vec::new() };
-    let mut targets = vec![Pad { address: address + old_len as u64, mark: 1, name: "next".into() }];
-    let old_target = pads::add(&mut targets, &site, &old, "old target", [2, 0x10])?;
-    let new_target = pads::add(&mut targets, &site, &new, "new target", [4, 0x20])?;
+    tables.sort_by_key(|(table, _)| *table.offset.get_ref());
+    let (mut parts, mut versions): (Vec<Part>, Vec<[Version; 2]>) = (Vec::new(), Vec::new());
+    let several = tables.len() > 1;
+    let base = value::ranged(source, &tables[0].0.offset, "a page offset", 0, PAGE as i64 - 1)? as u64;
+    for (table, place) in &tables {
+        let offset = value::ranged(source, &table.offset, "a page offset", 0, PAGE as i64 - 1)? as u64;
+        let name = part_name(source, table, place, several, &parts)?;
+        let address = va::SITE + offset;
+        let old = version(source, &table.old, table.old_target.as_ref(), 0, address)?;
+        let new = version(source, &table.new, table.new_target.as_ref(), 1, address)?;
+        let (old_len, new_len) = (old.code.bytes.len(), new.code.bytes.len());
+        if old_len != new_len {
+            return Err(new.place.error(
+                format!("old has {old_len} bytes and new has {new_len}"),
+                "of another length than `old`",
+                "give both versions the same length: fill the shorter one with NOPs (`nop1` to `nop9` in a list)",
+            ));
+        }
+        let part = Part { name, offset: (offset - base) as usize, len: old_len };
+        let end = parts.last().map_or(0, |last| last.offset + last.len);
+        // What follows a site, unless the next one does at once, is a landing pad.
+        if part.offset < end
+            || (part.offset > end && part.offset < end + pads::PAD as usize && !parts.is_empty())
+        {
+            return Err(place.error(
+                "this site lies over another one, or over what follows it",
+                "overlaps",
+                format!("begin right behind the other site, or {} bytes later or more", pads::PAD),
+            ));
+        }
+        if part.offset + part.len > LONGEST_SITE {
+            return Err(place.error(
+                format!("the sites are more than {LONGEST_SITE} bytes apart"),
+                "too far",
+                "move them nearer to each other: what matters is which blocks they lie in",
+            ));
+        }
+        parts.push(part);
+        versions.push([old, new]);
+    }
+    build(source, &tables, base, parts, versions, int3)
+}
+
+/// The whole site: the parts' bytes, and between them the pads that follow a part.
+fn build(
+    source: &Source,
+    tables: &[(&syntax::Site, Place)],
+    base: u64,
+    parts: Vec<Part>,
+    versions: Vec<[Version; 2]>,
+    int3: bool,
+) -> Result<Resolved, ScenarioError> {
+    let address = va::SITE + base;
+    let len = parts.last().map_or(0, |last| last.offset + last.len);
+    let code = |which: usize| {
+        let mut bytes = vec![FILLER; len];
+        let mut boundaries = Vec::new();
+        for (part, version) in parts.iter().zip(&versions) {
+            let own = &version[which].code;
+            bytes[part.offset..part.offset + part.len].copy_from_slice(&own.bytes);
+            boundaries.extend(own.boundaries.iter().map(|boundary| part.offset + boundary));
+        }
+        Code { bytes, boundaries }
+    };
+    let mut site = Site { address, old: code(0), new: code(1), intermediates: Vec::new(), parts };
+    let mut pads = Vec::new();
+    let mut targets = [None; 2];
+    for part in &site.parts {
+        let next = address + (part.offset + part.len) as u64;
+        if site.entry(part.offset + part.len).is_none() {
+            let name = if part.name.is_empty() { "next".into() } else { format!("next of {}", part.name) };
+            pads::after(&mut pads, next, name);
+        }
+    }
+    for (part, [old, new]) in site.parts.iter().zip(&versions) {
+        let name = |which: &str| match part.name.as_str() {
+            "" => format!("{which} target"),
+            name => format!("{which} target of {name}"),
+        };
+        let old_target = pads::add(&mut pads, &site, part, old, &name("old"), [2, 0x10])?;
+        let new_target = pads::add(&mut pads, &site, part, new, &name("new"), [4, 0x20])?;
+        targets = [targets[0].or(old_target), targets[1].or(new_target)];
+    }
+    // Pads between parts are text that never changes.
+    for pad in &pads {
+        if !site.contains(pad.address) {
+            continue;
+        }
+        let at = (pad.address - address) as usize;
+        for code in [&mut site.old, &mut site.new] {
+            code.bytes[at..at + pads::PAD as usize].copy_from_slice(&pad_code(pad.mark));
+            code.boundaries.extend([at, at + 3]);
+            code.boundaries.sort_unstable();
+        }
+    }
     if int3 {
         site.intermediates.push(vec![0xcc]);
     }
-    for text in &table.intermediates {
-        let bytes = intermediate(&site, &targets, text.get_ref(), &source.at(text.span()))?;
-        if !site.intermediates.contains(&bytes) {
-            site.intermediates.push(bytes);
+    for (table, _) in tables {
+        for text in &table.intermediates {
+            let bytes = intermediate(&site, &pads, text.get_ref(), &source.at(text.span()))?;
+            if !site.intermediates.contains(&bytes) {
+                site.intermediates.push(bytes);
+            }
         }
     }
-    Ok(Resolved { site, pads: targets, old, new, targets: [old_target, new_target] })
+    Ok(Resolved { site, pads, versions, targets })
+}
+
+fn part_name(
+    source: &Source,
+    table: &syntax::Site,
+    place: &Place,
+    several: bool,
+    others: &[Part],
+) -> Result<String, ScenarioError> {
+    let Some(name) = &table.name else {
+        return if several {
+            Err(place.error("one of several sites without a name", "nameless", "add `name = \"...\"`"))
+        } else {
+            Ok(String::new())
+        };
+    };
+    let text = name.get_ref();
+    let plain = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    let reserved = ["a", "b", "c", "all", "site", "old", "new", "next"].contains(&text.as_str());
+    if text.is_empty() || !plain || reserved || others.iter().any(|part| part.name == *text) {
+        return Err(source.at(name.span()).error(
+            format!("`{text}` cannot be the name of this site"),
+            "not a name, or taken",
+            "use small letters, digits and `-`, and each name once",
+        ));
+    }
+    Ok(text.clone())
 }
 
 /// Hex digits in pairs, if that is what the text is.

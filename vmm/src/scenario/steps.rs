@@ -33,9 +33,27 @@ pub(super) enum Kind {
     Free,
     Done,
     Abandon,
+    Take,
+    Drop,
+    Pass,
+    Trap,
+    Serialise,
+    Interrupts,
+    Load,
+    Add,
+    If,
+    Unless,
+    Goto,
+    Check,
+    Fail,
+    Resume,
+    Decline,
+    Acknowledge,
+    Flags,
+    Pause,
 }
 
-const KINDS: [(Kind, &str); 13] = [
+const KINDS: [(Kind, &str); 31] = [
     (Kind::Store, "store"),
     (Kind::Arm, "arm"),
     (Kind::Disarm, "disarm"),
@@ -49,7 +67,32 @@ const KINDS: [(Kind, &str); 13] = [
     (Kind::Free, "free"),
     (Kind::Done, "done"),
     (Kind::Abandon, "abandon"),
+    (Kind::Take, "take"),
+    (Kind::Drop, "drop"),
+    (Kind::Pass, "pass"),
+    (Kind::Trap, "trap"),
+    (Kind::Serialise, "serialise"),
+    (Kind::Interrupts, "interrupts"),
+    (Kind::Load, "load"),
+    (Kind::Add, "add"),
+    (Kind::If, "if"),
+    (Kind::Unless, "unless"),
+    (Kind::Goto, "goto"),
+    (Kind::Check, "check"),
+    (Kind::Fail, "fail"),
+    (Kind::Resume, "resume"),
+    (Kind::Decline, "decline"),
+    (Kind::Acknowledge, "acknowledge"),
+    (Kind::Flags, "flags"),
+    (Kind::Pause, "pause"),
 ];
+
+impl Kind {
+    /// As its key is spelt.
+    pub fn name(self) -> &'static str {
+        KINDS.iter().find(|(kind, _)| *kind == self).map_or("step", |(_, name)| name)
+    }
+}
 
 impl Step {
     fn has(&self, kind: Kind) -> bool {
@@ -67,6 +110,24 @@ impl Step {
             Kind::Free => self.free.is_some(),
             Kind::Done => self.done.is_some(),
             Kind::Abandon => self.abandon.is_some(),
+            Kind::Take => self.take.is_some(),
+            Kind::Drop => self.drop.is_some(),
+            Kind::Pass => self.pass.is_some(),
+            Kind::Trap => self.trap.is_some(),
+            Kind::Serialise => self.serialise.is_some(),
+            Kind::Interrupts => self.interrupts.is_some(),
+            Kind::Load => self.load.is_some(),
+            Kind::Add => self.add.is_some(),
+            Kind::If => self.when.is_some(),
+            Kind::Unless => self.unless.is_some(),
+            Kind::Goto => self.goto.is_some(),
+            Kind::Check => self.check.is_some(),
+            Kind::Fail => self.fail.is_some(),
+            Kind::Resume => self.resume.is_some(),
+            Kind::Decline => self.decline.is_some(),
+            Kind::Acknowledge => self.acknowledge.is_some(),
+            Kind::Flags => self.flags.is_some(),
+            Kind::Pause => self.pause.is_some(),
         }
     }
 }
@@ -130,7 +191,7 @@ pub(super) fn collect(
     if let Some(order) = &file.order {
         items = reorder(source, items, order.get_ref(), &source.at(order.span()))?;
     }
-    if items.is_empty() {
+    if items.is_empty() && file.program.is_empty() {
         return Err(source.at(0..1).error(
             "the patcher has nothing to do",
             "no steps",
@@ -140,7 +201,8 @@ pub(super) fn collect(
     Ok(items)
 }
 
-fn append(
+/// Gives each step its label, and puts it behind the others.
+pub(super) fn append(
     items: &mut Vec<Item>,
     source: &Source,
     steps: Vec<toml::Spanned<Step>>,
@@ -176,7 +238,7 @@ fn append(
             }
             None => {
                 let kind = one_kind(step.get_ref(), &place)?;
-                let name = KINDS.iter().find(|(other, _)| *other == kind).map_or("step", |(_, name)| name);
+                let name = kind.name();
                 (1..)
                     .map(|number| format!("{name}-{number}"))
                     .find(|label| !taken.contains(label) && !given.contains(label.as_str()))

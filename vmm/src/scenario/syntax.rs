@@ -3,13 +3,21 @@
 //! A step is a table with one optional field an operation, not a tagged enum: with `toml`, an internally
 //! tagged or an untagged enum would lose the spans of everything inside.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::forms::{Count, Expect, Fetch, Mask, OneOrMore};
+use super::forms::{Expect, Fetch, Mask, OneOrMore, Operand, Sites};
 
 pub(super) type Int = Spanned<i64>;
 pub(super) type Text = Spanned<String>;
+/// Words or registers, each with a value.
+pub(super) type Values = BTreeMap<String, Spanned<Operand>>;
+/// `name = initial value`.
+pub(super) type Words = BTreeMap<Spanned<String>, Int>;
+/// `name = [steps]`.
+pub(super) type Programs = BTreeMap<Spanned<String>, Vec<Spanned<Step>>>;
 
 /// A scenario.
 #[derive(Debug, Deserialize)]
@@ -26,7 +34,14 @@ pub(super) struct File {
     pub expect: Spanned<Expect>,
     pub fetch: Option<Spanned<Fetch>>,
     pub rule: Option<Rule>,
-    pub site: Spanned<Site>,
+    pub site: Spanned<Sites>,
+    pub forbid: Option<Vec<Spanned<BTreeMap<Spanned<String>, Spanned<Side>>>>>,
+    #[serde(default)]
+    pub words: Words,
+    #[serde(default)]
+    pub each: Words,
+    #[serde(default)]
+    pub program: Programs,
     pub executors: Option<Spanned<Executors>>,
     pub executor: Option<Vec<Spanned<Executor>>>,
     pub handler: Option<Spanned<Handler>>,
@@ -42,8 +57,33 @@ pub(super) struct File {
 pub(super) struct Protocol {
     #[expect(dead_code, reason = "for people")]
     pub summary: Option<String>,
+    #[serde(default)]
+    pub words: Words,
+    #[serde(default)]
+    pub each: Words,
+    #[serde(default)]
+    pub program: Programs,
     pub handler: Option<Spanned<Handler>>,
+    #[serde(default)]
+    pub events: Events,
+    #[serde(default)]
     pub step: Vec<Spanned<Step>>,
+}
+
+/// A version of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Side {
+    Old,
+    New,
+}
+
+/// The site read as data.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DataRead {
+    pub text: Int,
+    pub size: Option<Int>,
 }
 
 /// Parameters of a fetch model.
@@ -73,6 +113,7 @@ pub(super) enum Rule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Site {
+    pub name: Option<Text>,
     pub old: Spanned<OneOrMore>,
     pub new: Spanned<OneOrMore>,
     pub offset: Int,
@@ -88,8 +129,9 @@ pub(super) struct Executors {
     pub count: Option<Int>,
     pub passes: Option<Int>,
     pub ring: Option<Int>,
-    pub role: Option<Spanned<Role>>,
+    pub role: Option<Text>,
     pub start: Option<Spanned<Start>>,
+    pub interrupts: Option<Spanned<Switch>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,30 +139,32 @@ pub(super) struct Executors {
 pub(super) struct Executor {
     pub passes: Option<Int>,
     pub ring: Option<Int>,
-    pub role: Option<Spanned<Role>>,
+    pub role: Option<Text>,
     pub start: Option<Spanned<Start>>,
+    pub interrupts: Option<Spanned<Switch>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Role {
-    Loop,
-    Lock,
-    LockIrqsOff,
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Start {
     Outside,
     Interior(i64),
+    Step(String),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Handler {
     pub resume: Option<Spanned<Resume>>,
-    pub variant: Option<Variant>,
+    pub variant: Option<Spanned<Variant>>,
+    pub run: Option<Text>,
     pub armed: Option<bool>,
 }
 
@@ -146,19 +190,23 @@ pub(super) enum Variant {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Events {
     pub nmi: Option<Int>,
-    pub nmi_runs: Option<Runs>,
+    pub nmi_runs: Option<Text>,
+    pub nmi_nest: Option<Nest>,
     pub irq: Option<Int>,
-    pub irq_runs: Option<Runs>,
+    pub irq_runs: Option<Text>,
     pub smi: Option<Int>,
     pub mce: Option<Int>,
-    pub mce_runs: Option<Runs>,
+    pub mce_runs: Option<Text>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// How an NMI handler stands being interrupted by another NMI.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Runs {
-    Site,
-    Nothing,
+pub(super) enum Nest {
+    #[default]
+    Fixed,
+    Flag,
+    Safe,
 }
 
 /// One step; exactly one of the operations is set.
@@ -171,14 +219,56 @@ pub(super) struct Step {
     pub disarm: Option<Empty>,
     pub sync: Option<Spanned<Sync>>,
     pub broadcast: Option<Spanned<Broadcast>>,
-    pub wait: Option<Spanned<Wait>>,
-    pub set: Option<Spanned<Set>>,
+    pub wait: Option<Spanned<Values>>,
+    pub set: Option<Spanned<Values>>,
+    pub take: Option<Text>,
+    pub drop: Option<Text>,
     pub assume_synchronised: Option<Empty>,
-    pub quiesce: Option<Empty>,
+    pub quiesce: Option<Spanned<Quiesce>>,
     pub delay: Option<Spanned<Delay>>,
     pub free: Option<Spanned<Free>>,
     pub done: Option<Empty>,
     pub abandon: Option<Empty>,
+    pub pass: Option<Empty>,
+    pub trap: Option<Empty>,
+    pub serialise: Option<Spanned<Serialise>>,
+    pub interrupts: Option<Spanned<Switch>>,
+    pub load: Option<Spanned<Values>>,
+    pub add: Option<Spanned<Values>>,
+    #[serde(rename = "if")]
+    pub when: Option<Spanned<Values>>,
+    pub unless: Option<Spanned<Values>>,
+    pub goto: Option<Text>,
+    pub check: Option<Spanned<Values>>,
+    pub fail: Option<Text>,
+    pub resume: Option<Spanned<Resume>>,
+    pub decline: Option<Empty>,
+    pub acknowledge: Option<Empty>,
+    pub flags: Option<Spanned<Values>>,
+    pub pause: Option<Empty>,
+    /// Which of several sites the operation is about.
+    pub site: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quiesce {
+    pub of: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Serialise {
+    #[serde(default)]
+    pub by: SerialiseBy,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SerialiseBy {
+    #[default]
+    Cr2,
+    Iret,
 }
 
 /// `{}`.
@@ -227,38 +317,8 @@ pub(super) enum Ack {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Broadcast {
-    pub run: Run,
+    pub run: Text,
     pub to: Option<Spanned<Mask>>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Run {
-    Sync,
-    AckFirst,
-    AckOnly,
-    Hold,
-    Stop,
-    Early,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wait {
-    pub acks: Option<Spanned<Mask>>,
-    pub arrived: Option<Spanned<Count>>,
-    pub release: Option<Int>,
-    pub flag: Option<Int>,
-    pub lock: Option<Int>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Set {
-    pub arrived: Option<Int>,
-    pub release: Option<Int>,
-    pub flag: Option<Int>,
-    pub lock: Option<Int>,
 }
 
 #[derive(Debug, Deserialize)]

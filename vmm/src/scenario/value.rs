@@ -30,10 +30,19 @@ pub(super) fn mask(
     mask: &Mask,
     executors: usize,
 ) -> Result<u32, ScenarioError> {
-    let list = match mask {
-        Mask::All => return Ok((1 << executors) - 1),
-        Mask::These(list) => list,
-    };
+    match mask {
+        Mask::All => Ok((1 << executors) - 1),
+        Mask::These(list) => these(source, place, list, executors),
+    }
+}
+
+/// The bit mask of the executors in a list; at least one.
+pub(super) fn these(
+    source: &Source,
+    place: &Place,
+    list: &[Int],
+    executors: usize,
+) -> Result<u32, ScenarioError> {
     let mut bits = 0;
     for number in list {
         let value = *number.get_ref();

@@ -1,9 +1,12 @@
 //! Waits and shared words: what the patcher waits for must be able to happen.
 
 use super::error::{Place, ScenarioError};
-use super::forms::Count;
+use super::forms::Operand;
+use super::names::Home;
+use super::program::Context;
 use super::steps::Item;
-use super::{syntax, value};
+use super::syntax::{Text, Values};
+use super::value;
 use crate::plan::{OpKind, Word};
 
 /// Largest value that a step may give a shared word.
@@ -21,35 +24,35 @@ pub(super) struct Progress {
     pub release: i64,
     pub flag: i64,
     pub done: bool,
+    /// Parts that were declared complete, one bit each.
+    pub completed: u8,
     pub abandoned: bool,
 }
 
 /// What a `wait` waits for; refused if it can never hold.
 pub(super) fn waits(
-    executors: usize,
+    context: &Context<'_>,
     progress: &Progress,
     item: &Item,
-    wait: &syntax::Wait,
+    wait: &Values,
     place: &Place,
 ) -> Result<OpKind, ScenarioError> {
     let never = |place: Place, message: String, help: &str| Err(place.error(message, "never holds", help));
-    let set = [
-        wait.acks.is_some(),
-        wait.arrived.is_some(),
-        wait.release.is_some(),
-        wait.flag.is_some(),
-        wait.lock.is_some(),
-    ];
-    if set.iter().filter(|set| **set).count() != 1 {
+    let (Some((name, operand)), 1) = (wait.iter().next(), wait.len()) else {
         return Err(place.error(
             "a wait waits for one thing",
             "none or several",
-            "give exactly one of acks, arrived, release, flag, lock",
+            "give exactly one of acks, arrived, or a word",
         ));
-    }
-    if let Some(acks) = &wait.acks {
-        let place = item.source.at(acks.span());
-        let mask = value::mask(&item.source, &place, acks.get_ref(), executors)?;
+    };
+    let place = item.source.at(operand.span());
+    let everyone = (1u32 << context.executors) - 1;
+    if name == "acks" {
+        let mask = match operand.get_ref() {
+            Operand::Name(all) if all == "all" => everyone,
+            Operand::List(list) => value::these(&item.source, &place, list, context.executors)?,
+            _ => return Err(place.error("whose acknowledgements?", "not a mask", "write \"all\" or [0, 1]")),
+        };
         let unreached = mask & !progress.reached;
         if unreached != 0 {
             return never(
@@ -60,12 +63,10 @@ pub(super) fn waits(
         }
         return Ok(OpKind::WaitAcks { mask });
     }
-    if let Some(arrived) = &wait.arrived {
-        let place = item.source.at(arrived.span());
-        let value = match arrived.get_ref() {
-            Count::All => progress.counted,
-            Count::Number(value) => *value,
-        };
+    let all = matches!(operand.get_ref(), Operand::Name(all) if all == "all");
+    let programs = context.programs.any();
+    if name == "arrived" && !programs {
+        let value = if all { progress.counted } else { number(operand.get_ref(), &place)? };
         if !(0..=progress.arrivals).contains(&value) {
             return never(
                 place,
@@ -73,7 +74,7 @@ pub(super) fn waits(
                 "broadcast `hold`, `stop` or `early` to enough executors in front of it",
             );
         }
-        if matches!(arrived.get_ref(), Count::All) && value == 0 {
+        if all && value == 0 {
             return never(
                 place,
                 "no broadcast before this wait counts arrivals".into(),
@@ -82,16 +83,27 @@ pub(super) fn waits(
         }
         return Ok(OpKind::WaitWord { word: Word::Arrived, value: value as u32 });
     }
-    let (word, number, known) = match (&wait.release, &wait.flag, &wait.lock) {
-        (Some(number), ..) => (Word::Release, number, Some(progress.release)),
-        (_, Some(number), _) => (Word::Flag, number, Some(progress.flag)),
-        (_, _, Some(number)) => (Word::Lock, number, None),
-        _ => return Err(place.error("a wait without a word", "nothing", "name a word")),
+    let home = context.names.word(name, &place)?;
+    let value = if all { i64::from(everyone.count_ones()) } else { number(operand.get_ref(), &place)? };
+    let word = match home {
+        Home::Shared(word) => word,
+        Home::Each(word) if value == 0 => return Ok(OpKind::WaitEach { word, mask: everyone }),
+        Home::Each(_) => {
+            return Err(place.error(
+                format!("`{name}` is a word of every executor; all of them can be waited for only at 0"),
+                "not 0",
+                "let it count down to 0, or use a shared word",
+            ));
+        }
     };
-    let value = value::ranged(&item.source, number, "a shared word", 0, LARGEST_WORD)?;
-    if known.is_some_and(|known| known != value) {
+    let known = match word {
+        Word::Release => Some(progress.release),
+        Word::Flag => Some(progress.flag),
+        _ => None,
+    };
+    if !programs && known.is_some_and(|known| known != value) {
         return never(
-            item.source.at(number.span()),
+            place,
             "only the patcher writes this word, and it holds another value here".into(),
             "wait for `arrived` or `acks`, which executors change, or `set` the word before",
         );
@@ -99,33 +111,53 @@ pub(super) fn waits(
     Ok(OpKind::WaitWord { word, value: value as u32 })
 }
 
+fn number(operand: &Operand, place: &Place) -> Result<i64, ScenarioError> {
+    match operand {
+        Operand::Number(number) if (0..=LARGEST_WORD).contains(number) => Ok(*number),
+        Operand::Number(number) => Err(place.error(
+            format!("{number} is no possible value for a shared word"),
+            "out of range",
+            format!("choose a number from 0 to {LARGEST_WORD}"),
+        )),
+        _ => Err(place.error("a patcher's step needs a number here", "not a number", "give a number")),
+    }
+}
+
 /// What a `set` stores.
 pub(super) fn sets(
+    context: &Context<'_>,
     progress: &mut Progress,
     item: &Item,
-    set: &syntax::Set,
+    set: &Values,
     place: &Place,
 ) -> Result<OpKind, ScenarioError> {
-    let words = [
-        (Word::Arrived, &set.arrived),
-        (Word::Release, &set.release),
-        (Word::Flag, &set.flag),
-        (Word::Lock, &set.lock),
-    ];
-    let mut given = words.iter().filter_map(|(word, number)| number.as_ref().map(|number| (*word, number)));
-    let (Some((word, number)), None) = (given.next(), given.next()) else {
-        return Err(place.error(
-            "a set writes one word",
-            "none or several",
-            "give exactly one of arrived, release, flag, lock",
-        ));
+    let (Some((name, operand)), 1) = (set.iter().next(), set.len()) else {
+        return Err(place.error("a set writes one word", "none or several", "give exactly one word"));
     };
-    let value = value::ranged(&item.source, number, "a shared word", 0, LARGEST_WORD)?;
+    let place = item.source.at(operand.span());
+    let value = number(operand.get_ref(), &place)?;
+    let word = match context.names.word(name, &place)? {
+        Home::Shared(word) => word,
+        Home::Each(word) => return Ok(OpKind::SetEach { word, value: value as u32 }),
+    };
     match word {
         Word::Arrived => progress.arrivals = value,
         Word::Release => progress.release = value,
         Word::Flag => progress.flag = value,
-        Word::Lock => {}
+        _ => {}
     }
     Ok(OpKind::SetWord { word, value: value as u32 })
+}
+
+/// The shared word of a `take` or `drop`.
+pub(super) fn lock(context: &Context<'_>, item: &Item, name: &Text) -> Result<Word, ScenarioError> {
+    let place = item.source.at(name.span());
+    match context.names.word(name.get_ref(), &place)? {
+        Home::Shared(word) => Ok(word),
+        Home::Each(_) => Err(place.error(
+            "a word that every executor has one of is no lock",
+            "not shared",
+            "name a lock under [words]",
+        )),
+    }
 }

@@ -9,7 +9,7 @@ use crate::explore::engine::Engine;
 use crate::explore::monitor::FUNCTIONS;
 use crate::explore::{Model, Move, State};
 use crate::machine::MachineError;
-use crate::plan::{Action, OpKind, Plan};
+use crate::plan::{Action, Function, OpKind, Plan, Quiet, Word};
 use crate::property::Violation;
 
 /// One move.
@@ -83,28 +83,42 @@ fn patcher<E: Engine>(model: &Model<'_, E>, state: &State) -> String {
     };
     let what = match &op.kind {
         OpKind::Store { .. } => "store".into(),
-        OpKind::Describe => match plan.handler.action {
-            Action::Resume(to) => format!("descriptor: resume at {}", place(model, to)),
-            Action::Call { target, .. } => format!("descriptor: call {}", place(model, target)),
+        OpKind::Describe(part) => match plan.handler.actions.get(usize::from(*part)) {
+            Some(Action::Resume(to)) => format!("descriptor: resume at {}", place(model, *to)),
+            Some(Action::Call { target, .. }) => format!("descriptor: call {}", place(model, *target)),
+            None => "descriptor".into(),
         },
         OpKind::Armed(true) => "armed <- 1".into(),
         OpKind::Armed(false) => "armed <- 0".into(),
+        OpKind::Broadcast { function: Function::Nmi, mask } => format!("NMI to {}", who(*mask)),
         OpKind::Broadcast { function, mask } => format!("IPI `{}` to {}", function.name(), who(*mask)),
         OpKind::WaitAcks { mask } => format!("acknowledged by {}", who(*mask)),
-        OpKind::WaitWord { word, value } => format!("sees {} = {value}", lower(word)),
-        OpKind::SetWord { word, value } => format!("{} <- {value}", lower(word)),
+        OpKind::WaitWord { word, value } => format!("sees {} = {value}", word_name(plan, *word)),
+        OpKind::SetWord { word, value } => format!("{} <- {value}", word_name(plan, *word)),
+        OpKind::Take(word) => format!("takes {}", word_name(plan, *word)),
+        OpKind::SetEach { word, value } => format!("{} <- {value} everywhere", each_name(plan, *word)),
+        OpKind::WaitEach { word, mask } => format!("sees {} = 0 in {}", each_name(plan, *word), who(*mask)),
         OpKind::AssumeSynchronised => "assumed: hardware synchronises".into(),
-        OpKind::Quiesce => "all have been outside".into(),
+        OpKind::Quiesce(Quiet::Site) => "all have been outside".into(),
+        OpKind::Quiesce(Quiet::Targets) => "all have been outside, targets too".into(),
+        OpKind::Quiesce(Quiet::Each(word)) => format!("all have had {} = 0", each_name(plan, *word)),
         OpKind::Delay => "interrupted, does something else".into(),
         OpKind::FreeDescriptor => "descriptor withdrawn".into(),
         OpKind::FreeTarget(target) => format!("{} withdrawn", place(model, *target)),
-        OpKind::Done => "done".into(),
+        OpKind::Done(_) => "done".into(),
     };
     format!("{}: {what}", op.step)
 }
 
-fn lower(word: &impl std::fmt::Debug) -> String {
-    format!("{word:?}").to_lowercase()
+fn word_name(plan: &Plan, word: Word) -> String {
+    match word {
+        Word::Named(number) => plan.words[usize::from(number)].name.clone(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn each_name(plan: &Plan, word: u8) -> &str {
+    &plan.each[usize::from(word)].name
 }
 
 /// The instruction as this vCPU sees it; marked where that is not what memory holds.
@@ -149,6 +163,20 @@ fn symbols<E: Engine>(model: &Model<'_, E>, text: &str) -> String {
     .map(|(offset, name)| (va::SHARED + offset, name.to_owned()))
     .collect();
     names.push((va::PRIVATE + crossmod_abi::private::ACK, "ack".into()));
+    names.push((va::PRIVATE + crossmod_abi::private::NMI_BUSY, "nmi.busy".into()));
+    names.push((va::PRIVATE + crossmod_abi::private::NMI_AGAIN, "nmi.again".into()));
+    names.push((va::SHARED + shared::SEND, "send".into()));
+    names.push((va::SHARED + shared::DONE, "done".into()));
+    let plan = model.plan();
+    for (number, word) in (0..).zip(&plan.words) {
+        names.push((va::SHARED + shared::WORD + 4 * number, word.name.clone()));
+    }
+    for (number, word) in (0..).zip(&plan.each) {
+        names.push((va::PRIVATE + crossmod_abi::private::WORD + 4 * number, word.name.clone()));
+    }
+    for offset in 0..plan.site.len() as u64 {
+        names.push((crate::explore::master(plan.site.address) + offset, format!("site+{offset}")));
+    }
     for pad in &model.plan().pads {
         names.push((pad.address, place(model, pad.address)));
     }
@@ -165,7 +193,11 @@ fn symbols<E: Engine>(model: &Model<'_, E>, text: &str) -> String {
 fn place<E: Engine>(model: &Model<'_, E>, address: u64) -> String {
     let plan = model.plan();
     if plan.site.contains(address) {
-        return format!("site+{}", address - plan.site.address);
+        let offset = (address - plan.site.address) as usize;
+        return match plan.site.part(offset).map(|part| &plan.site.parts[part]) {
+            Some(part) if !part.name.is_empty() => format!("{}+{}", part.name, offset - part.offset),
+            _ => format!("site+{offset}"),
+        };
     }
     for pad in &plan.pads {
         if (pad.address..pad.address + 4).contains(&address) {

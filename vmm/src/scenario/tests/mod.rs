@@ -91,14 +91,14 @@ fn text_poke_fixup_resolves_to_the_five_steps() {
     let plan = plan(&scenario("protocol = \"text_poke_fixup\"", ""));
     let mask = 3;
     let sync = [OpKind::Broadcast { function: Function::Sync, mask }, OpKind::WaitAcks { mask }];
-    let mut expected = vec![OpKind::Describe, OpKind::Armed(true)];
+    let mut expected = vec![OpKind::Describe(0), OpKind::Armed(true)];
     expected.push(OpKind::Store { offset: 0, bytes: vec![0xcc] });
     expected.extend(sync.clone());
     expected.push(OpKind::Store { offset: 1, bytes: plan.site.new.bytes[1..].to_vec() });
     expected.extend(sync.clone());
     expected.push(OpKind::Store { offset: 0, bytes: vec![0xe9] });
     expected.extend(sync);
-    expected.extend([OpKind::Armed(false), OpKind::Done]);
+    expected.extend([OpKind::Armed(false), OpKind::Done(1)]);
     assert_eq!(plan.program.iter().map(|op| op.kind.clone()).collect::<Vec<_>>(), expected);
     assert_eq!(plan.program[3].step, "sync-int3");
     assert_eq!(plan.site.intermediates, [vec![0xcc]]);
@@ -106,7 +106,7 @@ fn text_poke_fixup_resolves_to_the_five_steps() {
     let target = plan.pads[1].address;
     assert_eq!((plan.pads[0].address, plan.pads[0].mark), (at(0x105), 1));
     assert_eq!((plan.pads[1].mark, plan.pads[1].name.as_str()), (4, "new target"));
-    assert_eq!(plan.handler.action, Action::Resume(target));
+    assert_eq!(plan.handler.actions, [Action::Resume(target)]);
     assert!(plan.site.new.bytes.iter().all(|byte| *byte != 0));
     assert_eq!((plan.executors.len(), plan.executors[0].passes), (2, 2));
     assert_eq!(plan.rule, VendorRule::Intel);
@@ -120,7 +120,7 @@ fn calls_are_emulated_with_their_return_address() {
     let plan = plan(&text);
     assert_eq!(plan.pads.iter().map(|pad| pad.mark).collect::<Vec<_>>(), [1, 0x10, 0x20]);
     let target = plan.pads[2].address;
-    assert_eq!(plan.handler.action, Action::Call { target, return_to: at(0x105) });
+    assert_eq!(plan.handler.actions, [Action::Call { target, return_to: at(0x105) }]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn settings_reach_the_plan() {
     assert_eq!(plan.rule, VendorRule::Amd);
     assert_eq!(plan.site.new.bytes, [0xe9, 0x3b, 0, 0, 0]);
     assert_eq!(plan.site.intermediates, [vec![0xeb, 0xfe]]);
-    assert_eq!(plan.handler.action, Action::Resume(at(0x140)));
+    assert_eq!(plan.handler.actions, [Action::Resume(at(0x140))]);
     assert_eq!(plan.handler.variant, HandlerVariant::Counting);
     assert!(plan.handler.armed_at_start);
     assert_eq!((plan.events.nmi, plan.events.nmi_runs_site), (2, true));
@@ -165,7 +165,7 @@ fn settings_reach_the_plan() {
             OpKind::Broadcast { function: Function::Early, mask: 2 },
             OpKind::WaitWord { word: Word::Arrived, value: 1 },
             OpKind::FreeTarget(at(0x140)),
-            OpKind::Done,
+            OpKind::Done(1),
         ]
     );
     assert_eq!(plan.program[0].step, "store-1");
