@@ -340,7 +340,7 @@ impl Checker {
             format: FORMAT,
             crossmod: env!("CARGO_PKG_VERSION").into(),
             scenario: scenario.name.clone(),
-            text: scenario.text.clone(),
+            text: scenario.in_one_piece()?.text,
             fetch: plan.fetch.to_string(),
             ring: options.ring.map(Ring::number),
             plan: plan.digest(),

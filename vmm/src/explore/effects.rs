@@ -108,7 +108,7 @@ impl<E: Engine> Model<'_, E> {
                 _ => Some(property::unclaimed_trap()),
             };
         }
-        if programs.moved.contains(&rip) {
+        if programs.moved.contains(&instruction.ip()) {
             let taken = contexts.iter().any(|context| context.frame == rsp);
             if let Some(context) = contexts.last_mut() {
                 context.frame = rsp;

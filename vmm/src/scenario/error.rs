@@ -89,6 +89,11 @@ impl Source {
     pub(super) fn len(&self) -> usize {
         self.text.inner().len()
     }
+
+    /// The file's name, or path.
+    pub(super) fn name(&self) -> &str {
+        self.text.name()
+    }
 }
 
 /// A place in a scenario or in a protocol file.

@@ -9,7 +9,8 @@
 //! ```toml
 //! title = "int3 protocol without its first round"   # required, one line
 //! tags = ["mutant"]                                  # optional
-//! protocol = "text_poke_fixup"                       # optional: steps and handler of a shipped protocol
+//! protocol = "text_poke_fixup"                       # optional: steps and handler of a shipped protocol, or
+//!                                                    #   of a file: "mine.toml", from where the scenario stands
 //! without = ["sync-int3"]                            #   drops steps, by label
 //! order = ["arm", "int3", "..."]                     #   or gives all labels in a new order
 //! expect = ["unserialised"]                          # properties violated, or "safe"
@@ -37,6 +38,64 @@
 //! two pages all addresses share one physical page, so that two targets there must differ in their low 12
 //! bits, by the length of a pad. Every pass must leave the stack as deep as it found it.
 //!
+//! Several sites are a list, `[[site]]`, two or three within 32 bytes, each with a `name`; a step says which one it is
+//! about with `site = "name"` (the one with the lowest address unless it does). One may begin where another ends, and
+//! one may jump to another's first byte. `forbid = [{ bypass = "new", target = "old" }]` lists combinations of versions
+//! that no pass may show (`multi-site`); any other is as good as all old or all new.
+//!
+//! ## `[words]`, `[each]`
+//!
+//! Data beside the text: `guard = 1` under `[words]` is a shared `u32` with what it holds at the start, at most eight;
+//! under `[each]` every executor has one of its own, at most six. Built in are `arrived`, `release`, `flag`, `lock`,
+//! `armed` (the handler may claim) and `hits`.
+//!
+//! ## `[program]`
+//!
+//! What vCPUs run, as lists of steps, compiled to guest code and stepped like any other:
+//!
+//! ```toml
+//! [program]
+//! reader = [
+//!     { wait = { guard = 0 } },
+//!     { serialise = {} },
+//!     { pass = {} },
+//! ]
+//! ```
+//!
+//! An executor whose `role` is the name of a program runs it once for each of its `passes`. A program may also be the
+//! function of a broadcast (`broadcast = { run = "name" }`), what the NMI or interrupt handler runs (`nmi-runs = "name"`),
+//! or the #BP handler (`[handler] run = "name"`).
+//!
+//! | step of a program | meaning |
+//! |---|---|
+//! | `pass = {}` | a pass through the site, with EAX = 0; flags are left as they are |
+//! | `serialise = {}` | a serialising instruction: MOV to CR2, at ring 3 an IRET to the next instruction; `{ by = "iret" }` is that at ring 0, too, and ends the blocking of NMIs |
+//! | `load = { a = "guard" }` | into register `a`, `b` or `c`: a word, a register, a number, or `{ text = 1, size = 4 }`: 1, 2 or 4 bytes of the site read as data |
+//! | `set = { guard = 0 }`, `add = { count = 1 }` | stores a number, a word or a register; adds atomically |
+//! | `wait = { guard = 0 }` | spins until a word is equal to a number, word or register |
+//! | `if = { guard = 0, goto = "label" }`, `unless = ...` | goes on at the step with that label, or behind the last with `"end"`; also compares registers |
+//! | `goto = "label"` | always |
+//! | `check = { a = 1, else = "text-data" }` | the scenario's own property: that property is violated here unless they are equal |
+//! | `fail = "stale"` | it is violated if this step is reached |
+//! | `take = "lock"`, `drop = "lock"` | spins for a lock; lets it go |
+//! | `trap = {}` | an INT3 that is none of the site's; whoever owns it goes on behind it, unless the site's handler claims it (`foreign-trap`) |
+//! | `interrupts = "off"`, `"on"` | executors at ring 0 |
+//! | `flags = { zf = 1 }` | status flags before a pass: `cf`, `pf`, `zf`, `sf`, `of`; the others are 0 |
+//! | `acknowledge = {}` | in a function: what the host's `wait = { acks = ... }` waits for |
+//! | `pause = {}` | one instruction that does nothing |
+//! | `store`, `arm`, `disarm`, `broadcast`, `done` | as the host's patcher has them, below: then this vCPU patches |
+//!
+//! After a pass, `went` compares with `"old"` or `"new"`: by which target it went. In the #BP handler's program `ip` is the
+//! trapped address, to be compared with the name of a site, `"site"`, or a word that holds one (`set = { entry = "site" }`);
+//! `opcode` is the byte that stands there as data; `zf` to `pf` are the interrupted flags; and it ends with
+//! `resume = "new"` (or any other resume of `[handler]`; of the part that `site = "name"` says), or `decline = {}`, which
+//! hands the trap on.
+//!
+//! A vCPU that patches is an executor like others: it takes interrupts and NMIs between any two of its instructions, may
+//! run the site itself, and must serialise for its own stores under Intel's rule (under AMD's a CPU sees its own stores).
+//! What it broadcasts it waits for by a word that the function counts up. One step may be several stores: each is one
+//! instruction of 1, 2, 4 or 8 bytes. Several programs may patch; the host's `[[step]]`s may be missing then.
+//!
 //! ## `[executors]`, or one `[[executor]]` for each
 //!
 //! | key | default | meaning |
@@ -44,8 +103,9 @@
 //! | `count` | 2 | how many, 1 to 8 (only in `[executors]`) |
 //! | `passes` | 2 | passes through the site, 1 to 8 |
 //! | `ring` | 0 | 0 or 3 |
-//! | `role` | `"loop"` | `"lock"`: holds a shared lock around each pass; `"lock-irqs-off"`: the same, interrupts off from before it waits for the lock (ring 0 only) |
-//! | `start` | `"outside"` | or `{ interior = 2 }`: stands before the old instruction at byte 2 |
+//! | `role` | `"loop"` | `"lock"`: holds a shared lock around each pass; `"lock-irqs-off"`: the same, interrupts off from before it waits for the lock (ring 0 only); or the name of a program |
+//! | `start` | `"outside"` | or `{ interior = 2 }`: stands before the old instruction at byte 2; or `{ step = "label" }` of its program |
+//! | `interrupts` | `"on"` | or `"off"` at the start (ring 0 only) |
 //!
 //! ## `[handler]`
 //!
@@ -56,11 +116,18 @@
 //! | `resume` | `"new"` | `"new"` or `"old"`: emulate that version (a jump continues at its target, a NOP after the site, a call also pushes the address after the site); `"next"`: continue after the site; `"retry"`: at the site; `{ at = n }`: *n* bytes from its first byte |
 //! | `variant` | `"plain"` | `"counting"`: also writes a shared statistics word; `"traced"`: runs the site itself |
 //! | `armed` | `false` | armed before the patcher begins |
+//! | `run` | | a program instead: who claims, and what happens then. `armed` is a word that it may ask |
+//!
+//! `"new"` and `"old"` can be emulated if they are a NOP or one jump, call, conditional jump or return.
 //!
 //! ## `[events]`
 //!
 //! `nmi`, `irq`, `mce` (machine checks) and `smi` are budgets over all executors, 0 unless given; `nmi-runs`,
-//! `irq-runs` and `mce-runs` are `"site"` (the handler runs the patch site) or `"nothing"`.
+//! `irq-runs` and `mce-runs` are `"site"` (the handler runs the patch site) or `"nothing"`; the first two may be programs.
+//!
+//! `nmi-nest` says how the NMI handler stands another NMI, which a trap's IRET lets in: `"fixed"`, the default, not at all
+//! (`nmi-frame`); `"safe"` copies its frame, notes requests, and looks for one that comes in its last instructions;
+//! `"flag"` is the same without that look.
 //!
 //! Interrupts-off holds neither machine checks nor SMIs back, nor does an NMI that is being handled. A machine check
 //! during another would shut the CPU down: none comes then. An SMI runs no code of the guest; all that is visible of
@@ -76,23 +143,25 @@
 //! |---|---|
 //! | `store = { what = "int3" }` | plain store; also `new`, `old`, `new-first`, `new-tail`, `old-first`, `old-tail`; `each = 1` makes it as many stores of so many bytes |
 //! | `store = { at = 1, bytes = "00 00" }` | plain store of any bytes |
-//! | `arm = {}`, `disarm = {}` | describe and arm the handler; withdraw the claim |
+//! | `arm = {}`, `disarm = {}` | describe (for the `site` of the step) and arm the handler; withdraw the claim |
 //! | `sync = { ack = "after" }` | broadcast and wait: receivers acknowledge `after` they serialised, `before`, or acknowledge `only` |
-//! | `broadcast = { run = "hold" }` | broadcast without a wait: `sync`, `ack-first`, `ack-only` as above; `hold`: serialise, arrive, wait interrupts-off for `release`, acknowledge; `stop`: arrive, wait for `release`, serialise, acknowledge; `early`: serialise, arrive, acknowledge |
-//! | `wait = { arrived = "all" }` | wait until so many have arrived (`"all"`: everyone that the last such broadcast went to), or `{ acks = "all" }`, or until a word has a value: `{ flag = 1 }`, `release`, `lock` |
-//! | `set = { release = 1 }` | store a shared word: `release`, `arrived`, `flag`, `lock` |
+//! | `broadcast = { run = "hold" }` | broadcast without a wait: `sync`, `ack-first`, `ack-only` as above; `hold`: serialise, arrive, wait interrupts-off for `release`, acknowledge; `stop`: arrive, wait for `release`, serialise, acknowledge; `early`: serialise, arrive, acknowledge; `nmi`: an NMI, whose handler may `acknowledge`; or a program, which acknowledges if it says so |
+//! | `wait = { arrived = "all" }` | wait until so many have arrived (`"all"`: everyone that the last such broadcast went to), or `{ acks = "all" }`, or until a word has a value, `{ flag = 1 }`; a word under `[each]` at 0 in every executor |
+//! | `set = { release = 1 }` | store a word; one under `[each]` in all executors |
+//! | `take = "lock"`, `drop = "lock"` | wait until a word is 0 and make it 1 at once; make it 0 |
 //! | `assume-synchronised = {}` | the hardware is assumed to show everybody everything stored so far; nothing is sent |
-//! | `quiesce = {}` | wait until each executor has been seen outside of the site, saved instruction pointers included |
+//! | `quiesce = {}` | a grace period: wait until each executor has been seen outside of the site, saved instruction pointers included; `{ of = "targets" }`: outside of the code at targets, too; `{ of = "nest" }`: with that word of its own (under `[each]`) at 0 |
 //! | `delay = { moves = 8 }` | the patcher is away for so many moves |
 //! | `free = { what = "descriptor" }` | withdraw the handler's memory, or the code at `old-target` or `new-target` |
-//! | `done = {}` | the modification is declared complete; stands at the end unless given |
+//! | `done = {}` | the modification (of the `site` of the step, or of all) is declared complete; stands at the end unless given |
 //! | `abandon = {}` | last step of a modification that is given up: nothing is declared complete |
 //!
 //! # Protocols
 //!
-//! A protocol file holds `[[step]]`s, a `[handler]` with defaults and an optional `summary`. A scenario that
-//! names one takes both over. It may drop steps, and add steps of its own if `order` says where they stand; its
-//! own `[handler]` overrides key by key.
+//! A protocol file holds `[[step]]`s, a `[handler]` with defaults, what its handlers run (`[events]`, without budgets),
+//! `[words]`, `[each]`, `[program]`s and an optional `summary`. A scenario that names one takes them over. It may drop
+//! steps, and add steps of its own if `order` says where they stand; its own `[handler]` and `[events]` override key by
+//! key, its own words and programs name by name.
 
 mod error;
 mod executors;
@@ -167,6 +236,18 @@ impl Scenario {
     /// See [`parse`]. That a mutant makes no sense is told when it is parsed.
     pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
         mutants::of(self)
+    }
+
+    /// The scenario in one piece: if it names a protocol's file, with what that says written in.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`].
+    pub fn in_one_piece(&self) -> Result<Scenario, ScenarioError> {
+        let source = Source::new(&self.path, &self.text);
+        let file: syntax::File = read(&source, &self.text)?;
+        let borrows = file.protocol.is_some_and(|name| name.get_ref().ends_with(".toml"));
+        if borrows { mutants::written(self) } else { Ok(self.clone()) }
     }
 
     /// The fetch models that the scenario asks for; one at least.

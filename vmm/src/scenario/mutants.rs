@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::error::{ScenarioError, Source};
 use super::syntax::File;
-use super::{Scenario, protocols, read, resolve, steps};
+use super::{Scenario, read, resolve, steps};
 
 /// A scenario with one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,37 +28,107 @@ pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
     let (frame, steps) = written_out(scenario)?;
     let executors = scenario.plan(&super::Options::default())?.executors.len();
     let mut mutants = Vec::new();
-    let mut add = |change: String, steps: &[Step]| {
-        let mut table = frame.clone();
-        let list = steps.iter().map(|step| Value::Table(step.table.clone())).collect();
-        table.insert("step".into(), Value::Array(list));
-        let name =
-            if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
-        let text = table.to_string();
-        let path = scenario.path.clone();
-        mutants.push(Mutant { change, scenario: Scenario { name: name.replace(' ', "-"), text, path } });
+    let add = |mutants: &mut Vec<Mutant>, change: String, steps: &[Step]| {
+        mutants.push(Frame { frame: &frame, steps }.mutant(scenario, change));
     };
-    add(String::new(), &steps);
+    add(&mut mutants, String::new(), &steps);
     for index in 0..steps.len() {
         let mut fewer = steps.clone();
         let step = fewer.remove(index);
-        if !fewer.is_empty() {
-            add(format!("without {}", step.label), &fewer);
+        if !fewer.is_empty() || frame.contains_key("program") {
+            add(&mut mutants, format!("without {}", step.label), &fewer);
         }
     }
     for index in 1..steps.len() {
         let mut swapped = steps.clone();
         swapped.swap(index - 1, index);
-        add(format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
+        add(&mut mutants, format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
+    }
+    for (change, programs) in programs(&frame, executors) {
+        let mut changed = frame.clone();
+        changed.insert("program".into(), Value::Table(programs));
+        let whole = Frame { frame: &changed, steps: &steps };
+        mutants.push(whole.mutant(scenario, change));
     }
     for (index, step) in steps.iter().enumerate() {
         for (change, table) in weakened(&step.table, executors) {
             let mut changed = steps.clone();
             changed[index].table = table;
-            add(format!("{} {change}", step.label), &changed);
+            add(&mut mutants, format!("{} {change}", step.label), &changed);
         }
     }
     Ok(mutants)
+}
+
+/// The scenario with everything that its protocol says written out.
+pub(super) fn written(scenario: &Scenario) -> Result<Scenario, ScenarioError> {
+    let (frame, steps) = written_out(scenario)?;
+    Ok(Frame { frame: &frame, steps: &steps }.mutant(scenario, String::new()).scenario)
+}
+
+/// A scenario in its parts.
+struct Frame<'a> {
+    frame: &'a Table,
+    steps: &'a [Step],
+}
+
+impl Frame<'_> {
+    /// Put together, and named after what was changed.
+    fn mutant(&self, scenario: &Scenario, change: String) -> Mutant {
+        let mut table = self.frame.clone();
+        if !self.steps.is_empty() {
+            let list = self.steps.iter().map(|step| Value::Table(step.table.clone())).collect();
+            table.insert("step".into(), Value::Array(list));
+        }
+        let name =
+            if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
+        let path = scenario.path.clone();
+        let scenario = Scenario { name: name.replace(' ', "-"), text: table.to_string(), path };
+        Mutant { change, scenario }
+    }
+}
+
+/// The scenario's programs with one step left out or weakened, each with what was changed. Passes and declarations of
+/// completion are no part of a protocol, and stay; so do steps that others jump to, or that jump.
+fn programs(frame: &Table, executors: usize) -> Vec<(String, Table)> {
+    const KEPT: [&str; 10] =
+        ["pass", "done", "label", "goto", "if", "unless", "fail", "check", "trap", "flags"];
+    let Some(Value::Table(programs)) = frame.get("program") else { return Vec::new() };
+    let mut mutants = Vec::new();
+    for (name, steps) in programs {
+        let Value::Array(steps) = steps else { continue };
+        for (index, step) in steps.iter().enumerate() {
+            let Value::Table(step) = step else { continue };
+            let kind = step.keys().find(|key| !["label", "site"].contains(&key.as_str()));
+            let Some(kind) = kind.filter(|kind| !KEPT.contains(&kind.as_str())) else { continue };
+            let label = match step.get("label").and_then(Value::as_str) {
+                Some(label) => format!("{name}.{label}"),
+                None => format!("{name}.{} ({kind})", index + 1),
+            };
+            let with = |list: Vec<Value>| {
+                let mut changed = programs.clone();
+                changed.insert(name.clone(), Value::Array(list));
+                changed
+            };
+            let mut fewer = steps.clone();
+            // Others may jump to a label: an instruction that does nothing takes its place.
+            match step.get("label") {
+                Some(label) => {
+                    let pause = ("pause".to_owned(), Value::Table(Table::new()));
+                    fewer[index] =
+                        Value::Table([("label".to_owned(), label.clone()), pause].into_iter().collect());
+                }
+                None => drop(fewer.remove(index)),
+            }
+            mutants.push((format!("without {label}"), with(fewer)));
+            for (change, table) in weakened(step, executors) {
+                let mut changed = steps.clone();
+                changed[index] = Value::Table(table);
+                mutants.push((format!("{label} {change}"), with(changed)));
+            }
+        }
+    }
+    mutants
 }
 
 /// The scenario without steps, and its steps in order: the protocol's are written out.
@@ -69,16 +139,19 @@ fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Step>), ScenarioError>
     let mut tables = Vec::new();
     let mut protocol = None;
     if let Some(name) = &file.protocol {
-        protocol = Some(resolve::protocol(name.get_ref(), &source.at(name.span()))?);
-        let text = protocols().into_iter().find(|(known, _)| known == name.get_ref()).map(|(_, text)| text);
-        let mut borrowed: Table = read(&source, text.unwrap_or_default())?;
+        let place = source.at(name.span());
+        protocol = Some(resolve::protocol(name.get_ref(), &place, &scenario.path)?);
+        let (path, text) = resolve::protocol_text(name.get_ref(), &place, &scenario.path)?;
+        let mut borrowed: Table = read(&Source::new(&path, &text), &text)?;
         tables.extend(take_steps(&mut borrowed));
         // The scenario's own settings go before those of the protocol.
-        if let Some(Value::Table(mut handler)) = borrowed.remove("handler") {
-            if let Some(Value::Table(own)) = frame.remove("handler") {
-                handler.extend(own);
+        for key in ["handler", "events", "words", "each", "program"] {
+            if let Some(Value::Table(mut theirs)) = borrowed.remove(key) {
+                if let Some(Value::Table(own)) = frame.remove(key) {
+                    theirs.extend(own);
+                }
+                frame.insert(key.into(), Value::Table(theirs));
             }
-            frame.insert("handler".into(), Value::Table(handler));
         }
     }
     tables.extend(take_steps(&mut frame));

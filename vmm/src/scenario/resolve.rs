@@ -1,6 +1,7 @@
 //! From the tables of a scenario to a plan.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use toml::Spanned;
 
@@ -33,7 +34,7 @@ pub(super) fn plan(
     let asked = models::asked(source, file.fetch.as_ref())?;
     let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
     let mut protocol = match &file.protocol {
-        Some(name) => Some(protocol(name.get_ref(), &source.at(name.span()))?),
+        Some(name) => Some(protocol(name.get_ref(), &source.at(name.span()), source.name())?),
         None => None,
     };
     let items =
@@ -158,19 +159,47 @@ fn forbidden(
     Ok(out)
 }
 
-pub(super) fn protocol(name: &str, place: &Place) -> Result<(Source, Protocol), ScenarioError> {
+/// The protocol that a scenario names: a shipped one, or a file from where the scenario stands.
+pub(super) fn protocol(name: &str, place: &Place, from: &str) -> Result<(Source, Protocol), ScenarioError> {
+    let (path, text) = protocol_text(name, place, from)?;
+    let source = Source::new(&path, &text);
+    let table = super::read(&source, &text)?;
+    Ok((source, table))
+}
+
+/// Path and text of a protocol.
+pub(super) fn protocol_text(
+    name: &str,
+    place: &Place,
+    from: &str,
+) -> Result<(String, String), ScenarioError> {
+    if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+        let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
+        let shown = path.display().to_string();
+        let unread = |reason: &str| {
+            place.error(
+                format!("the protocol's file {shown} cannot be read: {reason}"),
+                "from here",
+                "the path is relative to where the scenario stands",
+            )
+        };
+        return match super::load(&path) {
+            Ok(protocol) => Ok((shown, protocol.text)),
+            Err(error) => Err(unread(&error.to_string())),
+        };
+    }
     let shipped = protocols();
     let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
         let help = match nearest(name, names.iter().copied()) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the protocols are {}; or write the [[step]]s here", names.join(", ")),
+            None => {
+                format!("the protocols are {}; or name a file, or write the [[step]]s here", names.join(", "))
+            }
         };
         return Err(place.error(format!("there is no protocol `{name}`"), "unknown protocol", help));
     };
-    let source = Source::new(&format!("protocols/{name}.toml"), text);
-    let table = super::read(&source, text)?;
-    Ok((source, table))
+    Ok((format!("protocols/{name}.toml"), (*text).to_owned()))
 }
 
 fn next(site: &Resolved) -> u64 {

@@ -19,7 +19,7 @@ pub(super) enum Mark {
     Store(Op),
     /// The end of a check that failed.
     Check(Property, String),
-    /// A handler's frame is where RSP points.
+    /// The last instruction of a handler that copies its frame: then that is where RSP points.
     Moved,
     /// An IRET that ends no handler.
     OwnIret,
@@ -273,9 +273,11 @@ impl Emitter {
         self.a.pop(rax)?;
         self.a.lea(rsp, qword_ptr(rsp - 16))?;
         for word in 1..=5u64 {
+            if word == 5 {
+                self.mark(Mark::Moved)?;
+            }
             self.a.push(qword_ptr(top - 8 * word))?;
         }
-        self.mark(Mark::Moved)?;
         self.here(&mut nested.again)?;
         self.a.mov(dword_ptr(again_word), 0)?;
         self.save()?;
