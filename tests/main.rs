@@ -15,6 +15,7 @@ mod fetch;
 mod freerun;
 mod golden;
 mod kvm;
+mod language;
 mod linux;
 mod model;
 mod properties;

@@ -47,6 +47,12 @@ impl Resolved {
         &self.versions[part][usize::from(new)]
     }
 
+    /// The low half of a part's address, by its name; `site` is the first.
+    pub fn low_address(&self, name: &str, place: &Place) -> Result<u32, ScenarioError> {
+        let part = if name == "site" { 0 } else { self.part(name, place)? };
+        Ok((self.site.address + self.site.parts[part].offset as u64) as u32)
+    }
+
     /// The part with a name.
     pub fn part(&self, name: &str, place: &Place) -> Result<usize, ScenarioError> {
         let names = || self.site.parts.iter().map(|part| part.name.as_str());

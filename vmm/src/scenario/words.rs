@@ -135,7 +135,11 @@ pub(super) fn sets(
         return Err(place.error("a set writes one word", "none or several", "give exactly one word"));
     };
     let place = item.source.at(operand.span());
-    let value = number(operand.get_ref(), &place)?;
+    let value = match operand.get_ref() {
+        // The low half of a site's address: what the handler's program knows as `ip`.
+        Operand::Name(site) => i64::from(context.site.low_address(site, &place)?),
+        other => number(other, &place)?,
+    };
     let word = match context.names.word(name, &place)? {
         Home::Shared(word) => word,
         Home::Each(word) => return Ok(OpKind::SetEach { word, value: value as u32 }),
