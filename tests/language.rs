@@ -113,3 +113,76 @@ fn what_is_wrong_in_a_program_has_a_place_and_a_remedy() {
         assert_eq!(line, 10, "{program}: {error}");
     }
 }
+
+/// The int3 protocol without some of its steps, by the host or by a vCPU that takes no other part.
+fn poke(dropped: u32, vcpu: bool) -> String {
+    let mut head =
+        "title = \"t\"\nexpect = \"safe\"\n[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x7e\n\
+        [handler]\nresume = \"new\"\n"
+            .to_owned();
+    let (mut host, mut program, mut told) = (String::new(), String::new(), 0);
+    let steps = ["arm", "int3", "sync", "new-tail", "sync", "new-first", "sync", "disarm"];
+    for (_, step) in (0..).zip(steps).filter(|(number, _)| dropped >> number & 1 == 0) {
+        match step {
+            "sync" => {
+                told += 1;
+                host += "[[step]]\nsync = {}\n";
+                program += &format!(
+                    "{{ broadcast = {{ run = \"tell\", to = [0] }} }}, {{ wait = {{ told = {told} }} }}, "
+                );
+            }
+            "arm" | "disarm" => {
+                host += &format!("[[step]]\n{step} = {{}}\n");
+                program += &format!("{{ {step} = {{}} }}, ");
+            }
+            what => {
+                host += &format!("[[step]]\nstore = {{ what = \"{what}\" }}\n");
+                program += &format!("{{ store = {{ what = \"{what}\" }} }}, ");
+            }
+        }
+    }
+    if !vcpu {
+        return format!("{head}[executors]\ncount = 1\npasses = 2\n{host}");
+    }
+    head += "[words]\ntold = 0\n";
+    let tell = "tell = [{ serialise = {} }, { add = { told = 1 } }]";
+    format!(
+        "{head}[program]\n{tell}\npoke = [{program}{{ done = {{}} }}]\n[[executor]]\npasses = 2\n[[executor]]\nrole = \"poke\"\n\
+         passes = 1\n"
+    )
+}
+
+/// Who patches makes no difference to those who run the site: the host's atomic steps and a vCPU's instructions, stepped
+/// on KVM, violate the same properties, whatever step is missing.
+#[test]
+fn the_host_and_a_vcpu_patch_alike() {
+    if !kvm::required() {
+        return;
+    }
+    let mut checker = Checker::new().unwrap();
+    let mut hazards = 0;
+    let single = (0..8).map(|step| 1u32 << step);
+    let pairs = (0..8).flat_map(|a| (0..a).map(move |b| 1u32 << a | 1 << b));
+    for dropped in [0].into_iter().chain(single).chain(pairs) {
+        for model in ["coherent", "amd", "line-block", "intel"] {
+            let mut found = [false, true].map(|vcpu| {
+                let scenario = Scenario {
+                    name: format!("poke/{dropped:b}-{vcpu}"),
+                    text: poke(dropped, vcpu),
+                    path: "poke.toml".into(),
+                };
+                let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..CheckOptions::default() };
+                let report = checker.check(&scenario, &options, |_| {}).unwrap();
+                assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}", detail(&report));
+                let mut properties: Vec<_> =
+                    report.findings.iter().map(|finding| finding.violation.property).collect();
+                properties.sort();
+                properties
+            });
+            found.iter_mut().for_each(Vec::dedup);
+            assert_eq!(found[0], found[1], "without {dropped:08b}, {model}: host, vCPU");
+            hazards += usize::from(!found[0].is_empty());
+        }
+    }
+    assert!(hazards > 80, "only {hazards} of the mutants show anything");
+}
