@@ -147,6 +147,8 @@ pub struct Text {
     /// The site as a data reader finds it: a store inside an aligned quadword is there at once, however the fetch
     /// model cuts it (SDM vol. 3, 9.1.1; APM vol. 2, 7.3.2).
     pub data: Vec<u8>,
+    /// Some of a store's pieces are committed, and some are not.
+    pub halfway: bool,
 }
 
 /// One commit of a [`Text`].
@@ -179,16 +181,21 @@ impl Text {
         let mut data = images[images.len() - 1].clone();
         let quadword = |piece: &Piece| (plan.site.address + piece.offset as u64) / 8;
         let committed = |index: usize| env.commits.iter().any(|&commit| usize::from(commit) == index);
+        let mut halfway = false;
         for (index, piece) in pieces.iter().enumerate() {
-            let begun = || {
-                let mut same = pieces.iter().enumerate().filter(|(_, other)| other.op == piece.op);
-                same.any(|(other, begun)| committed(other) && quadword(begun) == quadword(piece))
-            };
-            if piece.op < plan.program.len() && !committed(index) && begun() {
-                data[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+            // A program's store is committed by one instruction.
+            if piece.op >= plan.program.len() || committed(index) {
+                continue;
+            }
+            let same = pieces.iter().enumerate().filter(|(_, other)| other.op == piece.op);
+            for (_, begun) in same.filter(|&(other, _)| committed(other)) {
+                halfway = true;
+                if quadword(begun) == quadword(piece) {
+                    data[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+                }
             }
         }
-        Text { images, commits, spans, data }
+        Text { images, commits, spans, data, halfway }
     }
 
     /// The site as it stands in memory.

@@ -95,7 +95,9 @@ impl<E: Engine> Model<'_, E> {
             let Executor { cpu, monitor } = self.executors.get(index);
             let cpu = self.cpus.get(*cpu);
             let site = &self.plan.site;
-            let inside = |rip: u64| site.inside(rip);
+            // Behind one site's end another may begin: whoever is under way there is not outside.
+            let under_way = site.parts.len() > 1 && monitor.passes.iter().any(|pass| pass.begun);
+            let inside = |rip: u64| site.inside(rip) || (under_way && site.contains(rip));
             let pads = &self.plan.pads;
             let target = |rip: u64| pads.iter().any(|pad| (pad.address..pad.address + 4).contains(&rip));
             let anywhere = |place: &dyn Fn(u64) -> bool| {

@@ -241,12 +241,6 @@ impl<E: Engine> Model<'_, E> {
             before.monitor.clocks.clone_from(&view.clocks);
             self.begin_pass(&mut before.monitor, env);
         }
-        if self.plan.programs.patch()
-            && let Some(found) = property::interior_at_step(self.plan, &text, rip)
-        {
-            // Another vCPU's store has taken the place from under it.
-            return Ok(self.ended(number, env, vec![found]));
-        }
         let Some(window) = self.window(rip, seen) else {
             return Ok(self.ended(
                 number,
@@ -269,6 +263,10 @@ impl<E: Engine> Model<'_, E> {
             instruction: decoded.as_ref(),
             version,
         });
+        if self.plan.programs.patch() {
+            // Another vCPU's store may have taken the place from under it.
+            violations.extend(property::interior_at_step(self.plan, &text, rip));
+        }
         let Some(instruction) = decoded else {
             if !violations.iter().any(Violation::ends) {
                 violations.push(property::wrong_resume_at_fault("an invalid instruction", rip));

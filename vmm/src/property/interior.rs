@@ -1,7 +1,8 @@
 //! `interior`: no RIP and no saved RIP stands inside an instruction of the code now installed.
 //!
 //! A place inside the site is sound as long as it is a boundary of a version whose instruction there is
-//! still, or already, in memory. An INT3 over the first byte changes nothing for a boundary behind it.
+//! still, or already, in memory. Between the pieces of a store nothing is installed: what a fetch would find there is for
+//! `torn` to say. An INT3 over the first byte changes nothing for a boundary behind it.
 
 use super::{Property, Violation, fetch};
 use crate::cpu::Cpu;
@@ -27,7 +28,7 @@ pub(crate) fn at_step(plan: &Plan, text: &Text, rip: u64) -> Option<Violation> {
 
 fn unsound(plan: &Plan, text: &Text, rip: u64) -> bool {
     let site = &plan.site;
-    if !site.inside(rip) {
+    if !site.inside(rip) || text.halfway {
         return false;
     }
     let offset = (rip - site.address) as usize;

@@ -19,6 +19,8 @@ const MOST_PARTS: usize = 3;
 /// Where the 32-bit branches of old and new go unless the scenario says otherwise, as page offsets differ and
 /// no byte of the displacement is zero for most sites, so that a torn store is not a harmless one.
 const FAR_TARGETS: [u64; 2] = [va::SITE + 0x0345_6340, va::SITE + 0x0123_4680];
+/// Targets of different sites are different, by this much.
+const PART_DISTANCE: u64 = 0x108;
 /// The same for 8-bit branches, relative to the site.
 const NEAR_TARGETS: [i64; 2] = [0x20, 0x40];
 
@@ -92,8 +94,8 @@ pub(super) fn resolve(
         let offset = value::ranged(source, &table.offset, "a page offset", 0, PAGE as i64 - 1)? as u64;
         let name = part_name(source, table, place, several, &parts)?;
         let address = va::SITE + offset;
-        let old = version(source, &table.old, table.old_target.as_ref(), 0, address)?;
-        let new = version(source, &table.new, table.new_target.as_ref(), 1, address)?;
+        let old = version(source, &table.old, table.old_target.as_ref(), [0, parts.len()], address)?;
+        let new = version(source, &table.new, table.new_target.as_ref(), [1, parts.len()], address)?;
         let (old_len, new_len) = (old.code.bytes.len(), new.code.bytes.len());
         if old_len != new_len {
             return Err(new.place.error(
@@ -238,7 +240,7 @@ fn version(
     source: &Source,
     given: &Spanned<OneOrMore>,
     target: Option<&Int>,
-    index: usize,
+    [index, part]: [usize; 2],
     address: u64,
 ) -> Result<Version, ScenarioError> {
     let place = source.at(given.span());
@@ -266,7 +268,7 @@ fn version(
                         let (low, high) = (i32::MIN.into(), i32::MAX.into());
                         address.wrapping_add_signed(value::ranged(source, given, "a target", low, high)?)
                     }
-                    None if far => FAR_TARGETS[index],
+                    None if far => FAR_TARGETS[index] + PART_DISTANCE * part as u64,
                     None => address.wrapping_add_signed(NEAR_TARGETS[index]),
                 };
                 unused = None;

@@ -383,9 +383,19 @@ impl Code<'_, '_> {
             (|| {
                 self.trapped()?;
                 if name == "opcode" {
-                    // The text as data: the low half of its address leads to the master copy.
-                    let distance = va::MASTER.wrapping_sub(va::SITE & 0xffff_ffff) as i64 as i32;
-                    self.emitter.a.movzx(eax, byte_ptr(rax + distance))?;
+                    // The text as data; what stands elsewhere is equal to nothing.
+                    let site = &self.target.site.site;
+                    let (mut elsewhere, mut read) =
+                        (self.emitter.a.create_label(), self.emitter.a.create_label());
+                    self.emitter.a.sub(eax, site.address as u32)?;
+                    self.emitter.a.cmp(eax, site.len() as u32)?;
+                    self.emitter.a.jae(elsewhere)?;
+                    let master = crate::explore::master(site.address) as i32;
+                    self.emitter.a.movzx(eax, byte_ptr(rax + master))?;
+                    self.emitter.a.jmp(read)?;
+                    self.emitter.here(&mut elsewhere)?;
+                    self.emitter.a.mov(eax, -1)?;
+                    self.emitter.here(&mut read)?;
                 }
                 match value {
                     Value::Number(number) => self.emitter.a.cmp(eax, number),
