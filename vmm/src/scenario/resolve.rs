@@ -6,7 +6,7 @@ use super::error::{Place, ScenarioError, Source, nearest};
 use super::program::{self, Context};
 use super::site::{self, Resolved, Version};
 use super::syntax::{self, File, Protocol, Resume, Runs, Variant};
-use super::{Options, executors, models, protocols, steps, value};
+use super::{Options, executors, models, protocols, steps, tags, value};
 use crate::fetch::FetchModel;
 use crate::plan::{Action, Events, Handler, HandlerVariant, Plan, VendorRule};
 
@@ -25,6 +25,7 @@ pub(super) fn plan(
             "say in one line what is being asked; longer text belongs into a comment",
         ));
     }
+    tags::resolve(source, &file.tags)?;
     let asked = models::asked(source, file.fetch.as_ref())?;
     let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
     let mut protocol = match &file.protocol {

@@ -17,8 +17,7 @@ pub(super) type Text = Spanned<String>;
 pub(super) struct File {
     pub title: Text,
     #[serde(default)]
-    #[expect(dead_code, reason = "for people who search the files")]
-    pub tags: Vec<String>,
+    pub tags: Vec<Text>,
     pub protocol: Option<Text>,
     #[serde(default)]
     pub without: Vec<Text>,
