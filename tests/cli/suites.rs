@@ -133,7 +133,7 @@ fn shards_joined_are_the_run_as_a_whole() {
     with(&changed("v.json", &|r| r["crossmod"] = "9.9.9".into()), &["version of Crossmod", "`9.9.9`"]);
     with(&changed("i.json", &|r| r["image"] = "00".into()), &["guest image", "`00`"]);
     with(&changed("o.json", &|r| r["options"] = "--ring 3".into()), &["options", "`--ring 3`", "`none`"]);
-    with(&changed("c.json", &|r| r["shard"]["count"] = 4.into()), &["shard 1 of 3 is missing"]);
+    with(&changed("c.json", &|r| r["shard"]["count"] = 4.into()), &["shard 3 of 3 is missing"]);
     with(&changed("n.json", &|r| r["reports"] = Value::Array(vec![])), &["should report `", "complete?"]);
     let disagree = changed("d.json", &|r| r["reports"][0]["status"] = "not-decided".into());
     refused(

@@ -88,7 +88,7 @@ fn property(property: Property, cases: &[Case]) -> String {
          crossmod check --property {property}\n",
         property.describe(),
         property.short(),
-        some(expect.map(|case| case.name.as_str())),
+        some(expect.map(|case| case.scenario.name.as_str())),
     )
 }
 
@@ -105,7 +105,7 @@ fn model(model: FetchModel, cases: &[Case]) -> String {
     let rule =
         model.rule().map_or("the scenario's".into(), |rule| format!("{rule:?}'s").replace("Amd", "AMD"));
     let _ = writeln!(out, "  rule            {rule}");
-    let _ = writeln!(out, "  asked for by    {}", some(asked.map(|case| case.name.as_str())));
+    let _ = writeln!(out, "  asked for by    {}", some(asked.map(|case| case.scenario.name.as_str())));
     let _ = writeln!(out, "  select          crossmod check --fetch {model}");
     out
 }
