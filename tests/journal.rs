@@ -54,7 +54,7 @@ fn wherever_it_is_cut_what_was_whole_is_known_and_the_rest_is_written_again() {
         drop(journal);
         let again = Journal::open(&part, &header).unwrap();
         assert!(cases.iter().all(|case| again.known(case, None).is_some()), "cut at {cut}");
-        assert_eq!(again.hosts(), [host.clone()]);
+        assert_eq!(again.hosts(), std::slice::from_ref(&host));
         let reports = std::fs::read_to_string(&part).unwrap().matches("{\"report\":").count();
         assert_eq!(reports, cases.len(), "cut at {cut}");
     }
