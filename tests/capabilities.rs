@@ -2,10 +2,11 @@
 //! told as if it were.
 
 use crossmod::host::Host;
-use crossmod::machine::{Capabilities, Feature, Image, capabilities, needed};
+use crossmod::machine::{Capabilities, Feature, capabilities, needed};
 use crossmod::plan::Ring;
-use crossmod::report::{self, Status, Suite};
+use crossmod::report::{self, Status};
 use crossmod::scenario::Options;
+use crossmod::suite::Results;
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario, scenario};
 
 use crate::bench::{inline, shipped};
@@ -70,13 +71,13 @@ fn a_skip_says_why_in_every_format_and_is_no_pass() {
         assert_eq!(other.status, Status::Hazard, "{name}");
         let reports = [skipped, other];
         let host = Host::read();
-        let suite = Suite { crossmod: "", image: Image::digest(), host: &host, reports: &reports };
+        let results = Results::of(host.clone(), reports.to_vec());
         assert!(report::line(&reports[0], 20).starts_with("skip "));
         assert!(report::detail(&reports[0]).contains(&reason));
         assert!(report::ktap(&reports).contains(&format!("ok 1 {name} # SKIP {reason}")));
         let junit = report::junit(&reports).unwrap();
         assert!(junit.contains("<skipped") && junit.contains(&reason), "{junit}");
-        let json = report::json(&suite).unwrap();
+        let json = report::json(&results).unwrap();
         assert!(json.contains("\"status\": \"skipped\"") && json.contains(&reason), "{json}");
     }
 }
@@ -115,11 +116,11 @@ fn an_smi_that_is_modelled_is_labelled_and_changes_no_hash() {
         let label = "SMIs: KVM here has no SMM";
         let reports = [modelled];
         let host = Host::read();
-        let suite = Suite { crossmod: "", image: Image::digest(), host: &host, reports: &reports };
+        let results = Results::of(host.clone(), reports.to_vec());
         assert!(report::detail(&reports[0]).contains(label));
         assert!(report::ktap(&reports).contains(label));
         assert!(report::junit(&reports).unwrap().contains(label));
-        let json: serde_json::Value = serde_json::from_str(&report::json(&suite).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&report::json(&results).unwrap()).unwrap();
         assert_eq!(json["reports"][0]["modelled"][0], "smi");
     }
 }
@@ -177,8 +178,8 @@ fn nothing_that_an_emulated_cpu_did_is_told_as_time() {
             check(&mut checker, &shipped("seed/naive-store")),
             checker.check(&shipped("seed/naive-store"), &sampled, |_| {}).unwrap(),
         ];
-        let suite = Suite { crossmod: "", image: Image::digest(), host: &host, reports: &reports };
-        let json: serde_json::Value = serde_json::from_str(&report::json(&suite).unwrap()).unwrap();
+        let results = Results::of(host.clone(), reports.to_vec());
+        let json: serde_json::Value = serde_json::from_str(&report::json(&results).unwrap()).unwrap();
         for (index, one) in reports.iter().enumerate() {
             assert_eq!(one.counts.seconds.is_none(), emulated);
             assert_eq!(json["reports"][index]["counts"]["seconds"].is_null(), emulated);

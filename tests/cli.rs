@@ -5,6 +5,7 @@ mod input;
 mod matrix;
 mod output;
 mod sites;
+mod suites;
 mod traces;
 
 use std::path::Path;

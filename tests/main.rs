@@ -14,6 +14,7 @@ mod faults;
 mod fetch;
 mod freerun;
 mod golden;
+mod journal;
 mod kvm;
 mod language;
 mod linux;

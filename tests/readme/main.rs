@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod ci;
 #[allow(dead_code, reason = "the other test binary uses all of it")]
 #[path = "../kvm.rs"]
 mod kvm;
@@ -11,6 +12,7 @@ mod my_site;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crossmod::fetch::FetchModel;
 use crossmod::{Scenario, scenario};
 
 const CROSSMOD: &str = env!("CARGO_BIN_EXE_crossmod");
@@ -151,9 +153,11 @@ fn every_command_runs_and_prints_what_is_quoted() {
 fn every_option_and_name_in_running_text_exists() {
     let readme = readme();
     let names: Vec<String> = scenario::library().into_iter().map(|scenario| scenario.name).collect();
-    let subcommands =
-        ["check", "matrix", "replay", "sites", "list", "show", "probe", "survey", "bench", "help"];
-    let help: String = ["check", "matrix", "replay", "sites", "survey", "bench"]
+    let subcommands = [
+        "check", "merge", "matrix", "replay", "sites", "list", "explain", "show", "probe", "survey", "bench",
+        "help",
+    ];
+    let help: String = ["check", "merge", "list", "matrix", "replay", "sites", "survey", "bench"]
         .iter()
         .map(|subcommand| {
             String::from_utf8(crossmod(&[subcommand, "--help"], Path::new(".")).stdout).unwrap()
@@ -194,6 +198,15 @@ fn the_table_of_verdicts_is_that_of_the_shipped_set() {
         rows += 1;
     }
     assert!(rows >= 10, "only {rows} rows found");
+}
+
+#[test]
+fn the_table_of_fetch_models_is_that_of_the_program() {
+    let readme = readme();
+    for model in FetchModel::presets() {
+        let row = format!("| `{model}` | {} | {} |", model.reads(), model.misses());
+        assert!(readme.lines().any(|line| line == row), "README.md does not have {row}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@
 //! * [`property`]: what a protocol must not do; the names that stand in files and reports.
 //! * [`check`](check()) for one scenario, [`Checker`] for many: it makes its machines once, and replays traces.
 //! * [`Report`]: the verdict as data; [`report`] turns it into text, JSON, KTAP or JUnit.
+//! * [`suite`]: many cases: selected, divided into shards, joined, and resumed after an interruption.
 //! * [`machine::probe`]: what this host can do.
 //! * [`freerun`]: what this CPU does at full speed, and what protocols cost. Statistics, never a verdict.
 //!
@@ -56,6 +57,7 @@
 pub mod check;
 pub mod cpu;
 pub mod decode;
+mod docs;
 pub mod explore;
 pub mod fetch;
 pub mod freerun;
@@ -67,6 +69,7 @@ pub mod property;
 pub mod report;
 pub mod scenario;
 pub mod schedule;
+pub mod suite;
 pub mod trace;
 
 pub use check::{CheckError, CheckOptions, Checker, Mode, ReplayReport};

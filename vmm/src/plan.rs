@@ -1,7 +1,7 @@
 //! The plan: a scenario with nothing left to decide. No defaults, no names, no references to files; only
 //! addresses, bytes and atomic operations. Everything behind the scenario parser works on this.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::fetch::FetchModel;
@@ -298,7 +298,7 @@ pub struct Events {
 }
 
 /// Which vendor's promises are in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VendorRule {
     /// Intel SDM: what only AMD promises is not assumed.

@@ -2,13 +2,18 @@
 
 use clap::Args;
 use crossmod::scenario;
+use crossmod::suite::{self, Case};
 
+use super::choose::{FilterArguments, unusable};
+use super::explain::{counted, tags};
 use super::{Failure, HELD, print};
 
 #[derive(Args)]
 pub struct Arguments {
     /// Only scenarios whose name, title or expectation contains this.
-    filter: Option<String>,
+    contains: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -20,41 +25,76 @@ pub struct ShowArguments {
     name: String,
 }
 
+/// A scenario, with those of its cases that are wanted.
+struct Row {
+    name: String,
+    title: String,
+    /// Under the first of its models.
+    expect: String,
+    cases: Vec<Case>,
+}
+
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let mut rows = Vec::new();
-    for scenario in scenario::library() {
-        let plan = scenario.plan(&scenario::Options::default()).map_err(|error| Failure::of(error.into()))?;
-        let names: Vec<&str> = plan.expect.iter().map(|property| property.name()).collect();
-        let expect = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
-        let row = (scenario.name, expect, plan.title);
-        let wanted = |filter: &String| [&row.0, &row.1, &row.2].into_iter().any(|text| text.contains(filter));
-        if arguments.filter.as_ref().is_none_or(wanted) {
-            rows.push(row);
+    let all = suite::cases(&scenario::library(), &[]).map_err(unusable)?;
+    let known = counted(&tags(&all));
+    let filter = arguments.filter.filter();
+    let wanted = if filter.is_empty() { all } else { filter.apply(all).map_err(unusable)? };
+    let mut rows: Vec<Row> = Vec::new();
+    for case in wanted {
+        match rows.last_mut().filter(|row| row.name == case.scenario.name) {
+            Some(row) => row.cases.push(case),
+            None => rows.push(Row {
+                name: case.scenario.name.clone(),
+                title: case.plan.title.clone(),
+                expect: expectation(&case),
+                cases: vec![case],
+            }),
         }
     }
+    if let Some(text) = &arguments.contains {
+        rows.retain(|row| [&row.name, &row.expect, &row.title].into_iter().any(|field| field.contains(text)));
+    }
     if arguments.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(
-                |(name, expect, title)| serde_json::json!({ "name": name, "expect": expect, "title": title }),
-            )
-            .collect();
+        let rows: Vec<_> = rows.iter().map(json).collect();
         print(&serde_json::Value::Array(rows).to_string());
         return Ok(HELD);
     }
-    let widths =
-        rows.iter().fold((0, 0), |(name, expect), row| (name.max(row.0.len()), expect.max(row.1.len())));
+    let widths = rows
+        .iter()
+        .fold((0, 0), |(name, expect), row| (name.max(row.name.len()), expect.max(row.expect.len())));
     let mut text = String::new();
-    for (name, expect, title) in &rows {
-        text.push_str(&format!("{name:0$}  {expect:1$}  {title}\n", widths.0, widths.1));
+    for row in &rows {
+        text.push_str(&format!("{:3$}  {:4$}  {}\n", row.name, row.expect, row.title, widths.0, widths.1));
     }
-    if let Some(filter) = arguments.filter.as_ref().filter(|_| rows.is_empty()) {
+    if let Some(filter) = arguments.contains.as_ref().filter(|_| rows.is_empty()) {
         text.push_str(&format!("no shipped scenario has `{filter}` in its name, title or expectation\n"));
     }
     let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
-    text.push_str(&format!("\nprotocols: {}\n", protocols.join(", ")));
+    text.push_str(&format!("\nprotocols: {}\ntags: {known}\n", protocols.join(", ")));
     print(&text);
     Ok(HELD)
+}
+
+fn expectation(case: &Case) -> String {
+    let names: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
+    if names.is_empty() { "safe".to_owned() } else { names.join(", ") }
+}
+
+fn json(row: &Row) -> serde_json::Value {
+    let cases: Vec<_> = row
+        .cases
+        .iter()
+        .map(|case| {
+            serde_json::json!({
+                "case": case.name, "fetch": case.model.to_string(), "expect": expectation(case),
+                "plan": case.plan.digest(), "cost": suite::cost(case),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "name": row.name, "expect": row.expect, "title": row.title,
+        "tags": row.cases.first().map(|case| &case.tags), "cases": cases,
+    })
 }
 
 pub fn show(arguments: &ShowArguments) -> Result<u8, Failure> {

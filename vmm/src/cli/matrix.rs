@@ -8,7 +8,9 @@ use crossmod::machine::{Image, catch_signals, stop_requested};
 use crossmod::report::matrix::{self, Matrix, Row};
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario, scenario};
 
-use super::check::{models, progress, select, show, size, write_traces};
+use super::choose::{models, select, size};
+use super::progress::{progress, show};
+use super::tell::write_traces;
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, SKIPPED, print};
 
 #[derive(Args)]

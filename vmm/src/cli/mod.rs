@@ -2,12 +2,17 @@
 
 mod bench;
 mod check;
+mod choose;
+mod explain;
 mod list;
 mod matrix;
+mod merge;
 mod probe;
+mod progress;
 mod replay;
 mod sites;
 mod survey;
+mod tell;
 mod windows;
 
 use std::io::{ErrorKind, Write};
@@ -44,6 +49,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod check seed/hold-acked         one scenario, with its schedules
   crossmod check my.toml --traces out    a scenario of yours, with trace files
   crossmod check my.toml --fetch intel   the same, where fetches may be stale byte by byte
+  crossmod check --tag nmi --shard 2/4   the second quarter of what has NMIs, for one of four machines
+  crossmod check my --resume my.journal  again after an interruption, without what is known already
   crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
   crossmod replay out/my.torn.trace.json
   crossmod sites /boot/vmlinuz           the patch sites of a kernel
@@ -57,7 +64,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Explore scenarios and compare what is found with what they expect.
-    Check(check::Arguments),
+    Check(Box<check::Arguments>),
+    /// Join the JSON results of shards, or of several runs, into one report.
+    Merge(merge::Arguments),
     /// Check scenarios and every single-step mutant of them under each fetch model, as one table.
     Matrix(matrix::Arguments),
     /// Execute a recorded schedule again, live, and compare every state.
@@ -66,6 +75,8 @@ enum Command {
     Sites(Box<sites::Arguments>),
     /// List the shipped scenarios and protocols.
     List(list::Arguments),
+    /// Say what a property, fetch model, protocol, scenario or tag is.
+    Explain(explain::Arguments),
     /// Print a shipped scenario or protocol, to copy and change.
     Show(list::ShowArguments),
     /// Count what this CPU does with stores to code that it executes, at full speed.
@@ -81,10 +92,12 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Sites(arguments) => sites::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

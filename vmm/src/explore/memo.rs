@@ -55,7 +55,7 @@ impl Outcome {
 }
 
 /// Counts of a memo.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MemoStats {
     /// Executor moves asked for.
     pub moves: u64,

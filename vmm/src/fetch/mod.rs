@@ -20,15 +20,8 @@
 //!   * `any`: each fetch sees any subset of the commits since the last serialising instruction.
 //!
 //! What stands behind the presets:
-//!
-//! | preset | atom | stale | order | rule | promise |
-//! |---|---|---|---|---|---|
-//! | `coherent` | 64 | no | – | scenario's | none needed: what stepping shows |
-//! | `amd` | 8 | yes | program | AMD | APM vol. 2, 7.6.1: a store inside an aligned quadword is seen whole, stores are seen in program order, fetches are sequential between taken branches |
-//! | `amd-block` | 8 | yes | block | AMD | the same without relying on order between quadwords across taken branches |
-//! | `line` | 64 | yes | program | scenario's | none: the cache line at once is what JITs rely on; `crossmod survey` has seen stores across 32 bytes inside a line torn on a Zen 4, which `atom=32` allows |
-//! | `line-block` | 64 | yes | block | scenario's | the same, each line for itself |
-//! | `intel` | 1 | yes | any | Intel | SDM vol. 3, "Handling self- and cross-modifying code": without a serialising instruction nothing is promised; here each byte may be old or new |
+#![doc = ""]
+#![doc = include_str!("presets.md")]
 //!
 //! `any` is still a model: a CPU that the errata describe may also raise exceptions that no byte mix explains.
 
@@ -115,6 +108,28 @@ impl FetchModel {
             "intel" => Some(VendorRule::Intel),
             _ => None,
         }
+    }
+
+    /// How much a fetch reads at once, for people.
+    pub fn reads(self) -> String {
+        format!("{} byte{}", self.atom, if self.atom == 1 { "" } else { "s" })
+    }
+
+    /// Which stores a fetch may miss, for people.
+    pub fn misses(self) -> &'static str {
+        match (self.stale, self.order) {
+            (false, _) => "nothing",
+            (true, Order::Program) => "stores since it last serialised; in program order, one clock",
+            (true, Order::Block) => {
+                "stores since it last serialised; in program order, each block for itself"
+            }
+            (true, Order::Any) => "any of the stores since it last serialised",
+        }
+    }
+
+    /// What stands behind a preset, in the words of the table above; none for other parameters.
+    pub fn promise(self) -> Option<&'static str> {
+        self.preset().map(|name| crate::docs::cell(include_str!("presets.md"), name, 5))
     }
 
     /// Clocks that a vCPU has for a site of `len` bytes at `address`.

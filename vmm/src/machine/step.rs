@@ -60,7 +60,7 @@ pub enum Landing {
 }
 
 /// Counts of what the host had to do by itself, for `probe` and reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Assists {
     /// Steps executed by KVM.
     pub steps: u64,
@@ -72,6 +72,20 @@ pub struct Assists {
     pub user_traps: u64,
     /// SMIs that a vCPU took and came back from.
     pub smis: u64,
+}
+
+impl Assists {
+    /// What was added to an earlier count.
+    #[must_use]
+    pub fn since(self, before: Assists) -> Assists {
+        Assists {
+            steps: self.steps - before.steps,
+            completed_breakpoints: self.completed_breakpoints - before.completed_breakpoints,
+            planted_stops: self.planted_stops - before.planted_stops,
+            user_traps: self.user_traps - before.user_traps,
+            smis: self.smis - before.smis,
+        }
+    }
 }
 
 impl Machine {

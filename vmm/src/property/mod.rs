@@ -1,22 +1,7 @@
 //! What a protocol must not do. One property a file; each is a pure function over a plan, an executor and
 //! the shared environment, so each is tested without KVM.
-//!
-//! | name | violated when |
-//! |---|---|
-//! | `torn` | a fetch at the site decodes to none of old, new, a declared intermediate at a declared boundary |
-//! | `order` | a pass had the outcome of new and a later one that of old; or new code, then leftover old code |
-//! | `stale` | a pass that began after completion runs old bytes or the protocol's trap |
-//! | `unclaimed-trap` | a #BP at the site is not claimed by the handler |
-//! | `foreign-trap` | a #BP that is none of the site's is claimed by the handler, and does not reach its owner |
-//! | `wrong-resume` | the architectural outcome of a pass is neither that of old nor that of new |
-//! | `interior` | RIP or a saved RIP stands inside an instruction of the code now installed |
-//! | `lifetime` | a withdrawn descriptor is read, withdrawn code is fetched |
-//! | `nmi-frame` | an NMI is delivered over the frame of one that has not returned |
-//! | `recursion` | the #BP handler traps on the site |
-//! | `unserialised` | a fetch overlaps a store made since this vCPU last serialised, whichever version it reads |
-//! | `multi-site` | a pass shows a combination of the parts' versions that the scenario forbids |
-//! | `text-data` | data was used with a version of the text that it does not belong to, as a check of the scenario says |
-//! | `deadlock`, `livelock` | from a reachable state no schedule completes; `livelock` if memory keeps being written |
+#![doc = ""]
+#![doc = include_str!("table.md")]
 //!
 //! `stall` is measured, not judged: see [`stall`].
 
@@ -153,6 +138,11 @@ impl Property {
 }
 
 impl Property {
+    /// When it is violated, in the words of the table above.
+    pub fn describe(self) -> &'static str {
+        crate::docs::cell(include_str!("table.md"), self.name(), 1)
+    }
+
     /// One short word, for tables.
     pub fn short(self) -> &'static str {
         match self {

@@ -6,12 +6,12 @@
 //! reported as that. The patcher's own moves in the longest window are given beside it: they
 //! are what the protocol makes the executor wait for, the rest is what a scheduler could do to anybody.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::explore::graph::{ENDED, Graph};
 
 /// The longest windows of one executor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Stall {
     /// Most moves of all other actors in one window.
     pub others: u32,

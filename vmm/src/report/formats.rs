@@ -3,27 +3,14 @@
 use std::fmt::Write;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
-use serde::Serialize;
 
+use super::text::short;
 use super::{MODELLED_SMI, Report, Status, detail};
-use crate::host::Host;
-
-/// All results of one invocation.
-#[derive(Debug, Serialize)]
-pub struct Suite<'a> {
-    /// Version of Crossmod.
-    pub crossmod: &'static str,
-    /// Digest of the guest image.
-    pub image: String,
-    /// Where it ran.
-    pub host: &'a Host,
-    /// The reports.
-    pub reports: &'a [Report],
-}
+use crate::suite::Results;
 
 /// One JSON object.
-pub fn json(suite: &Suite<'_>) -> Result<String, String> {
-    serde_json::to_string_pretty(suite).map_err(|error| error.to_string())
+pub fn json(results: &Results) -> Result<String, String> {
+    serde_json::to_string_pretty(results).map_err(|error| error.to_string())
 }
 
 /// KTAP version 1 (Documentation/dev-tools/ktap.rst of the Linux kernel).
@@ -70,7 +57,13 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
             (_, true) => TestCaseStatus::success(),
             (_, false) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_message("the expectation did not hold").set_description(detail(report));
+                let message = match report.status {
+                    Status::NotDecided => {
+                        format!("not decided: {}", short(report).unwrap_or("not exhaustive"))
+                    }
+                    _ => "the expectation did not hold".into(),
+                };
+                status.set_message(message).set_description(detail(report));
                 status
             }
         };

@@ -3,26 +3,42 @@
 pub mod bench;
 mod formats;
 pub mod matrix;
+mod moves;
 pub mod survey;
 mod text;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::check::{NO_MEMO, status};
 use crate::explore::{Ended, Found, MemoStats, Move};
 use crate::fetch::FetchModel;
+use crate::machine::Assists;
 use crate::plan::{Plan, VendorRule};
 use crate::property::{Property, Violation, stall::Stall};
 use crate::schedule::Sampled;
 use crate::trace::Trace;
 
-pub use formats::{Suite, json, junit, ktap};
+pub use formats::{json, junit, ktap};
 pub use text::{LEGEND, MODELLED_SMI, TIER, bounds, detail, line, table};
 
+/// The reason of what a signal left no time for.
+pub const BEFORE_ITS_TURN: &str = "interrupted before its turn";
+/// The reason of what was searched when a signal came, but had findings that were not proved.
+pub const BEFORE_PROVED: &str = "interrupted before its findings were proved";
+
+/// The name of a case: that of its scenario, with the fetch model where that is not the plain one.
+pub fn case(scenario: &str, fetch: &str) -> String {
+    if fetch == FetchModel::COHERENT.to_string() {
+        scenario.to_owned()
+    } else {
+        format!("{scenario}@{fetch}")
+    }
+}
+
 /// What a check amounts to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// No violation within the bounds, all of them searched.
@@ -37,8 +53,21 @@ pub enum Status {
     HarnessError,
 }
 
+impl Status {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Safe => "safe",
+            Status::Hazard => "hazard",
+            Status::NotDecided => "not decided",
+            Status::Skipped => "skipped",
+            Status::HarnessError => "harness error",
+        }
+    }
+}
+
 /// The bounds of a verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// Executors.
     pub executors: usize,
@@ -72,7 +101,7 @@ impl Bounds {
 }
 
 /// What it took.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Distinct states met.
     pub states: u64,
@@ -93,7 +122,7 @@ pub struct Counts {
 }
 
 /// A violation with its evidence.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finding {
     /// What.
     pub violation: Violation,
@@ -101,25 +130,25 @@ pub struct Finding {
     pub expected: bool,
     /// Context switches of the schedule.
     pub switches: usize,
-    /// Single-instruction moves.
-    #[serde(skip)]
+    /// Single-instruction moves, in JSON as a trace has them.
+    #[serde(with = "moves")]
     pub schedule: Vec<Move>,
     /// In columns.
     pub rendering: String,
-    /// For replay.
+    /// For replay; not in JSON, it has a file of its own.
     #[serde(skip)]
     pub trace: Option<Trace>,
 }
 
 /// The result of one check.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Scenario.
     pub name: String,
     /// Its title.
     pub title: String,
     /// Always `explore`: deterministic stepping, no measurement of silicon.
-    pub tier: &'static str,
+    pub tier: String,
     /// Fetch model: a preset's name, or its parameters.
     pub fetch: String,
     /// Vendor rule.
@@ -129,7 +158,7 @@ pub struct Report {
     /// Bounds.
     pub bounds: Option<Bounds>,
     /// Moves that were not executed, because KVM on the host cannot, but modelled: `smi`, or nothing.
-    pub modelled: Vec<&'static str>,
+    pub modelled: Vec<String>,
     /// Verdict.
     pub status: Status,
     /// Why there is no verdict: it was skipped, or the harness failed.
@@ -150,6 +179,8 @@ pub struct Report {
     pub stalls: Vec<Stall>,
     /// Counts.
     pub counts: Counts,
+    /// Steps on KVM, proofs of the findings included, and what the host did for it. Part of no hash: hosts differ in it.
+    pub assists: Assists,
     /// For sampling: what was sampled.
     pub sampled: Option<Sampled>,
     /// Hash of the whole run.
@@ -176,7 +207,7 @@ impl Report {
         Report {
             name: name.into(),
             title: String::new(),
-            tier: "explore",
+            tier: "explore".into(),
             fetch: FetchModel::COHERENT.to_string(),
             rule: None,
             plan: String::new(),
@@ -201,6 +232,7 @@ impl Report {
                 lookups: 0,
                 memo: NO_MEMO,
             },
+            assists: Assists::default(),
             sampled: None,
             digest: String::new(),
             verified: false,
@@ -216,11 +248,13 @@ impl Report {
 
     /// The name of the case: that of the scenario, with the fetch model where that is not the plain one.
     pub fn case(&self) -> String {
-        if self.fetch == FetchModel::COHERENT.to_string() {
-            self.name.clone()
-        } else {
-            format!("{}@{}", self.name, self.fetch)
-        }
+        case(&self.name, &self.fetch)
+    }
+
+    /// The run was cut short by a signal before this was decided.
+    pub fn interrupted(&self) -> bool {
+        self.ended == Some(Ended::Interrupted)
+            || self.reason.as_deref().is_some_and(|reason| [BEFORE_ITS_TURN, BEFORE_PROVED].contains(&reason))
     }
 
     /// A report of something that could not be judged, because the host or Crossmod failed.

@@ -17,8 +17,8 @@ pub fn line(report: &Report, name_width: usize) -> String {
     let found: Vec<&str> = report.findings.iter().map(|finding| finding.violation.property.name()).collect();
     let verdict = match report.status {
         Status::Safe => "safe".to_owned(),
-        Status::Hazard => found.join(", "),
-        Status::NotDecided => "nothing found, not exhaustive".to_owned(),
+        Status::Hazard => found.join(", ") + &short(report).map_or(String::new(), |why| format!(" ({why})")),
+        Status::NotDecided => format!("not decided: {}", short(report).unwrap_or("not exhaustive")),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
     let rule = rule(report);
@@ -54,6 +54,17 @@ pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches 
 /// What a report says where KVM cannot raise SMIs.
 pub const MODELLED_SMI: &str =
     "SMIs: KVM here has no SMM; of one, only that its RSM serialises the CPU is taken into account";
+
+/// Why a search or sample is not the whole, for a table.
+pub(super) fn short(report: &Report) -> Option<&'static str> {
+    match report.ended? {
+        Ended::MaxStates => Some("state limit"),
+        Ended::MaxMemory => Some("memory limit"),
+        Ended::Timeout => Some("time limit"),
+        Ended::Interrupted => Some("interrupted"),
+        Ended::Exhausted => report.sampled.as_ref().map(|_| "sampled"),
+    }
+}
 
 fn rule(report: &Report) -> String {
     report.rule.map_or_else(|| "-".into(), |rule| format!("{rule:?}").to_lowercase())
@@ -230,13 +241,13 @@ fn verdict(report: &Report) -> String {
     let mut text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
         Status::Hazard => format!("hazard: {}", found.join(", ")),
-        Status::NotDecided => "no violation found".to_owned(),
+        Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
     text.push_str(match report.ended {
         Some(Ended::MaxStates) => " (bounded, not exhaustive: the limit of states was reached)",
         Some(Ended::MaxMemory) => " (bounded, not exhaustive: the limit of memory was reached)",
-        Some(Ended::Timeout) => " (bounded, not exhaustive: the time was up)",
+        Some(Ended::Timeout) => " (bounded, not exhaustive: the time limit was reached)",
         Some(Ended::Interrupted) => " (bounded, not exhaustive: interrupted)",
         Some(Ended::Exhausted) if report.sampled.is_some() => " (sampled, not exhaustive)",
         Some(Ended::Exhausted) | None => "",

@@ -125,8 +125,8 @@ impl Place {
     }
 }
 
-/// The known name nearest to a misspelt one, for a help line.
-pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The known name nearest to a misspelt one, for a help line; none if none is near.
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Long input is no misspelling, and the distance is quadratic.
     if wrong.len() > 40 {
         return None;

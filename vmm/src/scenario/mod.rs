@@ -8,7 +8,7 @@
 //!
 //! ```toml
 //! title = "int3 protocol without its first round"   # required, one line
-//! tags = ["mutant"]                                  # optional
+//! tags = ["mutant"]                                  # optional: words to select by, of a-z, 0-9 and -
 //! protocol = "text_poke_fixup"                       # optional: steps and handler of a shipped protocol, or
 //!                                                    #   of a file: "mine.toml", from where the scenario stands
 //! without = ["sync-int3"]                            #   drops steps, by label
@@ -178,6 +178,7 @@ mod resolve;
 mod site;
 mod steps;
 mod syntax;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -186,13 +187,14 @@ mod words;
 use include_dir::{Dir, include_dir};
 use serde::de::DeserializeOwned;
 
-pub use error::{ErrorKind, ScenarioError};
+pub use error::{ErrorKind, ScenarioError, nearest};
 pub use file::load;
 pub use mutants::Mutant;
+pub use tags::is_tag;
 
 use crate::fetch::FetchModel;
 use crate::plan::{Plan, Ring};
-use error::{Source, nearest};
+use error::Source;
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../tests/scenarios");
 /// The directory whose files are no scenarios, but what scenarios refer to.
@@ -260,6 +262,22 @@ impl Scenario {
         let file: syntax::File = read(&source, &self.text)?;
         models::asked(&source, file.fetch.as_ref())
     }
+
+    /// The tags of the scenario, in their order.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`].
+    pub fn tags(&self) -> Result<Vec<String>, ScenarioError> {
+        let source = Source::new(&self.path, &self.text);
+        let file: syntax::File = read(&source, &self.text)?;
+        tags::resolve(&source, &file.tags)
+    }
+
+    /// The comment at the head of the file, without its marks; empty if there is none.
+    pub fn comment(&self) -> String {
+        comment(&self.text)
+    }
 }
 
 /// The shipped scenarios, sorted by name.
@@ -284,6 +302,12 @@ pub fn protocols() -> Vec<(String, &'static str)> {
         .collect();
     protocols.sort();
     protocols
+}
+
+/// The comment at the head of a TOML text, line by line without its marks; empty if there is none.
+pub fn comment(text: &str) -> String {
+    let lines = text.lines().map_while(|line| line.strip_prefix('#'));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// `group/stem` and text of the TOML files in a directory.

@@ -12,7 +12,7 @@ use super::program::{self, Context};
 use super::programs::{self, Body, Library, Use};
 use super::site::{self, Resolved, Version};
 use super::syntax::{self, File, Nest, Protocol, Resume, Side, Variant};
-use super::{Options, executors, models, protocols, steps, value};
+use super::{Options, executors, models, protocols, steps, tags, value};
 use crate::fetch::FetchModel;
 use crate::plan::{Action, Declared, Events, Handler, HandlerVariant, OpKind, Plan, Role, Start, VendorRule};
 
@@ -31,6 +31,7 @@ pub(super) fn plan(
             "say in one line what is being asked; longer text belongs into a comment",
         ));
     }
+    tags::resolve(source, &file.tags)?;
     let asked = models::asked(source, file.fetch.as_ref())?;
     let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
     let mut protocol = match &file.protocol {

@@ -25,8 +25,7 @@ pub(super) type Programs = BTreeMap<Spanned<String>, Vec<Spanned<Step>>>;
 pub(super) struct File {
     pub title: Text,
     #[serde(default)]
-    #[expect(dead_code, reason = "for people who search the files")]
-    pub tags: Vec<String>,
+    pub tags: Vec<Text>,
     pub protocol: Option<Text>,
     #[serde(default)]
     pub without: Vec<Text>,

@@ -6,9 +6,10 @@ mod random;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Instant;
 
 use rustc_hash::FxHashSet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use pct::Pct;
 pub use random::Random;
@@ -34,7 +35,7 @@ pub trait Strategy {
 }
 
 /// The sum of many runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampled {
     /// Runs made.
     pub runs: u64,
@@ -53,7 +54,7 @@ pub struct Sampled {
 }
 
 /// A promise of a strategy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bound {
     /// Chance that one run shows a violation of the strategy's depth, at least.
     pub chance: f64,
@@ -68,6 +69,8 @@ pub struct Limits {
     pub runs: u64,
     /// Moves in one run.
     pub length: usize,
+    /// No run begins after this.
+    pub until: Option<Instant>,
 }
 
 /// Makes runs; the first (and so, by luck only, a short) schedule for each property is kept.
@@ -89,7 +92,8 @@ pub fn sample<E: Engine>(
     };
     let mut moves = Vec::new();
     let initial = model.initial()?;
-    'runs: while sum.runs < limits.runs && !stop_requested() {
+    let late = || limits.until.is_some_and(|until| Instant::now() >= until);
+    'runs: while sum.runs < limits.runs && !stop_requested() && !late() {
         strategy.begin();
         let (mut state, mut schedule, mut yielded) = (initial, Vec::new(), false);
         let mut met = FxHashSet::default();

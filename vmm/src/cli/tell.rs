@@ -1,0 +1,155 @@
+//! Results on standard output, in every form, and the exit status they amount to.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use crossmod::Report;
+use crossmod::report::{self, Status};
+use crossmod::suite::{Results, Shard};
+
+use super::{Failure, HARNESS, HARNESS_ERROR, HELD, NOT_HELD, SKIPPED, print};
+
+/// Forms of results.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Ktap,
+    Junit,
+}
+
+/// How the text is to look.
+pub struct Manner<'a> {
+    /// Every report whole, not only those that need attention.
+    pub verbose: bool,
+    /// There is one case only: it is told whole.
+    pub alone: bool,
+    /// Runs are sampled.
+    pub sampled: bool,
+    /// Characters of the longest name.
+    pub name_width: usize,
+    /// Where traces are written.
+    pub traces: Option<&'a Path>,
+}
+
+impl Manner<'_> {
+    /// What stands above the lines.
+    pub fn head(&self, timed: bool) {
+        if !self.alone && !self.verbose {
+            print(&report::table(self.name_width, timed));
+        }
+    }
+
+    /// One report, when it is known.
+    pub fn tell(&self, report: &Report) {
+        let whole = self.alone || self.verbose || !report.holds();
+        if !whole {
+            return print(&report::line(report, self.name_width));
+        }
+        print(&report::detail(report));
+        if report.findings.is_empty() {
+            return;
+        }
+        let mut text = String::from(match self.traces {
+            Some(_) => "\n  to replay:\n",
+            None => "\n  to replay, write traces with `--traces DIR`, then:\n",
+        });
+        for finding in &report.findings {
+            let directory = self.traces.unwrap_or(Path::new("DIR"));
+            let path = trace_path(directory, report, finding.violation.property.name());
+            text.push_str(&format!("    crossmod replay {}\n", path.display()));
+        }
+        print(&text);
+    }
+
+    /// What stands below the lines.
+    fn summary(&self, results: &Results) {
+        let reports = &results.reports;
+        let count = |status| reports.iter().filter(|report| report.status == status).count();
+        let (skipped, errors) = (count(Status::Skipped), count(Status::HarnessError));
+        let unexpected = reports.iter().filter(|report| !report.holds()).count() - errors;
+        let seconds: f64 = reports.iter().filter_map(|report| report.counts.seconds).sum();
+        let emulated = results.hosts().any(|host| host.emulated);
+        let time = if emulated { String::new() } else { format!(" in {seconds:.2} s") };
+        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+        let (held, how) = if self.sampled {
+            ("with nothing unexpected (sampled: nothing is decided)", "sampling")
+        } else {
+            ("as expected", "exploration")
+        };
+        let mut text = String::from("\n");
+        if reports.len() > 1 && !self.verbose {
+            text.push_str(&format!("{}\n\n", report::LEGEND));
+        }
+        if let Some(directory) = self.traces {
+            let traces: usize = reports.iter().map(|report| report.findings.len()).sum();
+            text.push_str(&format!("{traces} traces written to {}\n", directory.display()));
+        }
+        if results.shard != Shard::WHOLE {
+            let all = results.selection.cases.len();
+            text.push_str(&format!("shard {}: {} of {all} cases\n", results.shard, reports.len()));
+        }
+        text.push_str(&format!(
+            "{} {held}, {unexpected} not, {skipped} skipped, {errors} harness errors\n{} transitions{time} of {how}; {} \
+             steps on KVM, {} #BP delivered by the host for KVM\n{}",
+            reports.len() - skipped - unexpected - errors,
+            sum(|report| report.counts.transitions),
+            sum(|report| report.assists.steps),
+            sum(|report| report.assists.completed_breakpoints),
+            report::TIER,
+        ));
+        for host in results.hosts() {
+            text.push_str(&format!("\n{}", host.line()));
+        }
+        let modelled = reports.iter().filter(|report| !report.modelled.is_empty());
+        let modelled: Vec<&str> = modelled.map(|report| report.name.as_str()).collect();
+        if !modelled.is_empty() && (reports.len() > 1 && !self.verbose) {
+            text.push_str(&format!("\nmodelled {}: {}", report::MODELLED_SMI, modelled.join(", ")));
+        }
+        print(&text);
+    }
+}
+
+/// Prints what is known only at the end, and gives the exit status.
+pub fn finish(results: &Results, format: Format, manner: &Manner<'_>) -> Result<u8, Failure> {
+    let broken = |error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") };
+    match format {
+        Format::Text => manner.summary(results),
+        Format::Json => print(&report::json(results).map_err(broken)?),
+        Format::Ktap => print(&report::ktap(&results.reports)),
+        Format::Junit => print(&report::junit(&results.reports).map_err(broken)?),
+    }
+    let reports = &results.reports;
+    let is = |status| move |report: &Report| report.status == status;
+    Ok(if reports.iter().any(is(Status::HarnessError)) {
+        HARNESS
+    } else if reports.iter().any(Report::interrupted) {
+        eprintln!("interrupted: what is printed is what was known until then");
+        super::INTERRUPTED
+    } else if reports.iter().any(|report| !report.holds()) {
+        NOT_HELD
+    } else if !reports.is_empty() && reports.iter().all(is(Status::Skipped)) {
+        SKIPPED
+    } else {
+        HELD
+    })
+}
+
+fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
+    directory.join(format!("{}.{property}.trace.json", report.case().replace('/', ".")))
+}
+
+pub fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
+    let Some(directory) = directory else { return Ok(()) };
+    let fail = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::unusable(format!("error: {}: {error}", path.display()))
+    };
+    std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
+    for finding in &report.findings {
+        let Some(trace) = &finding.trace else { continue };
+        let path = trace_path(directory, report, finding.violation.property.name());
+        let text = serde_json::to_string_pretty(trace).map_err(|error| fail(&path, &error))?;
+        std::fs::write(&path, text + "\n").map_err(|error| fail(&path, &error))?;
+    }
+    Ok(())
+}
