@@ -186,3 +186,28 @@ fn the_host_and_a_vcpu_patch_alike() {
     }
     assert!(hazards > 80, "only {hazards} of the mutants show anything");
 }
+
+/// However a fetch model cuts a store, a data reader finds what lies inside an aligned quadword at once.
+#[test]
+fn a_data_reader_finds_a_store_inside_a_quadword_whole() {
+    if !kvm::required() {
+        return;
+    }
+    let mut checker = Checker::new().unwrap();
+    let mut torn = |offset: u64, model: &str| {
+        let text = format!(
+            "title = \"t\"\nexpect = \"safe\"\n[site]\nold = \"e9 11 11 11 11\"\nnew = \"e9 22 22 22 22\"\noffset = {offset}\n\
+             [program]\nreader = [{{ load = {{ a = {{ text = 1, size = 4 }} }} }}, {{ if = {{ a = 0x11111111, goto = \"end\" }} }}, \
+             {{ check = {{ a = 0x22222222, else = \"torn\" }} }}]\n[executors]\ncount = 1\nrole = \"reader\"\n\
+             [[step]]\nstore = {{ what = \"new-tail\" }}\n"
+        );
+        let scenario = Scenario { name: "data/reader".into(), text, path: "reader.toml".into() };
+        let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..CheckOptions::default() };
+        let report = checker.check(&scenario, &options, |_| {}).unwrap();
+        assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}", detail(&report));
+        report.status == Status::Hazard
+    };
+    assert!(!torn(0x103, "intel"), "0x104 to 0x108 lies in one quadword, and is cut into bytes");
+    assert!(torn(0x105, "intel") && torn(0x105, "amd"), "0x106 to 0x10a lies in two");
+    assert!(!torn(0x105, "line"), "and in one line");
+}

@@ -19,6 +19,7 @@ mod kvm;
 mod language;
 mod linux;
 mod model;
+mod museum;
 mod properties;
 mod random;
 mod reduction;

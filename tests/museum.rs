@@ -1,0 +1,71 @@
+//! The museum of real bugs: each is there as it was and as it was repaired, and the repair is not made safe by looking
+//! less closely. What each scenario shows is tested with the shipped set.
+
+use std::collections::BTreeSet;
+
+use crossmod::plan::Plan;
+use crossmod::scenario::{self, Options, Scenario};
+
+const PAGE: &str = include_str!("scenarios/museum/README.md");
+const ELSEWHERE: &str = include_str!("scenarios/elsewhere.toml");
+
+fn museum() -> Vec<Scenario> {
+    scenario::library().into_iter().filter(|scenario| scenario.name.starts_with("museum/")).collect()
+}
+
+/// What decides how much is searched.
+fn bounds(plan: &Plan) -> impl PartialEq + std::fmt::Debug {
+    let executors: Vec<_> = plan.executors.iter().map(|executor| (executor.passes, executor.ring)).collect();
+    let events = plan.events;
+    (executors, events.nmi, events.irq, events.smi, events.mce, plan.rule)
+}
+
+#[test]
+fn every_repair_is_searched_within_the_bounds_of_its_bug() {
+    let museum = museum();
+    let mut bugs = BTreeSet::new();
+    for fixed in &museum {
+        let Some(name) = fixed.name.strip_suffix("-fixed") else { continue };
+        let buggy = museum.iter().find(|scenario| scenario.name == name).unwrap_or_else(|| {
+            panic!("{} is the repair of nothing", fixed.name);
+        });
+        let models = [buggy, fixed].map(|scenario| scenario.models().unwrap());
+        assert_eq!(models[0], models[1], "{name}: fetch models");
+        let mut shows = false;
+        for &fetch in &models[0] {
+            let options = Options { fetch: Some(fetch), ..Options::default() };
+            let [buggy, fixed] = [buggy, fixed].map(|scenario| scenario.plan(&options).unwrap());
+            assert!(bounds(&buggy) == bounds(&fixed), "{name}: {:?}, {:?}", bounds(&buggy), bounds(&fixed));
+            assert!(fixed.expect.is_empty(), "{name}: the repair is expected to be safe");
+            shows |= !buggy.expect.is_empty();
+        }
+        assert!(shows, "{name} shows nothing");
+        let number: String =
+            name.trim_start_matches("museum/b").chars().take_while(char::is_ascii_digit).collect();
+        bugs.insert(number);
+    }
+    assert!(bugs.len() >= 35, "{} bugs: {bugs:?}", bugs.len());
+}
+
+#[test]
+fn every_scenario_says_which_bug_it_is_and_stands_on_the_page() {
+    for scenario in museum() {
+        let (_, name) = scenario.name.split_once('/').unwrap();
+        let tag = name.split('-').next().unwrap();
+        let tags = scenario.tags().unwrap();
+        assert!(
+            ["museum", tag].iter().all(|wanted| tags.iter().any(|tag| tag == wanted)),
+            "{}: {tags:?}",
+            scenario.name
+        );
+        assert!(scenario.text.starts_with('#'), "{} does not say where it happened", scenario.name);
+        if !name.ends_with("-fixed") {
+            assert!(PAGE.contains(&format!("[`{name}`]({name}.toml)")), "scripts/museum was not run: {name}");
+        }
+    }
+    let elsewhere = ELSEWHERE.matches("[[bug]]").count();
+    assert_eq!(
+        PAGE.lines().skip_while(|line| *line != "## Not here").filter(|line| line.starts_with("| B")).count(),
+        elsewhere
+    );
+}
