@@ -312,7 +312,11 @@ fn tell(report: &Report, arguments: &Arguments, alone: bool, name_width: usize) 
     if !(alone || arguments.verbose || !report.holds()) || report.findings.is_empty() {
         return;
     }
-    let directory = arguments.traces.as_deref();
+    print(&replays(report, arguments.traces.as_deref()));
+}
+
+/// How to replay what a report found.
+pub fn replays(report: &Report, directory: Option<&Path>) -> String {
     let mut text = String::from(match directory {
         Some(_) => "\n  to replay:\n",
         None => "\n  to replay, write traces with `--traces DIR`, then:\n",
@@ -322,7 +326,7 @@ fn tell(report: &Report, arguments: &Arguments, alone: bool, name_width: usize) 
         let path = trace_path(directory, report, finding.violation.property.name());
         text.push_str(&format!("    crossmod replay {}\n", path.display()));
     }
-    print(&text);
+    text
 }
 
 fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {

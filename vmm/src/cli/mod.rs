@@ -8,7 +8,6 @@ mod probe;
 mod replay;
 mod sites;
 mod survey;
-mod windows;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

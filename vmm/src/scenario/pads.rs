@@ -9,6 +9,8 @@ use crate::plan::{Pad, Site};
 
 /// Bytes of a landing pad: `lea eax, [rax + mark]; ret`.
 const PAD: u64 = 4;
+/// Offset of its RET.
+pub(super) const RETURN: u64 = 3;
 const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site";
 
 /// Adds a pad for every branch that leaves the site; gives the address of the first.
