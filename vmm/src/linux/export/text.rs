@@ -215,7 +215,7 @@ fn resume(new: &[u8], address: u64) -> Option<(String, &'static str)> {
 /// Where a conditional jump goes: a pass comes with the flags of an XOR, whose result is zero and even.
 fn condition(new: &[u8], piece: &Piece, address: u64) -> String {
     let Some(code) = new[piece.at..].iter().find_map(|byte| match byte {
-        0x70..=0x7f | 0x80..=0x8f => Some(byte & 0xf),
+        0x70..=0x8f => Some(byte & 0xf),
         _ => None,
     }) else {
         return "\"next\"".into();
