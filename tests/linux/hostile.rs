@@ -182,7 +182,7 @@ fn a_kernel_without_names_says_what_to_do() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn any_alternative_is_a_scenario(
