@@ -127,7 +127,7 @@ fn one(
 /// Why an instruction that goes on behind itself is not taken: arithmetic on registers is.
 fn refusal(instruction: &Instruction) -> Option<&'static str> {
     use Mnemonic as M;
-    const TAKEN: [Mnemonic; 30] = [
+    const TAKEN: [Mnemonic; 32] = [
         M::Mov,
         M::Movzx,
         M::Movsx,
@@ -152,6 +152,8 @@ fn refusal(instruction: &Instruction) -> Option<&'static str> {
         M::Xchg,
         M::Bswap,
         M::Bt,
+        M::Bts,
+        M::Sete,
         M::Cdq,
         M::Cwde,
         M::Clc,

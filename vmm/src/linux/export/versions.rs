@@ -14,7 +14,7 @@ pub const LONGEST: usize = 32;
 pub struct Versions {
     /// Address of the first byte.
     pub address: u64,
-    /// On disk, and the other: of the same length, at most [`LONGEST`].
+    /// On disk, and the other: of the same length, at most 32 bytes.
     pub bytes: [Vec<u8>; 2],
     /// Only the first of these bytes is stored: a prefix.
     pub prefix: bool,
@@ -24,7 +24,7 @@ pub struct Versions {
 
 impl Versions {
     /// Those of a site whose other version is known; `None` if it is not, or if they have no first instruction in
-    /// common that ends within [`LONGEST`].
+    /// common that ends within 32 bytes.
     pub fn of(image: &Image, site: &Site) -> Option<Versions> {
         let other = site.other.as_ref().filter(|other| other.len() == site.bytes.len())?;
         if site.kind == Kind::Lock {

@@ -219,8 +219,21 @@ mod tests {
 
     #[test]
     fn what_does_not_reach_is_told_by_nothing() {
-        let far = rel32(CALL, WITH, WITH - 0x7fff_0000);
-        assert_eq!(apply_to(&far, 5, false), None);
+        // From a site so far above, a displacement would need another bit.
+        let far = rel32(CALL, WITH, WITH - 0x7000_0000);
+        let disk = [0x90; 5];
+        let alternative = |newer| Alternative {
+            code: WITH + 0x7000_0000,
+            bytes: &disk,
+            replacement: WITH,
+            with: &far,
+            feature: 7,
+            newer,
+        };
+        for newer in [false, true] {
+            let special = Special::default();
+            assert_eq!(apply(&Binary::default(), special, &alternative(newer)), None, "{newer}");
+        }
         assert_eq!(apply_to(&[0x75, 0x40], 2, true), None);
     }
 }
