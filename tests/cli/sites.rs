@@ -130,8 +130,21 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
         &["sites", &image, "--export", "first_function+0x1", out],
         &["there is no site", "first_function+0x3e"],
     );
-    refused(&["sites", &image, "--export", "third_function+0x70", out], &["does not tell what", "lock"]);
+    let unknown = kernel(directory.path(), "unknown", |kernel| {
+        kernel.symbols.retain(|symbol| !symbol.2.starts_with("skl_"));
+    });
+    let counted = ["sites", &unknown, "--kind", "call-thunk", "--export", "third_function+0x50", out];
+    refused(&counted, &["does not tell what", "call-thunk", "help: say it with `--new`"]);
+    refused(
+        &[&counted[..], &["--new", "nop9"]].concat(),
+        &["the site has 5 bytes, and the new version 9", "help: "],
+    );
+    refused(&[&counted[..], &["--new", "jmp32"]].concat(), &["--new: give bytes in hex"]);
+    refused(&["sites", &image, "--new", "nop5"], &["--export"]);
+    refused(&["sites", &image, "--list", "--traces", out], &["--traces needs findings", "--explore"]);
     assert!(!Path::new(out).exists());
+    ok(&[&counted[..], &["--new", "nop5"]].concat());
+    assert!(Path::new(out).join("third_function+0x50.toml").exists());
 }
 
 #[test]
@@ -154,6 +167,65 @@ fn an_exported_site_runs_by_itself() {
     }
     let checked = ok(&["check", out]).out;
     assert!(checked.contains("10 as expected, 0 not, 0 skipped, 0 harness errors"), "{checked}");
+}
+
+#[test]
+fn every_kind_becomes_scenarios_that_run() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let newer = kernel(directory.path(), "newer", |_| ());
+    let older = write(directory.path(), "older", synth::sample(false).elf());
+    // Where a version is several instructions, a CPU may stand between them while they are exchanged.
+    let kinds = [
+        (&newer, "jump-label", "first_function+0x3e", HELD),
+        (&newer, "static-call", "second_function+0x6", HELD),
+        (&newer, "mcount", "first_function+0x0", HELD),
+        (&newer, "alternative", "third_function+0x0", NOT_HELD),
+        (&older, "paravirt", "third_function+0x40", NOT_HELD),
+        (&newer, "retpoline", "third_function+0x50", NOT_HELD),
+        (&newer, "return", "third_function+0x5d", HELD),
+        (&newer, "call-thunk", "third_function+0x50", HELD),
+        (&newer, "endbr", "third_function+0x80", HELD),
+        (&newer, "lock", "third_function+0x70", HELD),
+    ];
+    assert_eq!(kinds.map(|(_, kind, ..)| kind), crossmod::linux::Kind::ALL.map(crossmod::linux::Kind::name));
+    for (image, kind, site, expected) in kinds {
+        let out = directory.path().join(kind);
+        let out = out.to_str().unwrap();
+        ok(&["sites", image, "--export", site, out, "--kind", kind, "--passes", "1"]);
+        let checked = run(&mut crossmod(&["check", out, "--fetch", "coherent", "--fetch", "intel"]));
+        assert_eq!(checked.status, expected, "{kind}: {}{}", checked.out, checked.err);
+        assert!(checked.out.contains("0 skipped, 0 harness errors"), "{kind}: {}", checked.out);
+        assert_eq!(checked.out.contains("interior"), expected == NOT_HELD, "{kind}: {}", checked.out);
+    }
+}
+
+#[test]
+fn a_page_has_the_judgement_the_inventory_and_schedules() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let traces = directory.path().join("traces");
+    let judge = ["sites", &image, "--judge", "plain_store", "--rule", "amd", "--kind", "jump-label"];
+    let more = ["--format", "html", "--traces", traces.to_str().unwrap()];
+    let page = run(&mut crossmod(&[&judge[..], &more].concat()));
+    assert_eq!(page.status, NOT_HELD, "{}", page.err);
+    for part in ["1 of 2 sites are safe", "Patch sites, and how many cross", "torn: site+0 reads", "<details"]
+    {
+        assert!(page.out.contains(part), "`{part}` is not in\n{}", page.out);
+    }
+    let mut written = 0;
+    for file in std::fs::read_dir(&traces).unwrap() {
+        let path = file.unwrap().path();
+        let replayed = ok(&["replay", path.to_str().unwrap(), "--quiet"]).out;
+        assert!(replayed.contains("every state equal"), "{replayed}");
+        written += 1;
+    }
+    assert!(written >= 2, "{written} traces");
 }
 
 #[test]
@@ -206,7 +278,17 @@ fn windows_are_explored_and_the_rules_are_right() {
         }
     }
     assert!(inside > 0, "{explored:?}");
-    let text = ok(&["sites", &image, "--windows", "third_function", "--explore"]).out;
+    let traces = directory.path().join("traces");
+    let traces = traces.to_str().unwrap();
+    let text = ok(&["sites", &image, "--windows", "third_function", "--explore", "--traces", traces]).out;
+    let interior = std::fs::read_dir(traces).unwrap().map(|file| file.unwrap().path());
+    let interior: Vec<_> =
+        interior.filter(|path| path.to_str().unwrap().contains(".interior.trace")).collect();
+    assert!(!interior.is_empty() && text.contains("crossmod replay"), "{text}");
+    for path in interior {
+        let replayed = ok(&["replay", path.to_str().unwrap(), "--times", "3"]).out;
+        assert!(replayed.contains("`interior` reproduced 3 of 3"), "{replayed}");
+    }
     assert!(text.contains("entered inside") && text.contains("a saved RIP stands at site+"), "{text}");
     refused(&["sites", &image, "--explore"], &["--windows"]);
 }

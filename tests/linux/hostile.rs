@@ -1,5 +1,6 @@
 //! Damage and malice: an error that says where, why and what to do; never a panic.
 
+use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::{self, Image, ImageError};
 use proptest::prelude::*;
 
@@ -12,6 +13,18 @@ fn digest(bytes: Vec<u8>) -> Result<(), ImageError> {
     let inventory = linux::inventory(&images);
     let classes = linux::classes(&images, &linux::Filter::default());
     assert!(classes.len() <= images[0].tables.sites.len());
+    let question = Question::new("text_poke_fixup");
+    for class in classes.iter().take(8) {
+        let site = &images[0].tables.sites[class.members[0].site];
+        for direction in Direction::BOTH {
+            // What is no scenario is told; what is one has bytes that differ where those of its class do.
+            let Ok(exported) = export::scenario(&images[0], site, &question, direction) else { continue };
+            let plan = exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
+            let pairs = plan.site.old.bytes.iter().zip(&plan.site.new.bytes).enumerate();
+            let differs = pairs.fold(0, |mask, (at, (a, b))| mask | u32::from(a != b) << at);
+            assert!(exported.misses > 0 || differs == class.traits.differs, "{}", exported.scenario.text);
+        }
+    }
     assert!(inventory.kinds.iter().all(|kind| kind.places <= kind.sites));
     let _ = linux::windows(&images[0], "*function");
     let _ = linux::diff(&images, &images, &linux::Filter::default());
@@ -166,4 +179,25 @@ fn a_kernel_without_names_says_what_to_do() {
     bytes[at] = b'?';
     let said = digest(bytes).unwrap_err().to_string();
     assert!(said.contains("no kallsyms in a known layout") && said.contains("CONFIG_KALLSYMS"), "{said}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_alternative_is_a_scenario(
+        old in prop::collection::vec(any::<u8>(), 1..48),
+        new in prop::collection::vec(any::<u8>(), 0..48),
+        newer in any::<bool>(),
+        offset in 0x400..0x500u64,
+    ) {
+        let mut kernel = synth::sample(newer);
+        let short = new.len().min(old.len());
+        kernel.code(TEXT + offset, &old);
+        kernel.code(TEXT + 0x980, &[0xcc; 64]);
+        kernel.code(TEXT + 0x980, &new[..short]);
+        kernel.alternatives = vec![(TEXT + offset, TEXT + 0x980, 1, old.len() as u8, short as u8)];
+        let result = digest(kernel.elf());
+        prop_assert!(result.is_ok(), "{result:?}");
+    }
 }

@@ -71,10 +71,86 @@ fn members_of_a_class_have_scenarios_of_that_class() {
             }
         }
     }
-    assert_eq!(count, 2 * (2 + 3 + 1));
-    let lock = of(&images[0], Kind::Lock)[0];
-    let error = export::scenario(&images[0], lock, &question, Direction::Forward).unwrap_err().to_string();
-    assert!(error.contains("third_function+0x70") && error.contains("can be exported"), "{error}");
+    // Labels, calls, ftrace's, and one of each of the five others.
+    assert_eq!(count, 2 * (2 + 3 + 1 + 5));
+    assert!(linux::without_class(&images, &Filter::default()).is_empty());
+}
+
+#[test]
+fn what_the_image_does_not_tell_can_be_said() {
+    let mut kernel = synth::sample(false);
+    kernel.symbols.retain(|symbol| symbol.2 != "pv_ops");
+    let images = [parse(kernel.elf())];
+    let site = of(&images[0], Kind::Paravirt)[0];
+    assert_eq!(linux::without_class(&images, &Filter::default()), [(Kind::Paravirt, 1)].into());
+    let question = Question::new("text_poke_fixup");
+    let export = |site: &_| export::scenario(&images[0], site, &question, Direction::Forward);
+    let error = export(site).unwrap_err().to_string();
+    assert!(error.contains("third_function+0x40") && error.contains("`--new`"), "{error}");
+    // NOPs fill what is left of it.
+    let given = export::with_new(&images[0], site, &[0x31, 0xc0]).unwrap();
+    assert_eq!(given.other.as_deref(), Some(&[0x31, 0xc0, 0x0f, 0x1f, 0x40, 0x00][..]));
+    assert!(export(&given).is_ok());
+    for (bytes, reason) in [(&[0x90; 7][..], "7"), (&[], "0"), (&site.bytes[..], "already")] {
+        let error = export::with_new(&images[0], site, bytes).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("6 bytes") && error.contains("help: "), "{error}");
+    }
+}
+
+#[test]
+fn instructions_decide_about_a_class_not_only_bytes() {
+    // The same bytes differ, once in one instruction and once in two.
+    let mut kernel = Kernel::default();
+    kernel.symbol(TEXT, 'T', "function");
+    kernel.code(TEXT + 0x900, &[0x31, 0xc9, 0x31, 0xd2, 0x31, 0xf6, 0x31, 0xff, 0xc3]);
+    for (at, code) in [(0x100, &[0x48, 0x8d, 0x49, 0x01][..]), (0x200, &[0x88, 0xca, 0x88, 0xd9])] {
+        kernel.code(TEXT + at, code);
+        kernel.alternatives.push((TEXT + at, TEXT + 0x900, 1, 4, 4));
+    }
+    let images = [parse(kernel.elf())];
+    let classes = linux::classes(&images, &Filter::default());
+    assert_eq!(classes.len(), 2, "{classes:?}");
+    assert!(classes.iter().all(|class| class.traits.differs == 0b1111), "{classes:?}");
+}
+
+#[test]
+fn a_long_site_is_cut_between_instructions_and_the_file_says_so() {
+    let mut kernel = Kernel::default();
+    kernel.symbol(TEXT, 'T', "function");
+    // A jump over NOPs, and moves of five bytes: the last that ends within 32 bytes ends at 30.
+    kernel.code(TEXT + 0x100, &[&[0xeb, 41][..], &[0x90; 41]].concat());
+    kernel.code(TEXT + 0x900, &[0xb9, 1, 2, 3, 4].repeat(8));
+    kernel.code(TEXT + 0x940, &[0xc3]);
+    kernel.alternatives.push((TEXT + 0x100, TEXT + 0x900, 1, 43, 40));
+    let image = parse(kernel.elf());
+    let site = of(&image, Kind::Alternative)[0];
+    let question = Question::new("stop_machine");
+    let exported = export::scenario(&image, site, &question, Direction::Forward).unwrap();
+    assert!(exported.scenario.text.contains("these are the first 30"), "{}", exported.scenario.text);
+    let plan = exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
+    assert_eq!((plan.site.len(), plan.site.new.boundaries.len()), (30, 6));
+    assert!(exported.stand_ins.is_empty());
+}
+
+#[test]
+fn what_is_not_explored_has_a_stand_in_that_the_file_names() {
+    let image = parse(synth::sample(false).elf());
+    let question = Question::new("text_poke_fixup");
+    let export =
+        |kind, direction| export::scenario(&image, of(&image, kind)[0], &question, direction).unwrap();
+    let lock = export(Kind::Lock, Direction::Forward);
+    assert!(lock.adapted && lock.misses == 0 && lock.stand_ins.len() == 2);
+    let text = &lock.scenario.text;
+    assert!(text.contains("stands for `f0 ff 07` at byte 0: it reads or writes memory"), "{text}");
+    assert!(text.contains("while only one CPU runs") && text.contains("without = [\"tail\"]"), "{text}");
+    let alternative = export(Kind::Alternative, Direction::Forward);
+    let text = &alternative.scenario.text;
+    // `mov rax, [rdi]` reads memory; the move before it is taken as it is.
+    assert!(text.contains("stands for `48 8b 07` at byte 3") && text.contains("old = \"48 89 c8 "), "{text}");
+    assert!(text.contains("Linux patches it once") && text.contains("resume = \"retry\""), "{text}");
+    let call = of(&image, Kind::StaticCall)[2];
+    let zero = export::scenario(&image, call, &question, Direction::Forward).unwrap().scenario.text;
+    assert!(zero.contains("resume = \"next\"") && !zero.contains("stands for"), "{zero}");
 }
 
 #[test]

@@ -59,13 +59,17 @@ fn each_kind_is_read_with_both_versions() {
     assert_eq!(of(&image, Kind::Mcount)[0].other.as_deref(), Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00][..]));
     let alternative = of(&image, Kind::Alternative)[0];
     assert_eq!((alternative.len(), alternative.feature), (8, Some(0x127)));
-    for (kind, state) in [
-        (Kind::Paravirt, State::Indirect),
-        (Kind::Retpoline, State::Call),
-        (Kind::Return, State::Jmp),
-        (Kind::Lock, State::Lock),
+    // The replacement, `xor eax, eax` and a NOP, and NOPs.
+    assert_eq!(alternative.other.as_deref(), Some(&[0x31, 0xc0, 0x66, 0x0f, 0x1f, 0x44, 0, 0][..]));
+    let direct = [&synth::branch(0xe8, TEXT + 0x240, TEXT + 0x840)[..], &[0x90]].concat();
+    for (kind, state, other) in [
+        (Kind::Paravirt, State::Indirect, &direct[..]),
+        (Kind::Retpoline, State::Call, &[0xff, 0xd0, 0x0f, 0x1f, 0x00]),
+        (Kind::Return, State::Jmp, &[0xc3, 0xcc, 0xcc, 0xcc, 0xcc]),
+        (Kind::Lock, State::Lock, &[0x3e]),
     ] {
-        assert_eq!(of(&image, kind)[0].state(), state, "{kind}");
+        let site = of(&image, kind)[0];
+        assert_eq!((site.state(), site.other.as_deref()), (state, Some(other)), "{kind}");
     }
     assert_eq!(image.tables.exceptions.len(), 1);
 }
@@ -81,6 +85,30 @@ fn entry_formats_are_detected() {
     assert_eq!(of(&newer, Kind::Mcount).len(), 1);
     assert_eq!(of(&newer, Kind::CallThunk)[0].state(), State::Call);
     assert_eq!(of(&newer, Kind::Endbr)[0].state(), State::Endbr);
+    assert_eq!(of(&newer, Kind::Endbr)[0].other.as_deref(), Some(&[0x66, 0x0f, 0x1f, 0x00][..]));
+    // What counts a call stands before the function.
+    let counted = synth::branch(0xe8, TEXT + 0x250, TEXT + 0x880 - 10);
+    assert_eq!(of(&newer, Kind::CallThunk)[0].other.as_deref(), Some(&counted[..]));
+}
+
+#[test]
+fn a_call_through_a_pointer_becomes_one_of_what_it_points_to() {
+    // Since 6.8 an alternative: flags above the feature, `call BUG_func` as its replacement.
+    let at = TEXT + 0x240;
+    let other = |function: u64, named: &str| {
+        let mut kernel = synth::sample(true);
+        let pointer = kernel.key("pv_ops", function);
+        kernel.symbol(function, 'T', named);
+        let displacement = (pointer.wrapping_sub(at + 6) as i32).to_le_bytes();
+        kernel.code(at, &[&[0xff, 0x15][..], &displacement].concat());
+        kernel.code(TEXT + 0x908, &synth::branch(0xe8, TEXT + 0x908, TEXT + 0x840));
+        kernel.direct_calls = true;
+        kernel.alternatives = vec![(at, TEXT + 0x908, 0x127, 6, 5)];
+        of(&parse(kernel.elf()), Kind::Alternative)[0].other.clone()
+    };
+    let call = [&synth::branch(0xe8, at, TEXT + 0x910)[..], &[0x90]].concat();
+    assert_eq!(other(TEXT + 0x910, "native"), Some(call));
+    assert_eq!(other(TEXT + 0x910, "nop_func"), Some(vec![0x66, 0x0f, 0x1f, 0x44, 0, 0]));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Kernel {
     pub mcount: Vec<u64>,
     /// Code, replacement, feature, bytes, bytes of the replacement.
     pub alternatives: Vec<(u64, u64, u16, u8, u8)>,
+    /// The alternatives replace calls through pointers.
+    pub direct_calls: bool,
     /// Code, bytes.
     pub paravirt: Vec<(u64, u8)>,
     /// By section: what each entry points to.
@@ -139,7 +141,7 @@ impl Kernel {
         let size = if self.newer { 14 } else { 12 };
         let entry = |(index, (code, to, feature, length, short)): (usize, &(u64, u64, u16, u8, u8))| {
             let at = at + size * index as u64;
-            let flags: &[u8] = if self.newer { &[0, 0] } else { &[] };
+            let flags: &[u8] = if self.newer { &[u8::from(self.direct_calls) << 1, 0] } else { &[] };
             [&rel32(*code, at)[..], &rel32(*to, at + 4), &feature.to_le_bytes(), flags, &[*length, *short]]
                 .concat()
         };
@@ -312,7 +314,12 @@ pub fn sample(newer: bool) -> Kernel {
     kernel.code(at(0x20a), &[0xeb, 0xf7]);
     kernel.exceptions.push((at(0x203), at(0x230)));
     kernel.code(at(0x240), &[0xff, 0x15, 0x00, 0x10, 0x00, 0x00]);
-    if !newer {
+    if newer {
+        // What calls are counted with has ten bytes.
+        let template = kernel.key("skl_call_thunk_template", 0);
+        kernel.symbol(template + 10, 'D', "skl_call_thunk_tail");
+    } else {
+        kernel.key("pv_ops", at(0x840));
         kernel.paravirt.push((at(0x240), 6));
     }
     kernel.code(at(0x250), &branch(0xe8, at(0x250), at(0x880)));

@@ -13,7 +13,6 @@ mod replay;
 mod sites;
 mod survey;
 mod tell;
-mod windows;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

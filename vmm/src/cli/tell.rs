@@ -50,16 +50,7 @@ impl Manner<'_> {
         if report.findings.is_empty() {
             return;
         }
-        let mut text = String::from(match self.traces {
-            Some(_) => "\n  to replay:\n",
-            None => "\n  to replay, write traces with `--traces DIR`, then:\n",
-        });
-        for finding in &report.findings {
-            let directory = self.traces.unwrap_or(Path::new("DIR"));
-            let path = trace_path(directory, report, finding.violation.property.name());
-            text.push_str(&format!("    crossmod replay {}\n", path.display()));
-        }
-        print(&text);
+        print(&replays(report, self.traces));
     }
 
     /// What stands below the lines.
@@ -133,6 +124,20 @@ pub fn finish(results: &Results, format: Format, manner: &Manner<'_>) -> Result<
     } else {
         HELD
     })
+}
+
+/// How to replay what a report found.
+pub fn replays(report: &Report, directory: Option<&Path>) -> String {
+    let mut text = String::from(match directory {
+        Some(_) => "\n  to replay:\n",
+        None => "\n  to replay, write traces with `--traces DIR`, then:\n",
+    });
+    for finding in &report.findings {
+        let directory = directory.unwrap_or(Path::new("DIR"));
+        let path = trace_path(directory, report, finding.violation.property.name());
+        text.push_str(&format!("    crossmod replay {}\n", path.display()));
+    }
+    text
 }
 
 fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {

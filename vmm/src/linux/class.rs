@@ -2,7 +2,8 @@
 //!
 //! What decides a verdict is not the address. It is
 //!
-//! * how long the site is, and what stands there before and after: a NOP, a jump, a call, ...;
+//! * how long the site is, and what stands there before and after: a NOP, a jump, a call, ...; where it is several
+//!   instructions, how long each is, and where control goes after it;
 //! * where an aligned block ends inside of it, and how large the largest block is that ends there: an atom of 8 bytes,
 //!   a cache line and a page end at different places of different sites;
 //! * which bytes differ. A store of bytes that stay equal changes nothing: `0f 1f 44 00 00` and `e9 8b 00 00 00` split
@@ -16,13 +17,14 @@
 
 use std::collections::BTreeMap;
 
+use super::export::{Flow, Versions};
 use super::flow::ByAddress;
 use super::image::Image;
 use super::inventory::Filter;
 use super::site::{Kind, Site, State};
 
 /// What all members of a class have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Traits {
     /// Why it is patched.
     pub kind: Kind,
@@ -32,6 +34,8 @@ pub struct Traits {
     pub disk: State,
     /// The sort of the other version.
     pub other: State,
+    /// The instructions of both versions: bytes of each, and what it does.
+    pub flows: [Vec<(u8, Flow)>; 2],
     /// The largest boundary that it crosses, in bytes (8, 16, 32, 64 or 4096), and how many bytes lie before it.
     pub crossing: Option<(u64, u64)>,
     /// Bit *n*: byte *n* differs between the versions.
@@ -60,11 +64,8 @@ pub struct Class {
     pub members: Vec<Member>,
 }
 
-/// The longest site that is put into a class: a bit of [`Traits::differs`] for each byte.
-const LONGEST: u64 = 32;
-
-/// Groups the sites that a filter wants. Sites whose other version the image does not tell are in no class: of
-/// alternatives and the like, which are patched before other CPUs run.
+/// Groups the sites that a filter wants. Sites whose other version the image does not tell are in no class:
+/// [`without_class`] counts them.
 pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     let mut classes: BTreeMap<Traits, Vec<Member>> = BTreeMap::new();
     for (image_index, image) in images.iter().enumerate() {
@@ -80,25 +81,38 @@ pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     classes.into_iter().map(|(traits, members)| Class { traits, members }).collect()
 }
 
+/// Sites that a filter wants and that are in no class, by kind: where the image does not tell what they are patched to,
+/// or where nothing differs.
+pub fn without_class(images: &[Image], filter: &Filter) -> BTreeMap<Kind, usize> {
+    let mut counts = BTreeMap::new();
+    for image in images {
+        let wanted = image.tables.sites.iter().filter(|site| filter.wants(image, site));
+        for site in wanted.filter(|site| Versions::of(image, site).is_none()) {
+            *counts.entry(site.kind).or_default() += 1;
+        }
+    }
+    counts
+}
+
 fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
-    let other = site.other.as_ref().filter(|_| site.len() <= LONGEST)?;
-    let differs = site
-        .bytes
-        .iter()
-        .zip(other)
-        .enumerate()
-        .fold(0, |mask, (at, (old, new))| mask | u32::from(old != new) << at);
+    let versions = Versions::of(image, site)?;
     let range = site.address..site.end();
     let mut neighbours = index.touching(site.address, site.end());
     let exceptions = &image.tables.exceptions;
     let after = exceptions.partition_point(|exception| exception.address < site.address);
+    let state = |version: usize| match site.kind {
+        // The prefix, not the instruction that it stands before.
+        Kind::Lock => State::of(&versions.bytes[version][..1]),
+        _ => State::of(&versions.bytes[version]),
+    };
     Some(Traits {
         kind: site.kind,
         length: site.len(),
-        disk: site.state(),
-        other: State::of(other),
+        disk: state(0),
+        other: state(1),
+        flows: versions.flows(),
         crossing: site.crossing().zip(site.split()),
-        differs,
+        differs: versions.differs(),
         // Call depth tracking names ftrace's calls too, and leaves them to ftrace.
         shared: neighbours.any(|index| {
             let kind = image.tables.sites[index].kind;

@@ -95,6 +95,8 @@ pub struct Judged {
     pub scenarios: Vec<String>,
     /// The bytes of the scenarios are not quite the representative's: see [`export`].
     pub adapted: bool,
+    /// Bytes in which they differ otherwise than the representative's: see [`Exported::misses`].
+    pub misses: usize,
     /// Both directions together.
     pub verdict: Verdict,
 }
@@ -151,10 +153,11 @@ pub fn judge<E>(
     let mut judged = Vec::with_capacity(classes.len());
     for (done, class) in classes.into_iter().enumerate() {
         progress(done, &class);
-        let (representative, scenarios, adapted, verdict) = match scenarios(images, &class, question) {
+        let (representative, scenarios, adapted, misses, verdict) = match scenarios(images, &class, question)
+        {
             Err(error) => {
                 let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-                (class.members[0], Vec::new(), false, Verdict::Inexpressible(format!("{error}{why}")))
+                (class.members[0], Vec::new(), false, 0, Verdict::Inexpressible(format!("{error}{why}")))
             }
             Ok((member, exported)) => {
                 let mut verdict = Verdict::Safe;
@@ -165,15 +168,17 @@ pub fn judge<E>(
                     }
                 }
                 let adapted = exported.iter().any(|exported| exported.adapted);
+                let misses = exported.iter().map(|exported| exported.misses).max().unwrap_or_default();
                 (
                     member,
                     exported.into_iter().map(|exported| exported.scenario.name).collect(),
                     adapted,
+                    misses,
                     verdict,
                 )
             }
         };
-        judged.push(Judged { class, representative, scenarios, adapted, verdict });
+        judged.push(Judged { class, representative, scenarios, adapted, misses, verdict });
     }
     (judged, None)
 }

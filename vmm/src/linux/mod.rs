@@ -29,9 +29,9 @@
 //! number: each source file names the kernel files and commits that define its table.
 //!
 //! * Names of a stripped kernel come from its own kallsyms, in both orders of its tables.
-//! * A site's *other* version is what the image says it is patched to: a jump label's other state, what boot makes of
-//!   a static call, the NOP for ftrace's call. Alternatives, paravirt calls, thunks and lock prefixes have none: they
-//!   are patched before other CPUs run, or while they are kept away.
+//! * A site's *other* version is what the kernel's patching code makes of it: a jump label's other state, what boot makes
+//!   of a static call, the NOP for ftrace's call, an alternative's replacement, what a CPU without need of thunks gets
+//!   for them. All but the first three are patched before other CPUs run, or while they are kept away.
 //! * Addresses are link addresses. KASLR moves a kernel by multiples of 2 MiB and a module by pages, so that no
 //!   crossing of a boundary changes.
 //!
@@ -41,9 +41,13 @@
 //! both directions; its verdict holds for all its members. What a torn instruction goes on to do depends on its
 //! displacement, so that `wrong-resume` is not told of a class that is `torn`. A site is judged alone: two sites that are patched at once are not.
 //!
-//! Where a static call becomes `xor %eax,%eax`, the kernel's trap handler emulates a call of `__static_call_return0`. A
-//! scenario can only have the old version emulated there, so that where a trap may be fetched after the new version
-//! was, the old outcome follows the new one: `order`, which such a site shows here and not in the kernel.
+//! Where a static call becomes `xor %eax,%eax`, the kernel's trap handler emulates a call of `__static_call_return0`, which
+//! ends as behind the XOR. So does a trap in a scenario: see [`export`], which also says what is done where scenarios
+//! cannot do what the kernel does.
+//!
+//! Of kinds that Linux patches while other CPUs are kept away, a verdict says what would happen if it did not. They are
+//! judged as they are on disk: boot merges NOPs also where it replaces nothing, so that old versions full of one-byte NOPs
+//! have more places to stand at here than in a running kernel.
 //!
 //! # Images that lie
 //!
@@ -60,6 +64,7 @@ mod inventory;
 pub mod judge;
 pub mod limits;
 mod memory;
+mod nops;
 mod read;
 mod shape;
 pub mod sheet;
@@ -68,7 +73,7 @@ mod symbols;
 mod table;
 mod window;
 
-pub use class::{Class, Member, Traits, classes};
+pub use class::{Class, Member, Traits, classes, without_class};
 pub use diff::{Change, Diff, DiffRow, diff};
 pub use error::ImageError;
 pub use flow::{Entry, Via, entries};

@@ -123,7 +123,10 @@ impl State {
             [0xe9 | 0xeb, ..] => State::Jmp,
             [0x70..=0x7f, ..] | [0x0f, 0x80..=0x8f, ..] => State::Jcc,
             [0xe8, ..] => State::Call,
-            [0xff, modrm, ..] if matches!(modrm >> 3 & 7, 2 | 4) => State::Indirect,
+            // A REX prefix names one of the newer registers.
+            [0xff, modrm, ..] | [0x40..=0x4f, 0xff, modrm, ..] if matches!(modrm >> 3 & 7, 2 | 4) => {
+                State::Indirect
+            }
             [0xc3, ..] => State::Ret,
             [0x2e, 0x2e, 0x2e, 0x31, 0xc0] => State::Zero,
             [0xf3, 0x0f, 0x1e, 0xfa, ..] => State::Endbr,
@@ -163,8 +166,9 @@ pub struct Site {
     /// What is in the file. Its length is that of what the kernel rewrites: the instruction, except for alternatives
     /// (all that may be replaced) and lock prefixes (one byte).
     pub bytes: Vec<u8>,
-    /// The other version, where the image tells it: the other state of a jump label; what `static_call_init()` makes
-    /// of a static call at boot; the NOP that ftrace makes of a call.
+    /// The other version, where the image tells it, as long as `bytes`: the other state of a jump label; what
+    /// `static_call_init()` makes of a static call at boot; the NOP that ftrace makes of a call; the replacement of an
+    /// alternative, as `apply_alternatives()` puts it there; what the kernel's patching code makes of the other kinds.
     pub other: Option<Vec<u8>>,
     /// Where its branch goes, in one version or the other.
     pub target: Option<u64>,

@@ -98,6 +98,13 @@ impl Symbols {
         self.ordered.get(self.ordered.partition_point(|symbol| symbol.address < nearest))
     }
 
+    /// All names of an address.
+    pub fn names(&self, address: u64) -> impl Iterator<Item = &str> {
+        let first = self.ordered.partition_point(|symbol| symbol.address < address);
+        let here = self.ordered[first..].iter().take_while(move |symbol| symbol.address == address);
+        here.map(|symbol| symbol.name.as_str())
+    }
+
     /// The next address above that has a symbol.
     pub fn next(&self, address: u64) -> Option<u64> {
         let above = self.ordered.partition_point(|symbol| symbol.address <= address);

@@ -113,7 +113,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `resume` | `"new"` | `"new"` or `"old"`: emulate that version (a jump continues at its target, a NOP after the site, a call also pushes the address after the site); `"next"`: continue after the site; `"retry"`: at the site; `{ at = n }`: *n* bytes from its first byte |
+//! | `resume` | `"new"` | `"new"` or `"old"`: emulate that version (a jump continues at its target, a NOP after the site, a call also pushes the address after the site, a return returns); `"next"`: continue after the site; `"retry"`: at the site; `{ at = n }`: *n* bytes from its first byte |
 //! | `variant` | `"plain"` | `"counting"`: also writes a shared statistics word; `"traced"`: runs the site itself |
 //! | `armed` | `false` | armed before the patcher begins |
 //! | `run` | | a program instead: who claims, and what happens then. `armed` is a word that it may ask |
@@ -290,6 +290,12 @@ pub fn library() -> Vec<Scenario> {
         .collect();
     library.sort_by(|a, b| a.name.cmp(&b.name));
     library
+}
+
+/// Bytes as a scenario may give them: in hex, or by names of instructions without a displacement (`nop5`, `ret`), one
+/// after the other. `None` for anything else.
+pub fn bytes(text: &str) -> Option<Vec<u8>> {
+    site::bytes(text)
 }
 
 /// Names and texts of the shipped protocols, sorted by name.

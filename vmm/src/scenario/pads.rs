@@ -9,6 +9,8 @@ use crate::plan::{Pad, Part, Site};
 
 /// Bytes of a landing pad: `lea eax, [rax + mark]; ret`.
 pub(super) const PAD: u64 = 4;
+/// Offset of its RET.
+pub(super) const RETURN: u64 = 3;
 const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site";
 
 /// Marks for pads that have no mark of their own: distinct bits, so that the sum in EAX tells which pads a pass went

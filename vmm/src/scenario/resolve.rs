@@ -279,7 +279,7 @@ fn action(resume: Resume, place: &Place, site: &Resolved, part: usize) -> Result
     let emulate = |version: &Version, name: &str| {
         site::emulate(version, next).ok_or_else(|| {
             place.error(
-                format!("`{name}` is neither a NOP nor one jump or call, and cannot be emulated"),
+                format!("`{name}` is neither a NOP nor one jump, call or return, and cannot be emulated"),
                 "not possible",
                 "resume at \"next\", \"retry\" or { at = ... }, or simplify that version",
             )

@@ -416,6 +416,14 @@ fn intermediate(site: &Site, pads: &[Pad], text: &str, place: &Place) -> Result<
     Ok(bytes)
 }
 
+/// Bytes in hex, or of named instructions that have no displacement, in a row.
+pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
+    hex(text).or_else(|| {
+        let parts: Option<Vec<Vec<u8>>> = text.split_whitespace().map(named).collect();
+        parts.map(|parts| parts.concat()).filter(|bytes| !bytes.is_empty())
+    })
+}
+
 fn named(text: &str) -> Option<Vec<u8>> {
     let (_, opcode, displacement) = NAMES.iter().find(|(name, ..)| *name == text)?;
     (*displacement == Displacement::None).then(|| opcode.to_vec())
@@ -432,6 +440,8 @@ pub(super) fn emulate(version: &Version, next: u64) -> Option<Action> {
     let target = first.near_branch_target();
     match first.flow_control() {
         FlowControl::UnconditionalBranch => Some(Action::Resume(target)),
+        // As good as a RET of the handler's own: that of the pad behind the site.
+        FlowControl::Return => Some(Action::Resume(next + pads::RETURN)),
         FlowControl::Call if effective.next().is_none() => Some(Action::Call { target, return_to: next }),
         _ => None,
     }

@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::{Cell, Sheet, Table};
-use crate::linux::export::Question;
 use crate::linux::flow::Via;
-use crate::linux::image::Image;
-use crate::linux::judge::{self, Judged, Verdict};
 use crate::linux::{Diff, Inventory, KindRow, LengthRow, Row, Window};
 
 /// Arrivals, classes and changes that a sheet lists; JSON has all.
-const LISTED: usize = 40;
+pub(super) const LISTED: usize = 40;
 
-fn release(release: Option<&String>, otherwise: &str) -> String {
+pub(super) fn release(release: Option<&String>, otherwise: &str) -> String {
     release.map_or_else(|| otherwise.to_owned(), |release| format!("Linux {release}"))
 }
 
-fn more(listed: usize, all: usize, what: &str) -> Vec<String> {
+pub(super) fn more(listed: usize, all: usize, what: &str) -> Vec<String> {
     if all > listed {
         vec![format!("... and {} more {what}; `--format json` has all", all - listed)]
     } else {
@@ -188,7 +185,7 @@ pub fn list(title: Option<&String>, rows: impl Iterator<Item = Row>, several: bo
         .collect();
     let summary = vec![format!("{} sites", rows.len())];
     let table = Table { caption: String::new(), columns, rows };
-    Sheet { title: release(title, "sites"), notes: Vec::new(), tables: vec![table], summary }
+    Sheet { title: release(title, "sites"), tables: vec![table], summary, ..Sheet::default() }
 }
 
 /// Two images compared. `all`: every change, not only the first few.
@@ -244,83 +241,8 @@ pub fn differences(diff: &Diff, all: bool) -> Sheet {
         ],
         tables: if diff.is_empty() { vec![kinds] } else { vec![kinds, changes] },
         summary,
+        ..Sheet::default()
     }
-}
-
-/// Verdicts. `all`: how many sites were to be judged; fewer were if it was interrupted.
-pub fn judgement(
-    images: &[Image],
-    judged: &[Judged],
-    question: &Question,
-    bounds: &str,
-    all: usize,
-) -> Sheet {
-    let count = |wanted: &dyn Fn(&Judged) -> bool| -> usize {
-        judged.iter().filter(|judged| wanted(judged)).map(|judged| judged.class.members.len()).sum()
-    };
-    let sites = count(&|_| true);
-    let safe = count(&|judged| judged.verdict == Verdict::Safe);
-    let tally = judge::tally(judged);
-    let verdicts = Table {
-        caption: "Verdicts".into(),
-        columns: vec![("verdict", false), ("sites", true), ("classes", true)],
-        rows: tally
-            .iter()
-            .map(|(verdict, count, classes)| {
-                vec![verdict.text().into(), Cell::part(*count, sites), (*classes).into()]
-            })
-            .collect(),
-    };
-    let mut worst: Vec<&Judged> = judged.iter().filter(|judged| judged.verdict != Verdict::Safe).collect();
-    worst.sort_by_key(|judged| {
-        let members = judged.class.members.len();
-        (std::cmp::Reverse(judge::severity(&judged.verdict)), std::cmp::Reverse(members))
-    });
-    let rows = worst.iter().take(LISTED).map(|judged| {
-        let traits = &judged.class.traits;
-        let crossing = traits.crossing.map_or_else(String::new, |(boundary, split)| {
-            format!("{split}+{} @{boundary}", traits.length - split)
-        });
-        let differs: String =
-            (0..traits.length).map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' }).collect();
-        let image = &images[judged.representative.image];
-        vec![
-            judged.verdict.text().into(),
-            traits.kind.name().into(),
-            format!("{} - {}", traits.disk.name(), traits.other.name()).into(),
-            differs.into(),
-            crossing.into(),
-            judged.class.members.len().into(),
-            image.label(&image.tables.sites[judged.representative.site]).into(),
-        ]
-    });
-    let mut tables = vec![verdicts];
-    let mut summary = vec![format!(
-        "{safe} of {all} sites are safe with {} under the {} rule",
-        question.protocol, question.rule
-    )];
-    if sites < all {
-        summary.push(format!("{} sites were not judged: nothing is decided about them", all - sites));
-    }
-    if !worst.is_empty() {
-        tables.push(Table {
-            caption: "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example"
-                .into(),
-            columns: vec![
-                ("verdict", false),
-                ("kind", false),
-                ("versions", false),
-                ("differs", false),
-                ("crosses", false),
-                ("sites", true),
-                ("such as", false),
-            ],
-            rows: rows.collect(),
-        });
-        summary.extend(more(LISTED, worst.len(), "classes"));
-    }
-    let first = images.first().and_then(|image| image.release.as_ref());
-    Sheet { title: release(first, "an image"), notes: vec![bounds.to_owned()], tables, summary }
 }
 
 /// Windows for a jump.
@@ -355,5 +277,6 @@ pub fn windows(title: Option<&String>, pattern: &str, windows: &[Window]) -> She
         )],
         tables: vec![table],
         summary: vec![format!("{legal} of {} windows are legal", windows.len())],
+        ..Sheet::default()
     }
 }

@@ -13,11 +13,18 @@ body{margin:0 auto;max-width:78rem;padding:2rem 1.25rem 4rem;font:16px/1.5 syste
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem;overflow-wrap:anywhere}
 p{margin:.25rem 0;color:var(--soft);max-width:70ch;overflow-wrap:anywhere}
 p.sum{color:var(--ink)}
+p.fine{font-size:.8125rem}
 figure{margin:2rem 0 0;overflow-x:auto}
 figcaption{font-weight:600;margin-bottom:.5rem}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+h2{font-size:1rem;margin:2rem 0 .25rem}
+details{border-bottom:1px solid var(--line);padding:.4rem 0}
+summary{cursor:pointer;overflow-wrap:anywhere}
+pre{margin:.5rem 0;padding:.75rem;overflow-x:auto;background:var(--head);font:.8125rem/1.45 ui-monospace,monospace}
 th{background:var(--head);position:sticky;top:0}
+td:not(:last-child){white-space:nowrap}
+td:last-child{min-width:9rem}
 .n{text-align:right;white-space:nowrap}
 td.bar{background:linear-gradient(to left,var(--bar) var(--w),transparent var(--w)) no-repeat}
 @media print{:root{--ink:#000;--paper:#fff;--soft:#333;--line:#bbb;--bar:#ddd;--head:#fff}body{max-width:none;padding:0;font-size:10pt}figure{overflow:visible}tr{break-inside:avoid}thead{display:table-header-group}th{position:static}td.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
@@ -25,20 +32,36 @@ td.bar{background:linear-gradient(to left,var(--bar) var(--w),transparent var(--
 
 /// The sheet as a page.
 pub fn html(sheet: &Sheet) -> String {
+    // A kernel's banner names its compiler too: that is no headline.
+    let (headline, rest) = match sheet.title.split_once(" (") {
+        Some((headline, rest)) => (headline, format!("({rest}")),
+        None => (sheet.title.as_str(), String::new()),
+    };
+    // What a table leaves out is said behind it.
+    let (left_out, said): (Vec<_>, Vec<_>) = sheet.summary.iter().partition(|line| line.starts_with("..."));
     markup! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Crossmod: " (sheet.title) }
+                title { "Crossmod: " (headline) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { (sheet.title) }
+                h1 { (headline) }
+                @if !rest.is_empty() { p.fine { (rest) } }
                 @for line in &sheet.notes { p { (line) } }
-                @for line in &sheet.summary { p.sum { (line) } }
+                @for line in said { p.sum { (line) } }
                 @for table in &sheet.tables { (one(table)) }
+                @for line in left_out { p { (line) } }
+                @if !sheet.schedules.is_empty() {
+                    h2 { "Schedules" }
+                    p { "One for each verdict, of its largest class: every move in order, a column for each CPU." }
+                    @for (name, text) in &sheet.schedules {
+                        details { summary { (name) } pre tabindex="0" { (text) } }
+                    }
+                }
             }
         }
     }

@@ -5,11 +5,13 @@
 mod build;
 mod csv;
 mod html;
+mod judgement;
 mod text;
 
-pub use build::{differences, inventory, judgement, list, windows};
+pub use build::{differences, inventory, list, windows};
 pub use csv::csv;
 pub use html::html;
+pub use judgement::{judgement, without_class};
 pub use text::text;
 
 /// A cell.
@@ -57,4 +59,14 @@ pub struct Sheet {
     pub tables: Vec<Table>,
     /// Lines behind the tables.
     pub summary: Vec<String>,
+    /// Schedules: what each is of, and its columns. Only a page shows them.
+    pub schedules: Vec<(String, String)>,
+}
+
+impl Sheet {
+    /// This sheet with the tables of another behind its own.
+    pub fn followed_by(mut self, other: Sheet) -> Sheet {
+        self.tables.extend(other.tables);
+        self
+    }
 }

@@ -10,8 +10,9 @@
 //! | 6.3 (5d1dd961e743) | u16 feature, u16 flags, u8 length, u8 length of the replacement | 14 |
 //!
 //! The format is the one that every entry fits. Several entries may name one address: the last whose feature is
-//! there wins.
+//! there wins. Each is a site here, and its other version is what that entry alone makes of what is on disk.
 
+use super::replacement::{self, Alternative, Special};
 use super::{Name, Tables, find, relative};
 use crate::linux::error::ImageError;
 use crate::linux::read::Binary;
@@ -88,10 +89,25 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             ),
         });
     };
+    let special = Special::of(binary);
     for (address, raw) in table.entries(format.size) {
         let entry = entry(format, address, raw);
         let bytes = binary.memory.bytes(entry.code, entry.length).unwrap_or_default();
+        let with = binary.memory.bytes(entry.replacement, entry.replacement_length).unwrap_or_default();
+        let other = replacement::apply(
+            binary,
+            special,
+            &Alternative {
+                code: entry.code,
+                bytes,
+                replacement: entry.replacement,
+                with,
+                feature: entry.feature,
+                newer: format.flags,
+            },
+        );
         let site = tables.add(Kind::Alternative, entry.code, bytes);
+        site.other = other.filter(|other| other != bytes);
         site.target = Some(entry.replacement);
         site.feature = Some(entry.feature);
     }

@@ -9,6 +9,8 @@ mod exception;
 mod jump;
 mod mcount;
 mod pointers;
+mod replacement;
+mod thunk;
 
 use std::collections::BTreeMap;
 

@@ -9,13 +9,26 @@
 //! | `.smp_locks` | s32 | LOCK prefix | `alternatives_smp_unlock()` |
 //! | `.parainstructions` | u64 address, u8 type, u8 length, padding: 16 bytes | call through memory | `apply_paravirt()` |
 //!
-//! All in arch/x86/kernel/alternative.c, except for callthunks.c. An s32 is relative to itself; one of 0 pads the
-//! end of the table.
+//! All in arch/x86/kernel/alternative.c, except for callthunks.c, and all once, at boot or when a module is loaded. An
+//! s32 is relative to itself; one of 0 pads the end of the table. The other version of a site:
+//!
+//! | site | becomes |
+//! |---|---|
+//! | retpoline | a call or jump through the register, on a CPU that needs no thunk |
+//! | return | a return and INT3s, the same |
+//! | call | one that is counted, on a CPU with call depth tracking |
+//! | ENDBR64 | `gen_endbr_poison()`, a NOP |
+//! | LOCK | a DS prefix, and back as CPUs go and come |
+//! | paravirt | a call of the function that `pv_ops` has in the file, and NOPs: what bare metal gets |
+//!
+//! Which function or thunk is meant is not in a module's file: there the other version of a retpoline, a paravirt call
+//! or a counted call is not known.
 
 use iced_x86::{Decoder, DecoderOptions};
 
-use super::{Name, Tables, find, hex, relative, s32, s64};
+use super::{Name, Tables, branch, find, hex, relative, s32, s64, thunk};
 use crate::linux::error::ImageError;
+use crate::linux::nops::{self, Style};
 use crate::linux::read::Binary;
 use crate::linux::site::{Kind, State};
 
@@ -66,6 +79,10 @@ const PARAVIRT: Name =
 const PARAVIRT_SIZE: usize = 16;
 /// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
+/// `gen_endbr_poison()` of arch/x86/include/asm/ibt.h, a NOP with an operand size prefix.
+const SEALED: [u8; 4] = [0x66, 0x0f, 0x1f, 0x00];
+/// The prefix that takes the place of LOCK, and does nothing.
+const DS: u8 = 0x3e;
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     for pointers in &TABLES {
@@ -78,6 +95,7 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
     let Some(table) = find(binary, &pointers.name)? else { return Ok(()) };
     table.whole(4)?;
     let memory = &binary.memory;
+    let counting = if pointers.kind == Kind::CallThunk { thunk::counting(binary) } else { None };
     let mut zeros = 0;
     for (entry, raw) in table.entries(4) {
         if s32(raw, 0) == 0 {
@@ -109,7 +127,16 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
             }
             _ => None,
         };
-        tables.add(pointers.kind, code, bytes).target = target;
+        let other = match (pointers.kind, target) {
+            (Kind::Retpoline, Some(target)) => thunk::retpoline(binary, bytes, target),
+            (Kind::Return, _) => thunk::returns(bytes),
+            (Kind::CallThunk, Some(target)) => thunk::counted(counting, code, bytes, target),
+            (Kind::Endbr, _) => Some(SEALED.to_vec()),
+            (Kind::Lock, _) => (State::of(bytes) == State::Lock).then(|| vec![DS]),
+            _ => None,
+        };
+        let site = tables.add(pointers.kind, code, bytes);
+        (site.other, site.target) = (other, target);
     }
     tables.formats.insert(pointers.name.section, "4 bytes, relative".into());
     tables.padding.insert(pointers.name.section, zeros);
@@ -119,6 +146,8 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
 fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     let Some(table) = find(binary, &PARAVIRT)? else { return Ok(()) };
     table.whole(PARAVIRT_SIZE)?;
+    let symbols = &binary.symbols;
+    let (operations, nothing) = (symbols.address("pv_ops"), symbols.address("_paravirt_nop"));
     for (entry, raw) in table.entries(PARAVIRT_SIZE) {
         let (code, length) = (s64(raw, 0) as u64, usize::from(raw[9]));
         let bytes = binary.memory.bytes(code, length).filter(|_| binary.memory.executable(code));
@@ -127,7 +156,21 @@ fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
                 table.wrong(entry, format!("its {length} bytes at {code:#x} are not in executable memory"))
             );
         };
-        tables.add(Kind::Paravirt, code, bytes);
+        let function = operations.and_then(|table| binary.memory.u64(table + 8 * u64::from(raw[8])));
+        let site = tables.add(Kind::Paravirt, code, bytes);
+        site.target = function;
+        site.other = function.and_then(|function| {
+            // `paravirt_patch()` leaves out what does nothing, and has what is not there complain.
+            let mut other = match function {
+                0 => branch(&[0xe8], code, symbols.address("paravirt_BUG")?)?,
+                function if Some(function) == nothing => Vec::new(),
+                function => branch(&[0xe8], code, function)?,
+            };
+            let used = other.len();
+            other.resize(length.max(used), 0x90);
+            nops::fill(&mut other[used..], Style::Several);
+            (other.len() == length).then_some(other)
+        });
     }
     tables.formats.insert(PARAVIRT.section, "16 bytes, absolute".into());
     Ok(())

@@ -615,13 +615,13 @@ impl Code<'_, '_> {
         let next = site.site.address + (site.site.parts[part].offset + site.site.parts[part].len) as u64;
         let first = effective(&version.instructions);
         match (emulate(version, next), first) {
+            (_, Some(first)) if first.flow_control() == FlowControl::Return => {
+                self.emitter.resume_by_return()?;
+                self.emitter.leave()
+            }
             (Some(Action::Call { target, return_to }), _) => self.emitter.resume_by_call(target, return_to),
             (Some(Action::Resume(to)), _) => {
                 self.emitter.resume_at(to)?;
-                self.emitter.leave()
-            }
-            (None, Some(first)) if first.flow_control() == FlowControl::Return => {
-                self.emitter.resume_by_return()?;
                 self.emitter.leave()
             }
             (None, Some(first)) => {

@@ -1,26 +1,24 @@
 //! `crossmod sites`.
 
+mod export;
+mod judge;
+mod windows;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use crossmod::fetch::FetchModel;
-use crossmod::linux::export::{self, Direction, Question};
-use crossmod::linux::judge::{self, Judged, Verdict};
+use crossmod::linux::export::Question;
 use crossmod::linux::sheet::{self, Sheet};
-use crossmod::linux::{self, BOUNDARIES, Class, Filter, Image, Kind, Site, State};
-use crossmod::machine::{MachineError, catch_signals, stop_requested};
-use crossmod::{CheckError, CheckOptions, Checker, scenario};
+use crossmod::linux::{self, BOUNDARIES, Filter, Image, Kind, State};
+use crossmod::machine::MachineError;
+use crossmod::{CheckError, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::choose::models;
-use super::windows;
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
-
-/// Kinds that are judged unless others are named: what is patched while other CPUs run.
-const JUDGED: [Kind; 2] = [Kind::JumpLabel, Kind::StaticCall];
 
 #[derive(Args)]
 #[command(
@@ -33,10 +31,12 @@ or --judge a site that is not safe, 2 an image that cannot be read, 70 harness e
   crossmod sites vmlinuz --format html > sites.html
   crossmod sites --diff vmlinuz-old vmlinuz-new --kind jump-label
   crossmod sites vmlinuz --export kfree+0xe out           a site as scenarios, for `crossmod check out`
+  crossmod sites vmlinuz --export kfree+0xe out --new ret  the same, patched to what you say
   crossmod sites vmlinuz --judge plain_store --rule amd   which sites are safe so
   crossmod sites vmlinuz --judge text_poke_fixup --passes 1 --fetch coherent --fetch amd
   crossmod sites vmlinuz --windows kfree                  where an optimised probe may go
-  crossmod sites vmlinuz --windows kfree --explore        the same, with the schedules that show it"
+  crossmod sites vmlinuz --windows kfree --explore --traces out
+                                                          the same, with the schedules that show it"
 )]
 pub struct Arguments {
     /// Kernels (bzImage or vmlinux), modules (.ko, .ko.gz, .ko.xz, .ko.zst), or directories of modules.
@@ -66,6 +66,10 @@ pub struct Arguments {
     /// Write a site's scenarios, there and back, into a directory.
     #[arg(long, num_args = 2, value_names = ["SITE", "DIR"], conflicts_with_all = ["list", "judge", "windows"])]
     export: Option<Vec<String>>,
+    /// The other version for --export, where the image does not tell it or another is wanted: bytes in hex, or
+    /// instructions by name. NOPs fill the rest of the site.
+    #[arg(long, value_name = "BYTES|NAME", requires = "export")]
+    new: Option<String>,
     /// Shipped protocol of --export.
     #[arg(long, value_name = "PROTOCOL", default_value = "text_poke_fixup", requires = "export")]
     protocol: String,
@@ -91,6 +95,9 @@ pub struct Arguments {
     /// arrive inside, the schedule shows what becomes of it. In text and JSON.
     #[arg(long, requires = "windows")]
     explore: bool,
+    /// Write a trace file for each finding of --explore or --judge into this directory, for `crossmod replay`.
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -149,6 +156,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     for protocol in arguments.judge.iter().chain([&arguments.protocol]) {
         known_protocol(protocol)?;
     }
+    if arguments.traces.is_some() && !(arguments.explore || arguments.judge.is_some()) {
+        return Err(Failure::unusable(
+            "error: --traces needs findings\nhelp: add --judge PROTOCOL, or --windows FUNCTION --explore",
+        ));
+    }
     if arguments.diff && arguments.images.len() != 2 {
         return Err(Failure::unusable("error: --diff compares two images: give two"));
     }
@@ -164,11 +176,15 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             .map(|()| status);
     }
     let images: Vec<Image> = loaded.into_iter().flatten().collect();
-    if let Some(export) = &arguments.export {
-        return arguments.export(&images, &export[0], Path::new(&export[1]));
+    let filter = arguments.filter();
+    if let Some([name, directory]) = arguments.export.as_deref() {
+        let question = arguments.question(&arguments.protocol);
+        let new = arguments.new.as_deref().map(export::new_version).transpose();
+        let new = new.map_err(|reason| Failure::unusable(format!("error: --new: {reason}")))?;
+        return export::run(&images, &filter, name, new.as_deref(), &question, Path::new(directory));
     }
-    if arguments.judge.is_some() {
-        return arguments.judge(&images);
+    if let Some(protocol) = &arguments.judge {
+        return arguments.judge(&images, filter, protocol);
     }
     let release = images.first().and_then(|image| image.release.as_ref());
     if let Some(pattern) = &arguments.windows {
@@ -178,17 +194,17 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 "error: no function is called `{pattern}`\nhelp: `*` stands for anything at either end, as in `*{pattern}*`"
             )));
         }
-        let explored = if arguments.explore { windows::explore(&windows)? } else { Vec::new() };
+        let traces = arguments.traces.as_deref();
+        let explored = if arguments.explore { windows::explore(&windows, traces)? } else { Vec::new() };
         arguments.show(
             || sheet::windows(release, pattern, &windows),
             || json!({ "release": release, "function": pattern, "windows": windows, "explored": explored }),
         )?;
         if arguments.explore && arguments.format == Format::Text {
-            print(&windows::text(&explored));
+            print(&windows::text(&explored, traces));
         }
         return Ok(if windows::agree(&explored) { HELD } else { NOT_HELD });
     }
-    let filter = arguments.filter();
     if arguments.list {
         let rows = || linux::rows(&images, &filter);
         arguments.show(
@@ -199,7 +215,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     if !filter.is_empty() {
         return Err(Failure::unusable(
-            "error: filters are for --list, --diff and --judge\nhelp: add --list to see the sites that they leave",
+            "error: filters are for --list, --diff, --judge and --export\nhelp: add --list to see the sites that they leave",
         ));
     }
     let inventory = linux::inventory(&images);
@@ -242,37 +258,6 @@ fn known_protocol(name: &str) -> Result<(), Failure> {
     )))
 }
 
-/// The site with a label or an address.
-fn find<'a>(images: &'a [Image], name: &str) -> Result<(&'a Image, &'a Site), Failure> {
-    let address = name.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    let matching = |image: &Image, site: &Site| match address {
-        Some(address) => site.address == address,
-        None => image.label(site) == name,
-    };
-    let function = name.rsplit_once("+0x").map_or(name, |(function, _)| function);
-    let mut near = Vec::new();
-    let mut found: Option<(&Image, &Site)> = None;
-    for image in images {
-        for site in &image.tables.sites {
-            // Of several at one place the one that can be exported.
-            if matching(image, site) && found.is_none_or(|(_, site)| site.other.is_none()) {
-                found = Some((image, site));
-            }
-            if near.len() < 8 && site.other.is_some() && image.function(site) == function {
-                near.push(image.label(site));
-            }
-        }
-    }
-    found.ok_or_else(|| {
-        let help = if near.is_empty() {
-            "`--list` shows the sites".to_owned()
-        } else {
-            format!("sites of that function: {}", near.join(", "))
-        };
-        Failure::unusable(format!("error: there is no site `{name}`\nhelp: {help}"))
-    })
-}
-
 impl Arguments {
     fn filter(&self) -> Filter {
         Filter {
@@ -312,171 +297,33 @@ impl Arguments {
         Ok(())
     }
 
-    fn export(&self, images: &[Image], name: &str, directory: &Path) -> Result<u8, Failure> {
-        let (image, site) = find(images, name)?;
-        let question = self.question(&self.protocol);
-        let unusable = |error: &dyn std::fmt::Display| Failure::unusable(format!("error: {error}"));
-        let mut scenarios = Vec::new();
-        for direction in Direction::BOTH {
-            scenarios.push(export::scenario(image, site, &question, direction).map_err(
-                |error| match error {
-                    export::ExportError::Inexpressible(_, ref inner) => {
-                        Failure::unusable(format!("error: {error}: {inner}"))
-                    }
-                    error => unusable(&error),
-                },
-            )?);
-        }
-        std::fs::create_dir_all(directory)
-            .map_err(|error| unusable(&format_args!("{}: {error}", directory.display())))?;
-        for exported in scenarios {
-            let stem = export::file_stem(&exported.scenario.name);
-            let path = directory.join(stem + ".toml");
-            std::fs::write(&path, &exported.scenario.text)
-                .map_err(|error| unusable(&format_args!("{}: {error}", path.display())))?;
-            print(&path.display().to_string());
-        }
-        Ok(HELD)
-    }
-
-    fn judge(&self, images: &[Image]) -> Result<u8, Failure> {
-        let question = self.question(self.judge.as_deref().unwrap_or_default());
-        let mut models = models(&self.fetch)?;
-        if models.is_empty() {
-            models.push(FetchModel::COHERENT);
-        }
-        let mut filter = self.filter();
-        if filter.kinds.is_empty() {
-            filter.kinds = JUDGED.to_vec();
-        }
-        let classes = linux::classes(images, &filter);
-        let sites = classes.iter().map(|class| class.members.len()).sum();
-        let fail = |error| Failure::of(CheckError::Machine(error));
-        catch_signals().map_err(fail)?;
-        let mut checker = Checker::new().map_err(fail)?;
-        let (mut sheets, mut values, mut safe, mut ended) = (Vec::new(), Vec::new(), true, None);
-        for model in models {
-            let (judged, bounds, error) =
-                self.judge_under(model, images, classes.clone(), &question, &mut checker);
-            sheets.push((model, sheet::judgement(images, &judged, &question, &bounds, sites)));
-            values.push(judgement_json(images, &judged, &question, model, sites));
-            safe &= judged.iter().all(|judged| judged.verdict == Verdict::Safe);
-            ended = error;
-            if ended.is_some() {
-                break;
+    fn judge(&self, images: &[Image], filter: Filter, protocol: &str) -> Result<u8, Failure> {
+        let page = self.format == Format::Html;
+        let outcome = judge::run(judge::Asked {
+            images,
+            filter,
+            question: self.question(protocol),
+            models: models(&self.fetch)?,
+            traces: self.traces.as_deref(),
+            schedules: page,
+        })?;
+        let sheet = || {
+            if page {
+                outcome.sheet.followed_by(sheet::inventory(&linux::inventory(images)))
+            } else {
+                outcome.sheet
             }
-        }
-        self.show(|| together(sheets), || json!({ "judgements": values }))?;
-        match ended {
+        };
+        self.show(sheet, || outcome.json)?;
+        match outcome.ended {
             Some(CheckError::Machine(MachineError::Interrupted)) => {
                 eprintln!("interrupted: what is printed is what was known until then");
                 Ok(INTERRUPTED)
             }
             Some(error) => Err(Failure::of(error)),
-            None if safe => Ok(HELD),
+            None if outcome.failed => Ok(HARNESS),
+            None if outcome.safe => Ok(HELD),
             None => Ok(NOT_HELD),
         }
     }
-
-    /// Judges classes under one fetch model; what was judged, within which bounds, and the error that ended it.
-    fn judge_under(
-        &self,
-        model: FetchModel,
-        images: &[Image],
-        classes: Vec<Class>,
-        question: &Question,
-        checker: &mut Checker,
-    ) -> (Vec<Judged>, String, Option<CheckError>) {
-        let total = classes.len();
-        let options = CheckOptions { fetch: Some(model), ..CheckOptions::default() };
-        let bar = bar(total as u64);
-        let begun = std::time::Instant::now();
-        let (judged, error) = judge::judge(
-            images,
-            classes,
-            question,
-            |scenario| {
-                if stop_requested() {
-                    return Err(MachineError::Interrupted.into());
-                }
-                checker.check(scenario, &options, |_| bar.tick()).map(|report| Verdict::of(&report))
-            },
-            |done, class| {
-                bar.set_position(done as u64);
-                let image = &images[class.members[0].image];
-                bar.set_message(format!(
-                    "{model} {}",
-                    image.label(&image.tables.sites[class.members[0].site])
-                ));
-            },
-        );
-        bar.finish_and_clear();
-        let bounds = format!(
-            "2 executors, {} passes each, ring 0, {} NMIs; fetch model {model}, rule {}; {} of {total} classes, each \
-             in both directions{}",
-            question.passes,
-            question.nmi,
-            question.rule,
-            judged.len(),
-            // An emulated CPU has no times.
-            if checker.host().emulated {
-                String::new()
-            } else {
-                format!(", in {:.1} s", begun.elapsed().as_secs_f64())
-            }
-        );
-        (judged, bounds, error)
-    }
-}
-
-/// The sheets of several fetch models as one, each part saying which it is about.
-fn together(mut sheets: Vec<(FetchModel, Sheet)>) -> Sheet {
-    if sheets.len() == 1 {
-        return sheets.swap_remove(0).1;
-    }
-    let mut all = Sheet::default();
-    for (model, sheet) in sheets {
-        all.title = sheet.title;
-        all.notes.extend(sheet.notes);
-        all.tables.extend(sheet.tables.into_iter().map(|table| sheet::Table {
-            caption: format!("Fetch model {model}. {}", table.caption),
-            ..table
-        }));
-        all.summary.extend(sheet.summary.into_iter().map(|line| format!("{model}: {line}")));
-    }
-    all
-}
-
-fn judgement_json(
-    images: &[Image],
-    judged: &[Judged],
-    question: &Question,
-    fetch: FetchModel,
-    all: usize,
-) -> Value {
-    let label =
-        |member: &linux::Member| images[member.image].label(&images[member.image].tables.sites[member.site]);
-    let classes: Vec<Value> = judged
-        .iter()
-        .map(|judged| {
-            let traits = &judged.class.traits;
-            json!({
-                "verdict": judged.verdict,
-                "kind": traits.kind.name(),
-                "length": traits.length,
-                "versions": [traits.disk.name(), traits.other.name()],
-                "crossing": traits.crossing.map(|(boundary, split)| json!({ "boundary": boundary, "split": split })),
-                "differs": traits.differs,
-                "sites": judged.class.members.len(),
-                "representative": label(&judged.representative),
-                "adapted": judged.adapted,
-                "members": judged.class.members.iter().map(label).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let sites: usize = judged.iter().map(|judged| judged.class.members.len()).sum();
-    json!({
-        "protocol": question.protocol, "rule": question.rule, "nmi": question.nmi, "passes": question.passes,
-        "fetch": fetch.to_string(), "sites": all, "not-judged": all - sites, "classes": classes,
-    })
 }

@@ -1,6 +1,7 @@
 //! `crossmod sites --windows FUNCTION --explore`: windows of one shape are explored once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crossmod::linux::{Shape, Window};
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
@@ -8,7 +9,8 @@ use crossmod::report::detail;
 use crossmod::{CheckError, CheckOptions, Checker, Report};
 use serde::Serialize;
 
-use super::{Failure, width};
+use crate::cli::tell::{replays, write_traces};
+use crate::cli::{Failure, width};
 
 /// What exploring the windows of one shape came to.
 #[derive(Serialize)]
@@ -21,8 +23,8 @@ pub struct Explored {
     pub report: Report,
 }
 
-/// Explores every shape; in the order of the first window of each.
-pub fn explore(windows: &[Window]) -> Result<Vec<Explored>, Failure> {
+/// Explores every shape; in the order of the first window of each. Traces of what is found go into `traces`.
+pub fn explore(windows: &[Window], traces: Option<&Path>) -> Result<Vec<Explored>, Failure> {
     let mut shapes: Vec<(Shape, Vec<String>)> = Vec::new();
     let mut known: BTreeMap<Shape, usize> = BTreeMap::new();
     for window in windows {
@@ -44,13 +46,14 @@ pub fn explore(windows: &[Window]) -> Result<Vec<Explored>, Failure> {
         }
         let scenario = shape.scenario(&windows[0]);
         let report = checker.check(&scenario, &options, |_| {}).map_err(Failure::of)?;
+        write_traces(traces, &report)?;
         explored.push(Explored { windows, legal: shape.arrival.is_none(), report });
     }
     Ok(explored)
 }
 
 /// For people: which are safe, and the schedule of each that is not.
-pub fn text(explored: &[Explored]) -> String {
+pub fn text(explored: &[Explored], traces: Option<&Path>) -> String {
     let mut out =
         String::from("\nExplored, each instruction a NOP of its length; windows of one shape once:\n");
     for Explored { windows, legal, report } in explored {
@@ -64,6 +67,7 @@ pub fn text(explored: &[Explored]) -> String {
             out.push_str(&format!("\n{names} ({how}): safe, {} states\n", report.counts.states));
         } else {
             out.push_str(&format!("\n{names} ({how}):\n{}", detail(report)));
+            out.push_str(&replays(report, traces));
         }
     }
     out
