@@ -25,3 +25,4 @@ mod search;
 mod semantics;
 mod shipped;
 mod stepping;
+mod stress;

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::CheckError;
 use crossmod::freerun::bench::{Options, bench};
-use crossmod::machine::{MAX_CPUS, allowed_cpus, catch_signals};
+use crossmod::machine::{MAX_CPUS, allowed_cpus};
 use crossmod::report;
 
-use super::survey::refuse_emulation;
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, print};
+use super::free::{begin, end, fail, json};
+use super::{Failure, HELD, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -38,9 +37,7 @@ enum Format {
 }
 
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    refuse_emulation()?;
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
+    begin()?;
     let spare = allowed_cpus().len().saturating_sub(1).clamp(1, MAX_CPUS);
     let bench = bench(&Options {
         executors: arguments.executors.map_or(spare, |count| count as usize),
@@ -51,14 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     .map_err(fail)?;
     match arguments.format {
         Format::Text => print(&report::bench::text(&bench)),
-        Format::Json => print(
-            &serde_json::to_string_pretty(&bench)
-                .map_err(|error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") })?,
-        ),
+        Format::Json => print(&json(&bench)?),
     }
-    if bench.interrupted {
-        eprintln!("interrupted: what is printed is what was known until then");
-        return Ok(INTERRUPTED);
-    }
-    Ok(HELD)
+    Ok(end(bench.interrupted, HELD))
 }

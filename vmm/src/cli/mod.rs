@@ -2,11 +2,13 @@
 
 mod bench;
 mod check;
+mod free;
 mod list;
 mod matrix;
 mod probe;
 mod replay;
 mod sites;
+mod stress;
 mod survey;
 mod windows;
 
@@ -47,7 +49,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
   crossmod replay out/my.torn.trace.json
   crossmod sites /boot/vmlinuz           the patch sites of a kernel
-  crossmod survey --quick                where this CPU tears instructions"
+  crossmod survey --quick                where this CPU tears instructions
+  crossmod stress seed/fixup-nmi         one scenario at full speed"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -70,6 +73,8 @@ enum Command {
     Show(list::ShowArguments),
     /// Count what this CPU does with stores to code that it executes, at full speed.
     Survey(survey::Arguments),
+    /// Run a scenario at full speed, again and again, and count what this CPU shows.
+    Stress(stress::Arguments),
     /// Measure what patching protocols cost, all in one interleaved run.
     Bench(bench::Arguments),
     /// Print what this host can do, with what follows from it.
@@ -87,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
+        Command::Stress(arguments) => stress::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
     };

@@ -3,6 +3,7 @@
 pub mod bench;
 mod formats;
 pub mod matrix;
+pub mod stress;
 pub mod survey;
 mod text;
 

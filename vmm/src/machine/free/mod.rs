@@ -5,17 +5,22 @@
 //! a dozen instructions, the same that [`Plain`] runs without KVM.
 
 mod code;
+mod course;
+mod hands;
+mod lane;
 mod patcher;
 mod plain;
 mod rig;
+mod window;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, port, va};
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 
+pub use course::{Course, Ground, Trap, Watch};
+pub use hands::{Hands, Injector, Message, Waited};
 pub use patcher::{Counted, Patcher, Signal};
 pub use plain::Plain;
 pub use rig::{Rig, ticks};
@@ -24,7 +29,8 @@ use super::kick::Guard;
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
 use super::vcpu::{Exit, Inject, Vcpu};
-use super::{FILLER, HANDLERS, Image, MachineError, open, pin, stop_requested, tables};
+use super::vm::{Controller, Vm};
+use super::{FILLER, HANDLERS, Image, MachineError, pin, stop_requested, tables};
 use crate::cpu::{Cpu, Regs, reg};
 use code::{COUNTERS, Loop};
 
@@ -41,6 +47,11 @@ const FINISH: u64 = CODE - 16;
 const LOG: u64 = 0x4_0000;
 /// Offset of the counters in the shared page; what is before them belongs to the explorer.
 const COUNTERS_AT: u64 = 0x400;
+
+/// Where the local APIC's page stands (SDM vol. 3, 11.4.1), and its EOI register (11.8.5).
+const APIC: u64 = 0xfee0_0000;
+const APIC_VA: u64 = va::IDT + PAGE;
+const EOI: u64 = 0xb0;
 
 const _: () = assert!(LOG + (BATCH * size_of::<Pass>()) as u64 <= layout::IMAGE);
 const _: () = assert!(COUNTERS_AT + COUNTERS <= PAGE);
@@ -139,34 +150,7 @@ pub struct FreeMachine {
 impl FreeMachine {
     /// A machine whose executor runs on the calling thread.
     pub fn new() -> Result<FreeMachine, MachineError> {
-        let kvm = open()?;
-        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
-        let memory = Memory::new()?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: layout::MEMORY as u64,
-            userspace_addr: memory.host_address()?,
-        };
-        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
-        Image::load(&memory)?;
-        memory.write(CODE, code::bytes())?;
-        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
-        for index in 0..2 {
-            tables::page_tables(&memory, CpuPages::of(index))?;
-            tables::one_text(&memory, CpuPages::of(index))?;
-        }
-        tables::descriptors(&memory)?;
-        let image = Image::embedded()?;
-        for (vector, name) in HANDLERS {
-            tables::gate(&memory, vector, image.label(name)?)?;
-        }
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let Vm { fd: vm, memory, cpuid, .. } = free(2, Controller::None, code::bytes())?;
         let executor = Vcpu::new(&vm, 0, &cpuid, None)?;
         let writer = Vcpu::new(&vm, 1, &cpuid, None)?;
         Ok(FreeMachine { executor, writer, _vm: vm, memory, guard: Guard::new()? })
@@ -214,6 +198,21 @@ impl FreeMachine {
         slice.seconds = began.elapsed().as_secs_f64();
         Ok(slice)
     }
+}
+
+/// A VM whose vCPUs fetch from one copy of the site pages, with code at [`CODE`] and plain handlers for everything.
+fn free(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineError> {
+    let vm = Vm::new(cpus, controller)?;
+    vm.memory.write(CODE, code)?;
+    vm.memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+    for index in 0..cpus {
+        tables::one_text(&vm.memory, CpuPages::of(index))?;
+    }
+    let image = Image::embedded()?;
+    for (vector, name) in HANDLERS {
+        tables::gate(&vm.memory, vector, image.label(name)?)?;
+    }
+    Ok(vm)
 }
 
 /// The two site pages before the first store.

@@ -2,26 +2,23 @@
 //! controller, IPIs and NMIs by message (KVM API, KVM_SIGNAL_MSI), and handlers that never leave the guest.
 
 use crossmod_abi::{PAGE, port, private, va, vector};
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, VmFd};
+use kvm_ioctls::VmFd;
 
 use super::patcher::Patcher;
-use super::{CODE, FINISH, unexpected};
+use super::window::Window;
+use super::{APIC, APIC_VA, CODE, EOI, FINISH, free, unexpected};
 use crate::cpu::{Cpu, reg};
 use crate::machine::kick::Guard;
 use crate::machine::layout::{self, CpuPages, MAX_CPUS};
 use crate::machine::memory::Memory;
 use crate::machine::vcpu::{Exit, Inject, Vcpu};
-use crate::machine::{FILLER, HANDLERS, Image, MachineError, open, pin, tables};
+use crate::machine::vm::{Controller, Vm};
+use crate::machine::{FILLER, MachineError, pin, tables};
 
 /// Vector of the broadcast that serialises.
 pub(super) const SYNC: u8 = vector::IPI_SYNC;
 /// Vector of the broadcast that holds.
 pub(super) const HOLD: u8 = vector::IPI_HOLD;
-/// Where the local APIC's page stands (SDM vol. 3, 11.4.1), and its EOI register (11.8.5).
-pub(super) const APIC: u64 = 0xfee0_0000;
-const APIC_VA: u64 = va::IDT + PAGE;
-const EOI: u64 = 0xb0;
 
 /// Offsets in the shared page, behind the explorer's state; one cache line each.
 pub(super) mod common {
@@ -94,38 +91,9 @@ impl Rig {
     /// A machine with so many executors of the code at an offset of the site pages.
     pub fn new(executors: usize, site: usize, bytes: &[u8]) -> Result<Rig, MachineError> {
         assert!((1..=MAX_CPUS).contains(&executors), "1 to {MAX_CPUS} executors");
-        let kvm = open()?;
-        for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
-            if !kvm.check_extension(cap) {
-                return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
-            }
-        }
-        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
-        let memory = Memory::new()?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: layout::MEMORY as u64,
-            userspace_addr: memory.host_address()?,
-        };
-        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
-        // After the memory, which takes many times as long with the chip there.
-        vm.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
-        Image::load(&memory)?;
-        memory.write(CODE, code())?;
-        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+        let Vm { fd: vm, memory, cpuid, .. } = free(executors, Controller::InKernel, code())?;
         for index in 0..executors {
-            tables::page_tables(&memory, CpuPages::of(index))?;
-            tables::one_text(&memory, CpuPages::of(index))?;
             tables::map(&memory, CpuPages::of(index), APIC_VA, APIC)?;
-        }
-        tables::descriptors(&memory)?;
-        let image = Image::embedded()?;
-        for (vector, name) in HANDLERS {
-            tables::gate(&memory, vector, image.label(name)?)?;
         }
         for (vector, label) in [
             (vector::BP, &raw const crossmod_rig_bp),
@@ -138,9 +106,6 @@ impl Rig {
         let mut text = vec![FILLER; 2 * PAGE as usize];
         text[site..site + bytes.len()].copy_from_slice(bytes);
         memory.write(layout::MASTER, &text)?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
         let mut vcpus = Vec::new();
         for index in 0..executors {
             let mut vcpu = Vcpu::new(&vm, index, &cpuid, None)?;
@@ -163,7 +128,7 @@ impl Rig {
         cpus: &[usize],
         patch: impl FnOnce(&mut Patcher<'_>) -> Result<T, MachineError>,
     ) -> Result<T, MachineError> {
-        let base = self.memory.host_address()?;
+        let window = Window::new(self.memory.host_address()?);
         let executors = self.vcpus.len();
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
@@ -177,7 +142,7 @@ impl Rig {
                     })
                 })
                 .collect();
-            let mut patcher = Patcher::new(base, &self.vm, executors);
+            let mut patcher = Patcher::new(window, &self.vm, executors);
             let result = patcher.ready().and_then(|()| patch(&mut patcher));
             patcher.stop();
             for thread in threads {
