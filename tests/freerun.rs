@@ -58,7 +58,7 @@ fn counts_add_up_and_each_side_has_run() {
             assert_eq!((counts.ahead, counts.exceptions), (0, 0), "{seen:?}");
         }
     }
-    assert_eq!(survey.models.len(), 6);
+    assert_eq!(survey.models.len(), 8);
 }
 
 #[test]
