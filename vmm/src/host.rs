@@ -1,9 +1,9 @@
 //! Facts about the host that go with every result.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a result was obtained on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// `model name` of the first CPU.
     pub cpu: String,

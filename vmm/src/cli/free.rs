@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use crossmod::CheckError;
 use crossmod::host::emulated;
 use crossmod::machine::{MachineError, catch_signals};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Failure, HARNESS, HARNESS_ERROR, INTERRUPTED, SKIPPED};
@@ -44,4 +45,13 @@ pub fn end(interrupted: bool, status: u8) -> u8 {
         return INTERRUPTED;
     }
     status
+}
+
+/// On a terminal: how far a run is, in thousandths.
+pub fn progress() -> ProgressBar {
+    let bar = ProgressBar::new(1000);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
 }

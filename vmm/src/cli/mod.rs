@@ -7,6 +7,7 @@ mod list;
 mod matrix;
 mod probe;
 mod replay;
+mod report;
 mod sites;
 mod stress;
 mod survey;
@@ -77,6 +78,8 @@ enum Command {
     Stress(stress::Arguments),
     /// Measure what patching protocols cost, all in one interleaved run.
     Bench(bench::Arguments),
+    /// Make one page of a saved survey and a saved benchmark.
+    Report(report::Arguments),
     /// Print what this host can do, with what follows from it.
     Probe(probe::Arguments),
 }
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Survey(arguments) => survey::run(&arguments),
         Command::Stress(arguments) => stress::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {

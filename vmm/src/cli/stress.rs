@@ -7,10 +7,9 @@ use clap::{Args, ValueEnum};
 use crossmod::freerun::stress::{self, Finding, Options, Rates, StressError, Tick};
 use crossmod::machine::MAX_CPUS;
 use crossmod::{report, scenario};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::check::select;
-use super::free::{begin, end, fail, json};
+use super::free::{begin, end, fail, json, progress};
 use super::{Failure, HELD, NOT_HELD, print};
 
 /// Events a second of each kind that a scenario has a budget for.
@@ -111,12 +110,4 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     })?;
     print(&if text { report::stress::text(&stress) } else { json(&stress)? });
     Ok(end(stress.interrupted, if stress.unexpected().is_empty() { HELD } else { NOT_HELD }))
-}
-
-fn progress() -> ProgressBar {
-    let bar = ProgressBar::new(1000);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
 }

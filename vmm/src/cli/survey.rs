@@ -50,7 +50,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     .map_err(fail)?;
     match arguments.format {
         Format::Text => print(&report::summary(&survey)),
-        Format::Html => print(&report::html(&survey)),
+        Format::Html => {
+            let results = crossmod::report::free::Results { survey: Some(survey.clone()), bench: None };
+            print(&crossmod::report::free::html(&results));
+        }
         Format::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.

@@ -29,7 +29,6 @@ pub mod allowed;
 pub mod bench;
 pub mod cell;
 pub mod outcome;
-mod protocol;
 pub mod stress;
 mod summary;
 mod survey;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const REPORTED: usize = 3;
 
 /// Who executes and who stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// A vCPU; a host thread, into guest memory.
@@ -62,7 +62,7 @@ pub struct Options {
 }
 
 /// An outcome that the CPU should not have: the `line` model or that of the vendor does not have it, or nothing does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Length of the store.
     pub length: Length,
@@ -92,7 +92,7 @@ impl std::fmt::Display for Finding {
 }
 
 /// One side of a place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
     /// Who executed and stored.
     pub side: Side,
@@ -104,7 +104,7 @@ pub struct Seen {
     /// How long it ran.
     pub seconds: f64,
     /// The odd outcomes with how often each was seen.
-    #[serde(serialize_with = "as_list")]
+    #[serde(serialize_with = "as_list", skip_deserializing)]
     pub odd: BTreeMap<Odd, u64>,
     /// Odd passes that no model was asked about: too many stores during the pass, or too many different outcomes.
     pub unasked: u64,
@@ -115,10 +115,9 @@ fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Res
 }
 
 /// One place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// Where.
-    #[serde(skip)]
     pub cell: Cell,
     /// Length of the store.
     pub length: Length,
@@ -140,7 +139,7 @@ impl Row {
 }
 
 /// What the outcomes of all places are to one fetch model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelLine {
     /// Name of the model.
     pub model: String,
@@ -157,12 +156,12 @@ pub struct ModelLine {
 }
 
 /// A survey with what it was made on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Survey {
     /// Version of Crossmod.
-    pub crossmod: &'static str,
+    pub crossmod: String,
     /// What kind of result this is.
-    pub tier: &'static str,
+    pub tier: String,
     /// Where it ran.
     pub host: Host,
     /// CPUs of the executor and of the writer.
@@ -215,8 +214,8 @@ pub fn survey(
     let began = Instant::now();
     let pinned = pin(executor);
     let mut survey = Survey {
-        crossmod: env!("CARGO_PKG_VERSION"),
-        tier: super::TIER,
+        crossmod: env!("CARGO_PKG_VERSION").into(),
+        tier: super::TIER.into(),
         host,
         cpus: [executor, writer],
         pinned,

@@ -1,7 +1,9 @@
 //! Results as data, and their forms: text, JSON, KTAP, JUnit.
 
 pub mod bench;
+mod chart;
 mod formats;
+pub mod free;
 pub mod matrix;
 pub mod stress;
 pub mod survey;

@@ -243,8 +243,7 @@ impl<'a> Injector<'a> {
     /// Sends one.
     pub fn send(self, message: Message, executor: usize) -> Result<(), MachineError> {
         let data = match message {
-            // Delivery mode NMI (SDM vol. 3, 11.11.2).
-            Message::Nmi => 4 << 8,
+            Message::Nmi => NMI,
             Message::Irq => u32::from(vector::IRQ),
         };
         send(self.vm, executor, data)?;
@@ -268,7 +267,11 @@ impl<'a> Injector<'a> {
     }
 }
 
-fn send(vm: &VmFd, executor: usize, data: u32) -> Result<(), MachineError> {
+/// The data of a message that is an NMI: its delivery mode (SDM vol. 3, 11.11.2).
+pub(super) const NMI: u32 = 4 << 8;
+
+/// Sends a message to one executor.
+pub(super) fn send(vm: &VmFd, executor: usize, data: u32) -> Result<(), MachineError> {
     let address_lo = APIC as u32 | (executor as u32) << 12;
     let message = kvm_msi { address_lo, data, ..kvm_msi::default() };
     // 0: it coalesced with one that is pending.

@@ -23,7 +23,7 @@ pub use course::{Course, Ground, Trap, Watch};
 pub use hands::{Hands, Injector, Message, Waited};
 pub use patcher::{Counted, Patcher, Signal};
 pub use plain::Plain;
-pub use rig::{Rig, ticks};
+pub use rig::{Rig, Strays, ticks};
 
 use super::kick::Guard;
 use super::layout::{self, CpuPages};

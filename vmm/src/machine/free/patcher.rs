@@ -35,8 +35,10 @@ pub struct Counted {
     pub traps: u64,
     /// IPIs.
     pub ipis: u64,
-    /// NMIs.
+    /// NMIs of broadcasts.
     pub nmis: u64,
+    /// NMIs from beside.
+    pub strays: u64,
 }
 
 /// The host's hands on a running [`Rig`](super::Rig).
@@ -178,6 +180,7 @@ impl<'a> Patcher<'a> {
             traps: sum(own::TRAPS),
             ipis: sum(own::IPIS),
             nmis: sum(own::NMIS),
+            strays: sum(own::STRAYS),
         }
     }
 }

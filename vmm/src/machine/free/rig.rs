@@ -36,6 +36,7 @@ pub(super) mod own {
     pub const TRAPS: u64 = 0xa10;
     pub const NMIS: u64 = 0xa18;
     pub const IPIS: u64 = 0xa20;
+    pub const STRAYS: u64 = 0xa28;
     pub const PASSES: u64 = 0xa80;
     pub const LONGEST: u64 = 0xa88;
     pub const EPOCH_SEEN: u64 = 0xa90;
@@ -53,6 +54,7 @@ core::arch::global_asm!(
     traps = const va::PRIVATE + own::TRAPS,
     nmis = const va::PRIVATE + own::NMIS,
     ipis = const va::PRIVATE + own::IPIS,
+    strays = const va::PRIVATE + own::STRAYS,
     passes = const va::PRIVATE + own::PASSES,
     longest = const va::PRIVATE + own::LONGEST,
     epoch_seen = const va::PRIVATE + own::EPOCH_SEEN,
@@ -65,6 +67,7 @@ unsafe extern "C" {
     static crossmod_rig_execute: u8;
     static crossmod_rig_bp: u8;
     static crossmod_rig_nmi: u8;
+    static crossmod_rig_stray: u8;
     static crossmod_rig_sync: u8;
     static crossmod_rig_hold: u8;
 }
@@ -88,8 +91,10 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A machine with so many executors of the code at an offset of the site pages.
-    pub fn new(executors: usize, site: usize, bytes: &[u8]) -> Result<Rig, MachineError> {
+    /// A machine with so many executors of the code at an offset of the site pages. With `strays`, NMIs come from
+    /// beside, and their handler acknowledges nothing.
+    pub fn new(executors: usize, site: usize, bytes: &[u8], strays: bool) -> Result<Rig, MachineError> {
+        let nmi = if strays { &raw const crossmod_rig_stray } else { &raw const crossmod_rig_nmi };
         assert!((1..=MAX_CPUS).contains(&executors), "1 to {MAX_CPUS} executors");
         let Vm { fd: vm, memory, cpuid, .. } = free(executors, Controller::InKernel, code())?;
         for index in 0..executors {
@@ -97,7 +102,7 @@ impl Rig {
         }
         for (vector, label) in [
             (vector::BP, &raw const crossmod_rig_bp),
-            (vector::NMI, &raw const crossmod_rig_nmi),
+            (vector::NMI, nmi),
             (SYNC, &raw const crossmod_rig_sync),
             (HOLD, &raw const crossmod_rig_hold),
         ] {
@@ -126,7 +131,7 @@ impl Rig {
     pub fn run<T>(
         mut self,
         cpus: &[usize],
-        patch: impl FnOnce(&mut Patcher<'_>) -> Result<T, MachineError>,
+        patch: impl FnOnce(&mut Patcher<'_>, Strays<'_>) -> Result<T, MachineError>,
     ) -> Result<T, MachineError> {
         let window = Window::new(self.memory.host_address()?);
         let executors = self.vcpus.len();
@@ -143,13 +148,33 @@ impl Rig {
                 })
                 .collect();
             let mut patcher = Patcher::new(window, &self.vm, executors);
-            let result = patcher.ready().and_then(|()| patch(&mut patcher));
+            let strays = Strays { vm: &self.vm, executors };
+            let result = patcher.ready().and_then(|()| patch(&mut patcher, strays));
             patcher.stop();
             for thread in threads {
                 thread.join().expect("an executor has nothing that can panic")?;
             }
             result
         })
+    }
+}
+
+/// NMIs from another thread than the patcher's.
+#[derive(Clone, Copy)]
+pub struct Strays<'a> {
+    vm: &'a VmFd,
+    executors: usize,
+}
+
+impl Strays<'_> {
+    /// How many executors there are.
+    pub fn executors(self) -> usize {
+        self.executors
+    }
+
+    /// Sends one.
+    pub fn send(self, executor: usize) -> Result<(), MachineError> {
+        super::hands::send(self.vm, executor, super::hands::NMI)
     }
 }
 

@@ -5,7 +5,8 @@ mod text;
 
 use serde::Serialize;
 
-pub use html::html;
+pub(super) use html::HEAT;
+pub use html::{map_svg, section};
 pub use text::{HEADER, line, summary};
 
 use crate::freerun::{Class, Rule, Survey};
@@ -42,7 +43,7 @@ pub(super) fn per_million(count: u64, trials: u64) -> String {
 }
 
 /// Where it ran, in one line.
-fn host(survey: &Survey) -> String {
+pub(super) fn host(survey: &Survey) -> String {
     let microcode = survey.host.microcode.as_deref().unwrap_or("unknown");
     let [executor, writer] = survey.cpus;
     let pinned = if survey.pinned { "pinned to" } else { "NOT PINNED; meant for" };
