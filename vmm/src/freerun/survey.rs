@@ -10,7 +10,7 @@ use super::cell::{Cell, Crosses};
 use super::outcome::{Counts, Odd, Tally};
 use crate::fetch::FetchModel;
 use crate::host::Host;
-use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Slice, Writer};
+use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Shape, Slice, Writer};
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
 
 /// Up to so many loop rounds between two stores: a writer that never pauses keeps the line to itself.
@@ -33,11 +33,27 @@ pub enum Side {
     Serialised,
     /// Two threads of this process, no KVM: the reference.
     Plain,
+    /// A vCPU that comes to the instruction from others before it; a host thread.
+    Neighbours,
+    /// A vCPU that throws the instruction's lines out of every cache before each pass; a host thread.
+    Cold,
+    /// A vCPU; a host thread on the same CPU, so that they take turns.
+    SameCpu,
 }
 
 impl Side {
     /// All, in the order of a slice.
-    pub const ALL: [Side; 4] = [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain];
+    pub const ALL: [Side; 7] =
+        [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
+
+    fn shape(self) -> Shape {
+        match self {
+            Side::Host | Side::Vcpu | Side::Plain | Side::SameCpu => Shape::Tight,
+            Side::Serialised => Shape::Serialised,
+            Side::Neighbours => Shape::Neighbours,
+            Side::Cold => Shape::Cold,
+        }
+    }
 
     /// How reports call it.
     pub fn name(self) -> &'static str {
@@ -46,6 +62,9 @@ impl Side {
             Side::Vcpu => "vcpu",
             Side::Serialised => "serialised",
             Side::Plain => "plain",
+            Side::Neighbours => "neighbours",
+            Side::Cold => "cold",
+            Side::SameCpu => "same CPU",
         }
     }
 }
@@ -247,7 +266,7 @@ pub fn survey(
                 code: cell.code(),
                 store: cell.store,
                 length: cell.length,
-                serialised: side == Side::Serialised,
+                shape: side.shape(),
                 spacing: SPACING,
                 seed: options.seed.wrapping_add(number as u64),
                 duration: left.max(SHORTEST),
@@ -297,8 +316,9 @@ fn slice(
     let mut sink = |passes: &[Pass]| {
         for pass in passes {
             tally.add(pass, |odd| {
-                let against =
-                    binding.iter().find(|model| ask(**model, cell, job.serialised, odd) == Answer::Forbidden);
+                let against = binding.iter().find(|model| {
+                    ask(**model, cell, job.shape == Shape::Serialised, odd) == Answer::Forbidden
+                });
                 if let Some(model) = against.filter(|_| reported < REPORTED) {
                     reported += 1;
                     let broken = model.rule().is_some();
@@ -312,7 +332,13 @@ fn slice(
         }
     };
     let Slice { stores, seconds, exceptions, .. } = match side {
-        Side::Host | Side::Serialised => machine.slice(job, Writer::Host, place, &mut sink)?,
+        Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
+            machine.slice(job, Writer::Host, place, &mut sink)?
+        }
+        Side::SameCpu => {
+            let place = Place { writer: place.executor, ..place };
+            machine.slice(job, Writer::Host, place, &mut sink)?
+        }
         Side::Vcpu => machine.slice(job, Writer::Vcpu, place, &mut sink)?,
         Side::Plain => plain.slice(job, place, &mut sink)?,
     };

@@ -59,13 +59,8 @@ impl Scale {
                 let powers = (low.round() as i32..=high.round() as i32).step_by(step);
                 powers.map(|power| (f64::from(power), number(2f64.powi(power)))).collect()
             }
-            Scale::Tail => [0.0, 0.5, 0.9, 0.99, 0.999]
-                .map(|quantile| {
-                    (
-                        self.place(quantile),
-                        if quantile == 0.0 { "min".into() } else { format!("p{}", quantile * 100.0) },
-                    )
-                })
+            Scale::Tail => [0.5, 0.9, 0.99, 0.999]
+                .map(|quantile| (self.place(quantile), format!("p{}", quantile * 100.0)))
                 .into_iter()
                 .filter(|(place, _)| (low - 1e-9..=high + 1e-9).contains(place))
                 .collect(),
@@ -163,11 +158,11 @@ pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[S
                     }
                 }
             }
-            @for (place, index) in &names {
+            g.names { @for (place, index) in &names {
                 @let series = &series[*index];
                 rect x=(WIDTH - RIGHT + 10.0) y=(place - 5.0) width="10" height="10" rx="2" style=(format!("fill:var(--s{})", series.colour)) {}
                 text.strong x=(WIDTH - RIGHT + 25.0) y=(place + 4.0) { (series.name) }
-            }
+            } }
         }
     }
 }

@@ -85,6 +85,29 @@ pub struct Pass {
     pub begun: u64,
 }
 
+/// How an executor passes through a site, between looking at the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Calls it.
+    Tight,
+    /// Comes from the instructions before it.
+    Neighbours,
+    /// Serialises, then calls it.
+    Serialised,
+    /// Throws its lines out of every cache (CLFLUSH), then calls it.
+    Cold,
+}
+
+/// Instructions before a site with neighbours: three NOPs of four bytes.
+const BEFORE: [u8; 12] = [0x0f, 0x1f, 0x40, 0, 0x0f, 0x1f, 0x40, 0, 0x0f, 0x1f, 0x40, 0];
+
+impl Job {
+    /// Offset of what the executor calls.
+    fn entry(&self) -> usize {
+        if self.shape == Shape::Neighbours { self.site - BEFORE.len() } else { self.site }
+    }
+}
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -96,8 +119,8 @@ pub struct Job {
     pub store: usize,
     /// How it is stored.
     pub length: Length,
-    /// The executor serialises between looking at the counter and passing through the site.
-    pub serialised: bool,
+    /// How the executor passes through the site.
+    pub shape: Shape,
     /// Mask of the number of loop rounds between two stores.
     pub spacing: u64,
     /// Seed of the spacing.
@@ -200,6 +223,23 @@ impl FreeMachine {
     }
 }
 
+impl FreeMachine {
+    /// How long so many batches of [`BATCH`] passes take with nobody storing and no exit between them. The executor
+    /// runs on the calling thread.
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
+        self.memory.write(layout::MASTER, &text(job))?;
+        let site = va::SITE + job.entry() as u64;
+        let regs = enter(Loop::Repeat, [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, batches, 0]);
+        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
+        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        let began = Instant::now();
+        match self.executor.run(&self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => Ok(began.elapsed()),
+            exit => Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        }
+    }
+}
+
 /// A VM whose vCPUs fetch from one copy of the site pages, with code at [`CODE`] and plain handlers for everything.
 fn free(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineError> {
     let vm = Vm::new(cpus, controller)?;
@@ -218,6 +258,7 @@ fn free(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineE
 /// The two site pages before the first store.
 fn text(job: &Job) -> Vec<u8> {
     let mut text = vec![FILLER; 2 * PAGE as usize];
+    text[job.site - BEFORE.len()..job.site].copy_from_slice(&BEFORE);
     text[job.site..job.site + job.code.len()].copy_from_slice(&job.code);
     text
 }
@@ -247,9 +288,9 @@ fn execute(
     slice: &mut Slice,
     sink: &mut impl FnMut(&[Pass]),
 ) -> Result<(), MachineError> {
-    let site = va::SITE + job.site as u64;
+    let site = va::SITE + job.entry() as u64;
     let arguments = [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, 0, 0];
-    let regs = enter(Loop::Execute(job.serialised), arguments);
+    let regs = enter(Loop::Execute(job.shape), arguments);
     let mut bytes = vec![0; BATCH * size_of::<Pass>()];
     while began.elapsed() < job.duration && !stop_requested() {
         memory.write_u64(return_slot(0, &regs), FINISH)?;

@@ -21,6 +21,7 @@ pub fn section(bench: &Bench) -> Markup {
         div.scroll { (table(plain)) }
         h2 { "Latency" }
         p.soft { "Percentiles, rarer ones to the right; both axes are logarithmic. Steps near multiples of a few milliseconds are the host’s scheduler, which gave a CPU to somebody else." }
+        (legend())
         div.pair {
             figure { figcaption { "Patcher" } (curves(plain, |line| &line.patch)) }
             figure { figcaption { "Executor’s stall" } (curves(plain, |line| &line.stall)) }
@@ -29,19 +30,29 @@ pub fn section(bench: &Bench) -> Markup {
     }
 }
 
+/// Names and colours, where a screen is too narrow for names in the pictures.
+fn legend() -> Markup {
+    html! {
+        div.legend aria-hidden="true" { @for protocol in Protocol::ALL {
+            span { i style=(format!("background:var(--s{})", colour(protocol))) {} (protocol.name()) }
+        } }
+    }
+}
+
 /// Protocols against each other, as a picture of its own; none without ratios.
 pub fn comparison_svg(bench: &Bench) -> Option<String> {
     let plain = bench.cases.first().filter(|case| !case.overcommitted && case.rounds > 0)?;
-    let (body, height) = drawing(plain);
+    let (body, height) = drawing(plain, 44.0);
     let note = format!("{}; {} rounds; {}", plain.case, plain.rounds, bench.host.line());
     let body = html! {
+        text.strong x="16" y="20" { "Cost relative to int3 with three rounds: patcher’s time (full), executor’s stall (pale)" }
         (body)
         text x="16" y=(height + 18.0) { (note) }
     };
     Some(chart::alone(640.0, height + 30.0, &body))
 }
 
-fn drawing(plain: &Outcome) -> (Markup, f64) {
+fn drawing(plain: &Outcome, top: f64) -> (Markup, f64) {
     let rows: Vec<(String, usize, [f64; 2])> = plain
         .lines
         .iter()
@@ -50,17 +61,13 @@ fn drawing(plain: &Outcome) -> (Markup, f64) {
             Some((line.protocol.name().to_owned(), colour(line.protocol), values))
         })
         .collect();
-    let (body, bottom) = chart::bars(&rows, 44.0, 640.0);
-    let body = html! {
-        text.strong x="16" y="20" { "Cost relative to int3 with three rounds: patcher’s time (full), executor’s stall (pale)" }
-        (body)
-    };
-    (body, bottom)
+    chart::bars(&rows, top, 640.0)
 }
 
 fn ratios(plain: &Outcome) -> Markup {
-    let (body, height) = drawing(plain);
+    let (body, height) = drawing(plain, 6.0);
     html! {
+        p { b { "Cost relative to int3 with three rounds" } ": patcher’s time (full colour), executor’s stall (pale)" }
         svg.chart viewBox=(format!("0 0 640 {height}")) role="img" aria-label="patcher time and stall of each protocol relative to int3 with three rounds" { (body) }
     }
 }
@@ -167,6 +174,7 @@ fn growth(bench: &Bench) -> Markup {
     html! {
         h2 { "Growth" }
         p.soft { "Medians in microseconds. Each picture varies one thing; the other cases took turns with it. Hollow: more executors than CPUs beside the patcher’s, where times are those of the host’s scheduler and are part of no ratio." }
+        (legend())
         div.pair {
             (figure("Patcher’s time a site, by sites patched at once", (doublings, "sites"), "µs a site", grown(bench, sites, &a_site)))
             (figure("Stall, by sites patched at once", (doublings, "sites"), "µs", grown(bench, sites, &stall)))

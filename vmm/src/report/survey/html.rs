@@ -9,7 +9,7 @@ use crate::machine::free::Length;
 
 /// Tables of heat, and what pages of this tier have beside.
 pub(in crate::report) const HEAT: &str = "
-table.map td { text-align: center; min-width: 3.2rem; font-variant-numeric: tabular-nums; }
+table.map { font-size: 0.76rem; } table.map td, table.map th { padding: 0.2rem 0.3rem; } table.map td { text-align: center; min-width: 2.7rem; font-variant-numeric: tabular-nums; }
 table.map td.zero { background: var(--safe); } table.map td.promised { outline: 2px solid var(--mark); outline-offset: -3px; }
 table.map td.hot { background: rgba(var(--heat), var(--share)); }
 .finding { border-left: 4px solid rgb(var(--heat)); padding-left: 0.8rem; }
@@ -35,6 +35,9 @@ pub fn section(survey: &Survey) -> Markup {
                 (map(survey, "Torn, two vCPUs", Side::Vcpu, torn))
                 (map(survey, "Torn, host thread as writer", Side::Host, torn))
                 (map(survey, "Torn, two plain threads without KVM", Side::Plain, torn))
+                (map(survey, "Torn, executor comes from instructions before the site", Side::Neighbours, torn))
+                (map(survey, "Torn, executor throws the site out of every cache before each pass", Side::Cold, torn))
+                (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
                 (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
                 (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
                 (classes(survey))
@@ -170,8 +173,8 @@ fn rules(survey: &Survey) -> Markup {
         div.scroll { table {
             thead { tr { th { "whose" } th { "rule" } th { "against" } th { "of" } th { "standing" } } }
             tbody { @for rule in survey.rules() { tr {
-                th scope="row" { (rule.whose) } td { (rule.says) } td { (rule.against) } td { (rule.trials) }
-                td class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
+                th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
+                td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
             } } }
         } }
     }
