@@ -85,7 +85,7 @@ pub fn summary(survey: &Survey) -> String {
         };
         let _ = writeln!(
             out,
-            "  {:10}  {} allowed, {} not ({} passes){unknown}",
+            "  {:15}  {} allowed, {} not ({} passes){unknown}",
             model.model, model.allowed, model.forbidden, model.forbidden_passes
         );
     }
