@@ -33,7 +33,7 @@ fn shown(checker: &mut Checker, scenario: &Scenario, model: &str) -> String {
     if found.is_empty() { "safe".into() } else { found.join(" ") }
 }
 
-/// Atoms of 8 bytes divide the second and third site, those of 64 only the third. Where nothing is divided,
+/// Atoms of 8 bytes divide the second and third site, those of 32 and 64 only the third. Where nothing is divided,
 /// program order, block order and whole lines are the same.
 #[test]
 fn the_int3_protocol_and_its_mutants_under_every_preset() {
@@ -68,7 +68,7 @@ fn the_int3_protocol_and_its_mutants_under_every_preset() {
                     "coherent" => expected[0],
                     "intel" => expected[4],
                     _ if !divided => expected[1],
-                    "amd-block" | "line-block" => expected[3],
+                    "amd-block" | "half-line-block" | "line-block" => expected[3],
                     _ => expected[2],
                 };
                 let shown = shown(&mut checker, &scenario, model);

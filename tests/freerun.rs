@@ -16,7 +16,7 @@ use crate::kvm;
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
 /// Where nothing can be counted: no KVM, an emulated CPU, or one CPU.
-fn possible() -> bool {
+pub fn possible() -> bool {
     if !kvm::required() {
         return false;
     }
@@ -58,7 +58,7 @@ fn counts_add_up_and_each_side_has_run() {
             assert_eq!((counts.ahead, counts.exceptions), (0, 0), "{seen:?}");
         }
     }
-    assert_eq!(survey.models.len(), 6);
+    assert_eq!(survey.models.len(), 8);
 }
 
 #[test]
@@ -85,16 +85,24 @@ fn every_form_has_the_counts() {
     }
     let survey = run(vec![Cell::in_line(Length::Two, 63), Cell::in_line(Length::Five, 0)]);
     let passes = survey.rows[0].side(Side::Vcpu).unwrap().counts.passes;
-    let json: serde_json::Value = serde_json::from_str(&report::json(&survey).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::to_value(report::Document::new(&survey)).unwrap();
     assert_eq!(json["rows"][0]["seen"][1]["passes"], passes);
+    assert_eq!(json["rows"][0]["seen"].as_array().unwrap().len(), Side::ALL.len());
     assert_eq!(json["rows"][0]["seen"][1]["side"], "vcpu");
     assert!(json["tier"].as_str().unwrap().contains("nothing here is replayable"));
     assert!(json["host"]["cpu"].is_string() && json["rules"].is_array() && json["classes"].is_array());
-    let html = report::html(&survey);
+    let mut results = crossmod::report::free::Results::default();
+    results.add(&serde_json::to_string(&report::Document::new(&survey)).unwrap()).unwrap();
+    let html = crossmod::report::free::html(&results);
     assert!(html.contains(&format!("of {passes}; crosses line")), "{html}");
-    for network in ["<script", "http://", "https://", "@import"] {
+    for network in ["<script", "http:", "https:", "@import", "src=", "url("] {
         assert!(!html.contains(network), "{network}");
     }
+    let again = serde_json::to_string(&survey).unwrap();
+    assert!(results.add(&again).unwrap_err().contains("second of its kind"));
+    assert!(results.add("{}").unwrap_err().contains("neither a survey nor a benchmark"));
+    let picture = report::map_svg(&survey);
+    assert!(picture.starts_with("<svg") && picture.contains("AMD promises"), "{picture}");
     let text = report::summary(&survey);
     assert!(text.contains("rules") && text.contains("observed is allowed"), "{text}");
 }
@@ -151,38 +159,94 @@ fn unusable_arguments_are_refused() {
 
 #[test]
 fn the_bench_performs_every_protocol_and_loses_no_message() {
-    use crossmod::freerun::bench::{Options, Protocol, bench};
+    use crossmod::freerun::bench::{Bench, Case, Options, Protocol, bench, compare};
     if !possible() {
         return;
     }
-    for executors in [1, 3] {
-        let options = Options { executors, duration: Duration::from_secs(60), rounds: 5, seed: 7 };
-        let bench = std::thread::spawn(move || bench(&options).unwrap()).join().unwrap();
-        assert_eq!((bench.rounds, bench.lines.len()), (5, Protocol::ALL.len()));
-        assert_eq!(bench.overcommitted, executors > crossmod::machine::allowed_cpus().len() - 1);
-        for line in &bench.lines {
+    let spare = crossmod::machine::allowed_cpus().len() - 1;
+    let mut cases = Case::sweep(1, spare);
+    cases.push(Case::plain(3));
+    let count = cases.len();
+    let options = Options { cases, duration: Duration::from_secs(60), rounds: 5, seed: 7 };
+    let bench = std::thread::spawn(move || bench(&options, |_| {}).unwrap()).join().unwrap();
+    assert_eq!(bench.cases.len(), count);
+    for outcome in &bench.cases {
+        let case = outcome.case;
+        assert_eq!(outcome.rounds, 5);
+        assert_eq!(outcome.overcommitted, case.executors > spare);
+        let protocols = Protocol::ALL.len() - usize::from(case.nmi_rate > 0);
+        assert_eq!(outcome.lines.len(), protocols, "{case}");
+        assert!(outcome.nmis_delivered <= outcome.nmis_sent);
+        for line in &outcome.lines {
             assert_eq!(line.patches, 5);
-            // Each message of each round, to each executor, seen by a handler.
-            assert_eq!(line.sent, 5 * line.protocol.rounds() * executors as u64, "{line:?}");
-            assert_eq!(line.delivered, line.sent, "{line:?}");
+            // Each message of each round, to each executor, seen by a handler; as many for all sites as for one.
+            assert_eq!(line.sent, 5 * line.protocol.rounds() * case.executors as u64, "{case} {line:?}");
+            assert_eq!(line.delivered, line.sent, "{case} {line:?}");
             if matches!(line.protocol, Protocol::Naive | Protocol::Atomic8 | Protocol::Stop) {
                 assert_eq!(line.traps, 0, "{line:?}");
             }
             assert!(line.patch.p50 <= line.patch.p99 && line.patch.p99 <= line.patch.max, "{line:?}");
-            assert!(line.stall.max > 0 && line.patch_ratio > 0.0 && line.stall_ratio > 0.0, "{line:?}");
+            assert_eq!(line.patch_ratio.is_none(), outcome.overcommitted, "{case} {line:?}");
+            assert!(line.stall.max > 0, "{line:?}");
         }
-        let base = bench.lines.iter().find(|line| line.protocol == Protocol::BASE).unwrap();
-        assert_eq!((base.patch_ratio, base.stall_ratio), (1.0, 1.0));
-        let text = crossmod::report::bench::text(&bench);
-        assert_eq!(text.contains("OVERCOMMITTED"), bench.overcommitted, "{text}");
-        for protocol in Protocol::ALL {
-            assert_eq!(
-                text.matches(protocol.name()).count(),
-                2 + usize::from(protocol == Protocol::BASE),
-                "{text}"
-            );
-        }
+        let base = outcome.line(Protocol::BASE).unwrap();
+        assert!(outcome.overcommitted || base.patch_ratio == Some(1.0) && base.stall_ratio == Some(1.0));
     }
+    let text = crossmod::report::bench::text(&bench);
+    assert!(text.contains("256 sites") && text.contains("* overcommitted"), "{text}");
+    // Saved and read again, it is the same, and has not changed.
+    let json = serde_json::to_string(&bench).unwrap();
+    let again: Bench = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string(&again).unwrap(), json);
+    let changes = compare(&again, &bench, 7).unwrap();
+    assert_eq!(changes.len(), 2 * (Protocol::ALL.len() - 1));
+    assert!(changes.iter().all(|change| change.then == change.now), "{changes:?}");
+    let mut other = again.clone();
+    other.cases.remove(0);
+    assert!(compare(&other, &bench, 7).unwrap_err().contains("plain case is another"));
+    let mut results = crossmod::report::free::Results::default();
+    results.add(&json).unwrap();
+    let html = crossmod::report::free::html(&results);
+    for (what, least) in [("<svg", 7), ("class=\"hollow\"", 9), ("stop_machine", 8)] {
+        assert!(html.matches(what).count() >= least, "{what}");
+    }
+    assert!(!html.contains("<script") && !html.contains("http:") && !html.contains("NaN"));
+    let picture = crossmod::report::bench::comparison_svg(&bench).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("stop_machine"));
+}
+
+#[test]
+fn saved_results_make_a_page_and_what_is_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("no-result.json");
+    std::fs::write(&file, "{\"rows\": 1}").unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["report", file][..],
+        &["report", "no-such.json"],
+        &["bench", "--plain", "--rounds", "1", "--compare", file],
+    ] {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("json") && errors.contains("crossmod"), "{errors}");
+    }
+    if !possible() {
+        return;
+    }
+    let saved = directory.path().join("bench.json");
+    let saved = saved.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["bench", "--plain", "--rounds", "30", "--save", saved]);
+    let text = run(&["bench", "--plain", "--rounds", "30", "--compare", saved]);
+    assert_eq!(text.matches("significan").count(), 16, "{text}");
+    assert!(run(&["report", saved]).starts_with("<!DOCTYPE html>"));
+    run(&["report", saved, "--pictures", directory.path().to_str().unwrap()]);
+    assert!(directory.path().join("protocols.svg").exists());
 }
 
 #[test]
@@ -199,7 +263,7 @@ fn an_exception_in_the_guest_is_counted_and_the_executor_goes_on() {
             code: vec![0x0f, 0x0b], // ud2; the writer stores to a byte that is not executed
             store: cell.store + 8,
             length: cell.length,
-            serialised: false,
+            shape: crossmod::machine::free::Shape::Tight,
             spacing: 127,
             seed: 7,
             duration: Duration::from_millis(100),

@@ -28,3 +28,4 @@ mod search;
 mod semantics;
 mod shipped;
 mod stepping;
+mod stress;

@@ -33,10 +33,13 @@ const fn preset(name: &'static str, atom: usize, stale: bool, order: Order) -> M
 pub const COHERENT: Model = preset("coherent", 64, false, Order::Program);
 pub const AMD: Model = Model { amd: true, ..preset("amd", 8, true, Order::Program) };
 pub const AMD_BLOCK: Model = Model { amd: true, ..preset("amd-block", 8, true, Order::Block) };
+pub const HALF_LINE: Model = preset("half-line", 32, true, Order::Program);
+pub const HALF_LINE_BLOCK: Model = preset("half-line-block", 32, true, Order::Block);
 pub const LINE: Model = preset("line", 64, true, Order::Program);
 pub const LINE_BLOCK: Model = preset("line-block", 64, true, Order::Block);
 pub const INTEL: Model = preset("intel", 1, true, Order::Any);
-pub const PRESETS: [Model; 6] = [COHERENT, AMD, AMD_BLOCK, LINE, LINE_BLOCK, INTEL];
+pub const PRESETS: [Model; 8] =
+    [COHERENT, AMD, AMD_BLOCK, HALF_LINE, HALF_LINE_BLOCK, LINE, LINE_BLOCK, INTEL];
 
 /// A piece of a store: the step that stores it, its first byte in the site, its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

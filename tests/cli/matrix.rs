@@ -13,10 +13,23 @@ fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
     let traces = directory.path().join("traces");
     let text = ok(&["matrix", &file, "--traces", traces.to_str().unwrap()]).out;
     let header = text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
-    assert_eq!(header, ["coherent", "amd", "amd-block", "line", "line-block", "intel"], "{text}");
+    assert_eq!(
+        header,
+        ["coherent", "amd", "amd-block", "half-line", "half-line-block", "line", "line-block", "intel"],
+        "{text}"
+    );
     let original = text.lines().find(|line| line.contains("(as it is)")).unwrap();
     let cells: Vec<&str> = original.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    let race = ["race", "stale", "stale", "stale race", "stale race", "torn order stale race"];
+    let race = [
+        "race",
+        "stale",
+        "stale",
+        "stale race",
+        "stale race",
+        "stale race",
+        "stale race",
+        "torn order stale race",
+    ];
     assert_eq!(cells[1..], race, "{text}");
     assert!(text.contains("byte by byte") && text.contains("race = unserialised"), "{text}");
 
@@ -36,7 +49,7 @@ fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
     for outside in ["http:", "https:", "src=", "<script", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
-    assert_eq!(html.matches("<circle").count(), 6 + 2, "a point for each search");
+    assert_eq!(html.matches("<circle").count(), 8 + 2, "a point for each search");
     for (anchor, _) in html.match_indices("href=\"#") {
         let name = html[anchor + 7..].split('"').next().unwrap();
         assert!(html.contains(&format!("id=\"{name}\"")), "{name} leads nowhere");

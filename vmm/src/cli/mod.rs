@@ -4,13 +4,16 @@ mod bench;
 mod check;
 mod choose;
 mod explain;
+mod free;
 mod list;
 mod matrix;
 mod merge;
 mod probe;
 mod progress;
 mod replay;
+mod report;
 mod sites;
+mod stress;
 mod survey;
 mod tell;
 
@@ -53,7 +56,8 @@ interrupted (what is known until then is printed).\n\nExamples:
   crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
   crossmod replay out/my.torn.trace.json
   crossmod sites /boot/vmlinuz           the patch sites of a kernel
-  crossmod survey --quick                where this CPU tears instructions"
+  crossmod survey --quick                where this CPU tears instructions
+  crossmod stress seed/fixup-nmi         one scenario at full speed"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -80,8 +84,12 @@ enum Command {
     Show(list::ShowArguments),
     /// Count what this CPU does with stores to code that it executes, at full speed.
     Survey(survey::Arguments),
+    /// Run a scenario at full speed, again and again, and count what this CPU shows.
+    Stress(stress::Arguments),
     /// Measure what patching protocols cost, all in one interleaved run.
     Bench(bench::Arguments),
+    /// Make one page of a saved survey and a saved benchmark.
+    Report(report::Arguments),
     /// Print what this host can do, with what follows from it.
     Probe(probe::Arguments),
 }
@@ -99,7 +107,9 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Show(arguments) => list::show(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
+        Command::Stress(arguments) => stress::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {

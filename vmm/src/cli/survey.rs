@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use crossmod::CheckError;
+use clap::Args;
 use crossmod::freerun::cell::Cell;
 use crossmod::freerun::{self, Options};
-use crossmod::host::emulated;
-use crossmod::machine::catch_signals;
 use crossmod::report::survey as report;
 
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, SKIPPED, print};
+use super::free::{Format, begin, end, fail, json};
+use super::{Failure, HELD, NOT_HELD, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -28,27 +26,8 @@ pub struct Arguments {
     seed: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Html,
-}
-
-/// No claims about silicon where there is none.
-pub fn refuse_emulation() -> Result<(), Failure> {
-    if !emulated() {
-        return Ok(());
-    }
-    let message = "skipped: this CPU is an emulation (QEMU/TCG). What it does with stores to code says nothing about \
-                   silicon, and its times mean nothing.";
-    Err(Failure { status: SKIPPED, message: message.into() })
-}
-
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    refuse_emulation()?;
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
+    begin()?;
     let options = Options {
         cells: if arguments.quick { Cell::few() } else { Cell::all() },
         duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 9 } else { 50 })),
@@ -71,16 +50,13 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     .map_err(fail)?;
     match arguments.format {
         Format::Text => print(&report::summary(&survey)),
-        Format::Html => print(&report::html(&survey)),
-        Format::Json => print(
-            &report::json(&survey)
-                .map_err(|error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") })?,
-        ),
-    }
-    if survey.interrupted {
-        eprintln!("interrupted: what is printed is what was known until then");
-        return Ok(INTERRUPTED);
+        Format::Html => {
+            let results = crossmod::report::free::Results { survey: Some(survey.clone()), bench: None };
+            print(&crossmod::report::free::html(&results));
+        }
+        Format::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.
-    Ok(if survey.findings.iter().any(|finding| finding.broken) { NOT_HELD } else { HELD })
+    let broken = survey.findings.iter().any(|finding| finding.broken);
+    Ok(end(survey.interrupted, if broken { NOT_HELD } else { HELD }))
 }

@@ -71,10 +71,12 @@ pub struct FetchModel {
 }
 
 /// The presets, in the order in which reports show them.
-const PRESETS: [(&str, FetchModel); 6] = [
+const PRESETS: [(&str, FetchModel); 8] = [
     ("coherent", FetchModel::COHERENT),
     ("amd", FetchModel { atom: 8, stale: true, order: Order::Program }),
     ("amd-block", FetchModel { atom: 8, stale: true, order: Order::Block }),
+    ("half-line", FetchModel { atom: 32, stale: true, order: Order::Program }),
+    ("half-line-block", FetchModel { atom: 32, stale: true, order: Order::Block }),
     ("line", FetchModel { atom: 64, stale: true, order: Order::Program }),
     ("line-block", FetchModel { atom: 64, stale: true, order: Order::Block }),
     ("intel", FetchModel { atom: 1, stale: true, order: Order::Any }),

@@ -149,12 +149,26 @@ mod tests {
     fn a_tear_at_a_boundary_is_allowed_by_the_models_whose_blocks_end_there() {
         let inside = Cell::in_line(Length::Four, 0);
         let quadword = Cell::in_line(Length::Four, 6);
+        let half = Cell::in_line(Length::Four, 30);
         let line = Cell::in_line(Length::Four, 62);
         let torn = || Odd::Torn(vec![0, 0, 1, 1]);
         for (cell, allowing) in [
             (inside, &["intel"][..]),
             (quadword, &["amd", "amd-block", "intel"]),
-            (line, &["coherent", "amd", "amd-block", "line", "line-block", "intel"]),
+            (half, &["amd", "amd-block", "half-line", "half-line-block", "intel"]),
+            (
+                line,
+                &[
+                    "coherent",
+                    "amd",
+                    "amd-block",
+                    "half-line",
+                    "half-line-block",
+                    "line",
+                    "line-block",
+                    "intel",
+                ],
+            ),
         ] {
             for model in FetchModel::preset_names() {
                 let expected = if allowing.contains(&model) { Answer::Allowed } else { Answer::Forbidden };

@@ -1,6 +1,6 @@
 //! Places: a store of some length that begins at some offset of a line or a page.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::machine::free::Length;
 
@@ -82,8 +82,16 @@ impl Serialize for Length {
     }
 }
 
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Length, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = Length::ALL.into_iter().find(|length| length.name() == name);
+        found.ok_or_else(|| serde::de::Error::custom(format!("`{name}` is no length of a store")))
+    }
+}
+
 /// The largest power-of-two block, up to a page, whose boundary a store crosses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Crosses {
     /// Inside an aligned quadword.
@@ -130,7 +138,7 @@ fn crosses(first: usize, len: usize) -> Crosses {
 }
 
 /// A place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell {
     /// How it is stored.
     pub length: Length,

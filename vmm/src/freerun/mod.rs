@@ -23,12 +23,13 @@
 //! * [`allowed`]: whether a fetch model has that outcome.
 //! * [`survey`](survey()): the run.
 //! * [`mod@bench`]: what protocols cost.
+//! * [`mod@stress`]: a scenario at full speed.
 
 pub mod allowed;
 pub mod bench;
 pub mod cell;
 pub mod outcome;
-mod protocol;
+pub mod stress;
 mod summary;
 mod survey;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
 use crate::machine::free::Pass;
@@ -15,7 +15,7 @@ const KEPT: usize = 256;
 
 /// Passes of one place, by kind. A whole outcome is exactly one of old, new, stale, ahead and unplaced, a mix is
 /// torn. Counted a second time: under `stale` the mixes with a stale byte, under `order` some of the whole ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All passes.
     pub passes: u64,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
 use super::outcome::{Counts, Odd, Tally};
 use crate::fetch::FetchModel;
 use crate::host::Host;
-use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Slice, Writer};
+use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Shape, Slice, Writer};
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
 
 /// Up to so many loop rounds between two stores: a writer that never pauses keeps the line to itself.
@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const REPORTED: usize = 3;
 
 /// Who executes and who stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// A vCPU; a host thread, into guest memory.
@@ -33,11 +33,27 @@ pub enum Side {
     Serialised,
     /// Two threads of this process, no KVM: the reference.
     Plain,
+    /// A vCPU that comes to the instruction from others before it; a host thread.
+    Neighbours,
+    /// A vCPU that throws the instruction's lines out of every cache before each pass; a host thread.
+    Cold,
+    /// A vCPU; a host thread on the same CPU, so that they take turns.
+    SameCpu,
 }
 
 impl Side {
     /// All, in the order of a slice.
-    pub const ALL: [Side; 4] = [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain];
+    pub const ALL: [Side; 7] =
+        [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
+
+    fn shape(self) -> Shape {
+        match self {
+            Side::Host | Side::Vcpu | Side::Plain | Side::SameCpu => Shape::Tight,
+            Side::Serialised => Shape::Serialised,
+            Side::Neighbours => Shape::Neighbours,
+            Side::Cold => Shape::Cold,
+        }
+    }
 
     /// How reports call it.
     pub fn name(self) -> &'static str {
@@ -46,6 +62,9 @@ impl Side {
             Side::Vcpu => "vcpu",
             Side::Serialised => "serialised",
             Side::Plain => "plain",
+            Side::Neighbours => "neighbours",
+            Side::Cold => "cold",
+            Side::SameCpu => "same CPU",
         }
     }
 }
@@ -62,7 +81,7 @@ pub struct Options {
 }
 
 /// An outcome that the CPU should not have: the `line` model or that of the vendor does not have it, or nothing does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Length of the store.
     pub length: Length,
@@ -92,7 +111,7 @@ impl std::fmt::Display for Finding {
 }
 
 /// One side of a place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
     /// Who executed and stored.
     pub side: Side,
@@ -104,7 +123,7 @@ pub struct Seen {
     /// How long it ran.
     pub seconds: f64,
     /// The odd outcomes with how often each was seen.
-    #[serde(serialize_with = "as_list")]
+    #[serde(serialize_with = "as_list", skip_deserializing)]
     pub odd: BTreeMap<Odd, u64>,
     /// Odd passes that no model was asked about: too many stores during the pass, or too many different outcomes.
     pub unasked: u64,
@@ -115,10 +134,9 @@ fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Res
 }
 
 /// One place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// Where.
-    #[serde(skip)]
     pub cell: Cell,
     /// Length of the store.
     pub length: Length,
@@ -140,7 +158,7 @@ impl Row {
 }
 
 /// What the outcomes of all places are to one fetch model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelLine {
     /// Name of the model.
     pub model: String,
@@ -157,12 +175,12 @@ pub struct ModelLine {
 }
 
 /// A survey with what it was made on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Survey {
     /// Version of Crossmod.
-    pub crossmod: &'static str,
+    pub crossmod: String,
     /// What kind of result this is.
-    pub tier: &'static str,
+    pub tier: String,
     /// Where it ran.
     pub host: Host,
     /// CPUs of the executor and of the writer.
@@ -215,8 +233,8 @@ pub fn survey(
     let began = Instant::now();
     let pinned = pin(executor);
     let mut survey = Survey {
-        crossmod: env!("CARGO_PKG_VERSION"),
-        tier: super::TIER,
+        crossmod: env!("CARGO_PKG_VERSION").into(),
+        tier: super::TIER.into(),
         host,
         cpus: [executor, writer],
         pinned,
@@ -248,7 +266,7 @@ pub fn survey(
                 code: cell.code(),
                 store: cell.store,
                 length: cell.length,
-                serialised: side == Side::Serialised,
+                shape: side.shape(),
                 spacing: SPACING,
                 seed: options.seed.wrapping_add(number as u64),
                 duration: left.max(SHORTEST),
@@ -298,8 +316,9 @@ fn slice(
     let mut sink = |passes: &[Pass]| {
         for pass in passes {
             tally.add(pass, |odd| {
-                let against =
-                    binding.iter().find(|model| ask(**model, cell, job.serialised, odd) == Answer::Forbidden);
+                let against = binding.iter().find(|model| {
+                    ask(**model, cell, job.shape == Shape::Serialised, odd) == Answer::Forbidden
+                });
                 if let Some(model) = against.filter(|_| reported < REPORTED) {
                     reported += 1;
                     let broken = model.rule().is_some();
@@ -313,7 +332,13 @@ fn slice(
         }
     };
     let Slice { stores, seconds, exceptions, .. } = match side {
-        Side::Host | Side::Serialised => machine.slice(job, Writer::Host, place, &mut sink)?,
+        Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
+            machine.slice(job, Writer::Host, place, &mut sink)?
+        }
+        Side::SameCpu => {
+            let place = Place { writer: place.executor, ..place };
+            machine.slice(job, Writer::Host, place, &mut sink)?
+        }
         Side::Vcpu => machine.slice(job, Writer::Vcpu, place, &mut sink)?,
         Side::Plain => plain.slice(job, place, &mut sink)?,
     };

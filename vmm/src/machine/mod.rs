@@ -15,9 +15,9 @@ mod probe;
 mod step;
 mod tables;
 mod vcpu;
+mod vm;
 
 use crossmod_abi::{PAGE, port, shared, va, vector};
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 pub use capabilities::{Ability, Capabilities, Feature, needed};
@@ -35,6 +35,7 @@ use kick::Guard;
 use layout::CpuPages;
 use memory::Memory;
 use vcpu::Vcpu;
+use vm::{Controller, Vm};
 
 /// Bytes of the shared page that belong to the state.
 pub const SHARED_LEN: usize = shared::STATE_END as usize;
@@ -63,8 +64,6 @@ const HANDLERS: [(u8, &str); 16] = [
     (vector::MC, "mc_plain"),
 ];
 
-/// Upper half of the number of a memory slot that is seen in system-management mode.
-const SMM_ADDRESS_SPACE: u32 = 1;
 /// `out SMM, al; rsm`, in the real mode of SMM.
 const SMI_HANDLER: [u8; 4] = [0xe6, port::SMM, 0x0f, 0xaa];
 
@@ -107,39 +106,9 @@ impl Machine {
 
     fn new(cpus: usize, backing: Backing, interrupt_controller: bool) -> Result<Machine, MachineError> {
         assert!((1..=MAX_CPUS).contains(&cpus), "plans have 1 to {MAX_CPUS} executors");
-        let kvm = open()?;
-        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
-        if interrupt_controller {
-            vm.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
-        }
-        let memory = Memory::new()?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: layout::MEMORY as u64,
-            userspace_addr: memory.host_address()?,
-        };
-        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
-        if kvm.check_extension(Cap::X86Smm) {
-            // A vCPU in SMM sees the slots of an address space of its own.
-            let smram = kvm_userspace_memory_region { slot: SMM_ADDRESS_SPACE << 16, ..region };
-            // SAFETY: as above.
-            unsafe { vm.set_user_memory_region(smram) }
-                .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION for SMM"))?;
-        }
-        Image::load(&memory)?;
-        for index in 0..cpus {
-            tables::page_tables(&memory, CpuPages::of(index))?;
-        }
-        tables::descriptors(&memory)?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let controller = if interrupt_controller { Controller::InKernel } else { Controller::None };
+        let Vm { fd: vm, memory, cpuid, mcg_cap } = Vm::new(cpus, controller)?;
         memory.write(layout::SMI_HANDLER, &SMI_HANDLER)?;
-        let mcg_cap = mce::supported(&kvm);
         let vcpus =
             (0..cpus).map(|index| Vcpu::new(&vm, index, &cpuid, mcg_cap)).collect::<Result<_, _>>()?;
         let mut machine = Machine {

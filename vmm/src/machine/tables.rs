@@ -23,6 +23,10 @@ const TSS_LIMIT: u64 = TSS_FIXED + port::LAST as u64 / 8 + 1;
 const IST_NMI: u8 = 1;
 const IST_DF: u8 = 2;
 const IST_DB: u8 = 3;
+/// Only where [`trap_stack`] is used.
+const IST_TRAP: u8 = 4;
+/// Offset of the first of them in the TSS.
+const IST: u64 = 36;
 
 fn index(address: u64, level: u32) -> u64 {
     (address >> (12 + 9 * level)) & 0x1ff
@@ -103,7 +107,7 @@ pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
         (IST_DF, private::DF_STACK_TOP),
         (IST_DB, private::DB_STACK_TOP),
     ] {
-        memory.write_u64(base + 36 + 8 * (u64::from(ist) - 1), stack(top))?;
+        memory.write_u64(base + IST + 8 * (u64::from(ist) - 1), stack(top))?;
     }
     memory.write(base + 102, &(TSS_FIXED as u16).to_le_bytes())?;
     memory.write(base + TSS_LIMIT, &[0xff])
@@ -117,6 +121,20 @@ pub(super) fn gate(memory: &Memory, vector: u8, handler: u64) -> Result<(), Mach
         crossmod_abi::vector::DB => IST_DB,
         _ => 0,
     };
+    gate_on(memory, vector, handler, ist)
+}
+
+/// The same on a stack of one's own, which [`trap_stack`] sets.
+pub(super) fn gate_on_trap_stack(memory: &Memory, vector: u8, handler: u64) -> Result<(), MachineError> {
+    gate_on(memory, vector, handler, IST_TRAP)
+}
+
+/// Sets the top of the stack of [`gate_on_trap_stack`], as an offset in the private page.
+pub(super) fn trap_stack(memory: &Memory, top: u64) -> Result<(), MachineError> {
+    memory.write_u64(layout::TABLES + TSS + IST + 8 * (u64::from(IST_TRAP) - 1), va::PRIVATE + top)
+}
+
+fn gate_on(memory: &Memory, vector: u8, handler: u64, ist: u8) -> Result<(), MachineError> {
     let low = (handler & 0xffff)
         | u64::from(selector::KERNEL_CODE) << 16
         | u64::from(ist) << 32

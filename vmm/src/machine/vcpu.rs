@@ -136,14 +136,7 @@ impl Vcpu {
             Unfinished::Data => self.settle()?,
             Unfinished::Out(_) | Unfinished::Nothing => {}
         }
-        self.sregs.cr3 = cr3;
-        self.sregs.cr2 = regs.cr2;
-        if self.sregs.cs.selector != regs.cs {
-            self.sregs.cs = segment(regs.cs);
-        }
-        if self.sregs.ss.selector != regs.ss {
-            self.sregs.ss = segment(regs.ss);
-        }
+        self.set_segments(cr3, regs);
         let sregs = self.sregs;
         let page = self.fd.sync_regs_mut();
         page.regs = to_kvm(regs, trap_flag);
@@ -159,6 +152,37 @@ impl Vcpu {
             }
             Inject::MachineCheck => Err(MachineError::Unavailable("machine checks for a vCPU".into())),
             _ => Ok(()),
+        }
+    }
+
+    /// Goes on from other registers after a doorbell. What is pending in the interrupt controller stays pending, and
+    /// NMIs stay as blocked as they are: unlike [`restore`](Self::restore), this does not touch events.
+    pub(super) fn resume(&mut self, cr3: u64, regs: &Regs) -> Result<(), MachineError> {
+        if std::mem::replace(&mut self.unfinished, Unfinished::Nothing) == Unfinished::Data {
+            self.settle()?;
+        }
+        self.set_segments(cr3, regs);
+        let sregs = self.sregs;
+        let page = self.fd.sync_regs_mut();
+        page.regs = to_kvm(regs, false);
+        page.sregs = sregs;
+        self.fd.get_kvm_run().kvm_dirty_regs = u64::from(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+        Ok(())
+    }
+
+    /// An NMI is pending at the last exit.
+    pub(super) fn nmi_pending(&self) -> bool {
+        self.fd.sync_regs().events.nmi.pending != 0
+    }
+
+    fn set_segments(&mut self, cr3: u64, regs: &Regs) {
+        self.sregs.cr3 = cr3;
+        self.sregs.cr2 = regs.cr2;
+        if self.sregs.cs.selector != regs.cs {
+            self.sregs.cs = segment(regs.cs);
+        }
+        if self.sregs.ss.selector != regs.ss {
+            self.sregs.ss = segment(regs.ss);
         }
     }
 

@@ -1,9 +1,12 @@
 //! Results as data, and their forms: text, JSON, KTAP, JUnit.
 
 pub mod bench;
+mod chart;
 mod formats;
+pub mod free;
 pub mod matrix;
 mod moves;
+pub mod stress;
 pub mod survey;
 mod text;
 

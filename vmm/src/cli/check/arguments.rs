@@ -37,8 +37,8 @@ pub struct Arguments {
     #[arg(long, value_parser = ring)]
     pub ring: Option<Ring>,
     /// Check under this fetch model instead of those that the scenario asks for; may be repeated. A preset
-    /// (coherent, amd, amd-block, line, line-block, intel), `all` of them, or parameters such as
-    /// `atom=16,stale,block`.
+    /// (coherent, amd, amd-block, half-line, half-line-block, line, line-block, intel), `all` of them,
+    /// or parameters such as `atom=16,stale,block`.
     #[arg(long, value_name = "MODEL")]
     pub fetch: Vec<String>,
     /// Write a trace file for each finding into this directory, for `crossmod replay`.

@@ -1,6 +1,6 @@
 //! The loops, as bytes for a guest and as functions for a thread of this process.
 
-use super::Length;
+use super::{Length, Shape};
 
 /// Byte offsets from the counters' address. Each has a cache line of its own.
 pub const BEGUN: u64 = 0;
@@ -20,15 +20,17 @@ core::arch::global_asm!(
 macro_rules! labels {
     ($($name:ident)*) => { unsafe extern "C" { $(static $name: u8;)* } };
 }
-labels!(crossmod_free_start crossmod_free_end crossmod_free_execute crossmod_free_execute_serialised
+labels!(crossmod_free_start crossmod_free_end crossmod_free_execute crossmod_free_execute_serialised crossmod_free_execute_cold crossmod_free_repeat
     crossmod_free_write_1 crossmod_free_write_2 crossmod_free_write_4 crossmod_free_write_5
     crossmod_free_write_8 crossmod_free_write_16);
 
 /// One of the loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loop {
-    /// Passes through the site; with a serialising instruction before each if true.
-    Execute(bool),
+    /// Passes through the site.
+    Execute(Shape),
+    /// The same many times over the same log.
+    Repeat,
     /// Stores to it.
     Write(Length),
 }
@@ -36,8 +38,10 @@ pub enum Loop {
 impl Loop {
     fn start(self) -> *const u8 {
         match self {
-            Loop::Execute(false) => &raw const crossmod_free_execute,
-            Loop::Execute(true) => &raw const crossmod_free_execute_serialised,
+            Loop::Execute(Shape::Tight | Shape::Neighbours) => &raw const crossmod_free_execute,
+            Loop::Execute(Shape::Serialised) => &raw const crossmod_free_execute_serialised,
+            Loop::Execute(Shape::Cold) => &raw const crossmod_free_execute_cold,
+            Loop::Repeat => &raw const crossmod_free_repeat,
             Loop::Write(Length::One) => &raw const crossmod_free_write_1,
             Loop::Write(Length::Two) => &raw const crossmod_free_write_2,
             Loop::Write(Length::Four) => &raw const crossmod_free_write_4,

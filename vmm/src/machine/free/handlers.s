@@ -62,6 +62,12 @@ crossmod_rig_nmi:
     inc qword ptr [{ack}]
     iretq
 
+// An NMI that nobody waits for.
+.global crossmod_rig_stray
+crossmod_rig_stray:
+    inc qword ptr [{strays}]
+    iretq
+
 .global crossmod_rig_sync
 crossmod_rig_sync:
     inc qword ptr [{ipis}]

@@ -54,6 +54,47 @@ crossmod_free_execute_serialised:
     jnz 1b
     ret
 
+// The same with the site's lines thrown out of every cache before each pass; LFENCE, so that the pass does not begin
+// before that is done.
+.balign 64
+.global crossmod_free_execute_cold
+crossmod_free_execute_cold:
+    mov r8, rdi
+1:  mov r10, [rsi + {done}]
+    clflush [r8]
+    clflush [r8 + 16]
+    mfence
+    lfence
+    call r8
+    mov r11, [rsi + {begun}]
+    mov [rcx], r10
+    mov [rcx + 8], rax
+    mov [rcx + 16], r11
+    add rcx, 24
+    dec rdx
+    jnz 1b
+    ret
+
+// The first of these loops again and again into the same log: r8 times.
+.balign 64
+.global crossmod_free_repeat
+crossmod_free_repeat:
+    push rbx
+    push r12
+    push r13
+    mov rbx, r8
+    mov r12, rcx
+    mov r13, rdx
+1:  mov rcx, r12
+    mov rdx, r13
+    call crossmod_free_execute
+    dec rbx
+    jnz 1b
+    pop r13
+    pop r12
+    pop rbx
+    ret
+
 // Writers. rdi = first byte to store to, rsi = counters, rdx = stores, rcx = generation before, r8 = state of the
 // generator that spaces the stores, r9 = mask of the spacing. RAX returns the generator's state. The low byte
 // of the generation fills every byte of the immediate.

@@ -5,26 +5,32 @@
 //! a dozen instructions, the same that [`Plain`] runs without KVM.
 
 mod code;
+mod course;
+mod hands;
+mod lane;
 mod patcher;
 mod plain;
 mod rig;
+mod window;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, port, va};
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 
+pub use course::{Course, Ground, Trap, Watch};
+pub use hands::{Hands, Injector, Message, Waited};
 pub use patcher::{Counted, Patcher, Signal};
 pub use plain::Plain;
-pub use rig::{Rig, ticks};
+pub use rig::{Rig, Strays, ticks};
 
 use super::kick::Guard;
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
 use super::vcpu::{Exit, Inject, Vcpu};
-use super::{FILLER, HANDLERS, Image, MachineError, open, pin, stop_requested, tables};
+use super::vm::{Controller, Vm};
+use super::{FILLER, HANDLERS, Image, MachineError, pin, stop_requested, tables};
 use crate::cpu::{Cpu, Regs, reg};
 use code::{COUNTERS, Loop};
 
@@ -41,6 +47,11 @@ const FINISH: u64 = CODE - 16;
 const LOG: u64 = 0x4_0000;
 /// Offset of the counters in the shared page; what is before them belongs to the explorer.
 const COUNTERS_AT: u64 = 0x400;
+
+/// Where the local APIC's page stands (SDM vol. 3, 11.4.1), and its EOI register (11.8.5).
+const APIC: u64 = 0xfee0_0000;
+const APIC_VA: u64 = va::IDT + PAGE;
+const EOI: u64 = 0xb0;
 
 const _: () = assert!(LOG + (BATCH * size_of::<Pass>()) as u64 <= layout::IMAGE);
 const _: () = assert!(COUNTERS_AT + COUNTERS <= PAGE);
@@ -74,6 +85,29 @@ pub struct Pass {
     pub begun: u64,
 }
 
+/// How an executor passes through a site, between looking at the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Calls it.
+    Tight,
+    /// Comes from the instructions before it.
+    Neighbours,
+    /// Serialises, then calls it.
+    Serialised,
+    /// Throws its lines out of every cache (CLFLUSH), then calls it.
+    Cold,
+}
+
+/// Instructions before a site with neighbours: three NOPs of four bytes.
+const BEFORE: [u8; 12] = [0x0f, 0x1f, 0x40, 0, 0x0f, 0x1f, 0x40, 0, 0x0f, 0x1f, 0x40, 0];
+
+impl Job {
+    /// Offset of what the executor calls.
+    fn entry(&self) -> usize {
+        if self.shape == Shape::Neighbours { self.site - BEFORE.len() } else { self.site }
+    }
+}
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -85,8 +119,8 @@ pub struct Job {
     pub store: usize,
     /// How it is stored.
     pub length: Length,
-    /// The executor serialises between looking at the counter and passing through the site.
-    pub serialised: bool,
+    /// How the executor passes through the site.
+    pub shape: Shape,
     /// Mask of the number of loop rounds between two stores.
     pub spacing: u64,
     /// Seed of the spacing.
@@ -139,34 +173,7 @@ pub struct FreeMachine {
 impl FreeMachine {
     /// A machine whose executor runs on the calling thread.
     pub fn new() -> Result<FreeMachine, MachineError> {
-        let kvm = open()?;
-        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
-        let memory = Memory::new()?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: layout::MEMORY as u64,
-            userspace_addr: memory.host_address()?,
-        };
-        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
-        Image::load(&memory)?;
-        memory.write(CODE, code::bytes())?;
-        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
-        for index in 0..2 {
-            tables::page_tables(&memory, CpuPages::of(index))?;
-            tables::one_text(&memory, CpuPages::of(index))?;
-        }
-        tables::descriptors(&memory)?;
-        let image = Image::embedded()?;
-        for (vector, name) in HANDLERS {
-            tables::gate(&memory, vector, image.label(name)?)?;
-        }
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        let Vm { fd: vm, memory, cpuid, .. } = free(2, Controller::None, code::bytes())?;
         let executor = Vcpu::new(&vm, 0, &cpuid, None)?;
         let writer = Vcpu::new(&vm, 1, &cpuid, None)?;
         Ok(FreeMachine { executor, writer, _vm: vm, memory, guard: Guard::new()? })
@@ -216,9 +223,42 @@ impl FreeMachine {
     }
 }
 
+impl FreeMachine {
+    /// How long so many batches of [`BATCH`] passes take with nobody storing and no exit between them. The executor
+    /// runs on the calling thread.
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
+        self.memory.write(layout::MASTER, &text(job))?;
+        let site = va::SITE + job.entry() as u64;
+        let regs = enter(Loop::Repeat, [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, batches, 0]);
+        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
+        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        let began = Instant::now();
+        match self.executor.run(&self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => Ok(began.elapsed()),
+            exit => Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        }
+    }
+}
+
+/// A VM whose vCPUs fetch from one copy of the site pages, with code at [`CODE`] and plain handlers for everything.
+fn free(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineError> {
+    let vm = Vm::new(cpus, controller)?;
+    vm.memory.write(CODE, code)?;
+    vm.memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+    for index in 0..cpus {
+        tables::one_text(&vm.memory, CpuPages::of(index))?;
+    }
+    let image = Image::embedded()?;
+    for (vector, name) in HANDLERS {
+        tables::gate(&vm.memory, vector, image.label(name)?)?;
+    }
+    Ok(vm)
+}
+
 /// The two site pages before the first store.
 fn text(job: &Job) -> Vec<u8> {
     let mut text = vec![FILLER; 2 * PAGE as usize];
+    text[job.site - BEFORE.len()..job.site].copy_from_slice(&BEFORE);
     text[job.site..job.site + job.code.len()].copy_from_slice(&job.code);
     text
 }
@@ -248,9 +288,9 @@ fn execute(
     slice: &mut Slice,
     sink: &mut impl FnMut(&[Pass]),
 ) -> Result<(), MachineError> {
-    let site = va::SITE + job.site as u64;
+    let site = va::SITE + job.entry() as u64;
     let arguments = [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, 0, 0];
-    let regs = enter(Loop::Execute(job.serialised), arguments);
+    let regs = enter(Loop::Execute(job.shape), arguments);
     let mut bytes = vec![0; BATCH * size_of::<Pass>()];
     while began.elapsed() < job.duration && !stop_requested() {
         memory.write_u64(return_slot(0, &regs), FINISH)?;

@@ -7,8 +7,9 @@ use crossmod_abi::va;
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 
-use super::rig::{APIC, HOLD, SYNC, common, own};
-use crate::machine::layout::{self, CpuPages};
+use super::APIC;
+use super::rig::{HOLD, SYNC, common, own};
+use super::window::Window;
 use crate::machine::{MachineError, stop_requested};
 
 /// An answer that takes longer never comes.
@@ -34,13 +35,15 @@ pub struct Counted {
     pub traps: u64,
     /// IPIs.
     pub ipis: u64,
-    /// NMIs.
+    /// NMIs of broadcasts.
     pub nmis: u64,
+    /// NMIs from beside.
+    pub strays: u64,
 }
 
 /// The host's hands on a running [`Rig`](super::Rig).
 pub struct Patcher<'a> {
-    base: u64,
+    window: Window,
     vm: &'a VmFd,
     executors: usize,
     /// Broadcasts so far; each executor acknowledges each.
@@ -50,23 +53,12 @@ pub struct Patcher<'a> {
 }
 
 impl<'a> Patcher<'a> {
-    /// `base` is the host address of the machine's memory, which outlives the patcher.
-    pub(super) fn new(base: u64, vm: &'a VmFd, executors: usize) -> Patcher<'a> {
-        Patcher { base, vm, executors, acks: 0, holds: 0, epochs: 0 }
-    }
-
-    fn read(&self, address: u64) -> u64 {
-        // SAFETY: an aligned word of the guest memory, which outlives the machine's run; volatile, no reference.
-        unsafe { std::ptr::read_volatile((self.base + address) as *const u64) }
-    }
-
-    fn write(&self, address: u64, value: u64) {
-        // SAFETY: as for `read`.
-        unsafe { std::ptr::write_volatile((self.base + address) as *mut u64, value) }
+    pub(super) fn new(window: Window, vm: &'a VmFd, executors: usize) -> Patcher<'a> {
+        Patcher { window, vm, executors, acks: 0, holds: 0, epochs: 0 }
     }
 
     fn own(&self, executor: usize, offset: u64) -> u64 {
-        self.read(CpuPages::of(executor).private() + offset)
+        self.window.own(executor, offset)
     }
 
     /// Spins, and lets others run now and then: more executors than CPUs must get somewhere.
@@ -99,13 +91,13 @@ impl<'a> Patcher<'a> {
 
     /// Ends the executors' loops.
     pub(super) fn stop(&self) {
-        self.write(layout::SHARED + common::RELEASE, self.holds);
-        self.write(layout::SHARED + common::STOP, 1);
+        self.window.set_shared(common::RELEASE, self.holds);
+        self.window.set_shared(common::STOP, 1);
     }
 
     /// Stores to the site pages in one instruction.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        let target = self.base + layout::MASTER + at as u64;
+        let target = self.window.text(at);
         compiler_fence(Ordering::SeqCst);
         // SAFETY: inside the site pages, whose only other users are guests; volatile, no reference. x86 takes
         // unaligned words.
@@ -132,7 +124,7 @@ impl<'a> Patcher<'a> {
             Signal::Sync => u32::from(SYNC),
             Signal::Hold => {
                 self.holds += 1;
-                self.write(layout::SHARED + common::TARGET, self.holds);
+                self.window.set_shared(common::TARGET, self.holds);
                 u32::from(HOLD)
             }
             // Delivery mode NMI (SDM vol. 3, 11.11.2).
@@ -162,13 +154,13 @@ impl<'a> Patcher<'a> {
 
     /// Lets held executors go.
     pub fn release(&self) {
-        self.write(layout::SHARED + common::RELEASE, self.holds);
+        self.window.set_shared(common::RELEASE, self.holds);
     }
 
     /// From here on executors look for their longest time between two passes anew.
     pub fn begin(&mut self) -> Result<(), MachineError> {
         self.epochs += 1;
-        self.write(layout::SHARED + common::EPOCH, self.epochs);
+        self.window.set_shared(common::EPOCH, self.epochs);
         self.until("the epoch is not seen", |executor| self.own(executor, own::EPOCH_SEEN) == self.epochs)
     }
 
@@ -188,6 +180,7 @@ impl<'a> Patcher<'a> {
             traps: sum(own::TRAPS),
             ipis: sum(own::IPIS),
             nmis: sum(own::NMIS),
+            strays: sum(own::STRAYS),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The same experiment on two threads of this process, without KVM: what the virtual machine is compared with.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
 
@@ -56,9 +56,9 @@ impl Plain {
             });
             while began.elapsed() < job.duration && !stop_requested() {
                 let log_address = log.as_mut_ptr() as u64;
-                let arguments = [start + job.site as u64, counters, BATCH as u64, log_address, 0, 0];
+                let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
                 // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
-                unsafe { Loop::Execute(job.serialised).call(arguments) };
+                unsafe { Loop::Execute(job.shape).call(arguments) };
                 passes += BATCH as u64;
                 sink(&log);
             }
@@ -66,6 +66,25 @@ impl Plain {
         });
         let stores = stores.load(Ordering::Relaxed);
         Ok(Slice { passes, stores, seconds: began.elapsed().as_secs_f64(), exceptions: Vec::new() })
+    }
+}
+
+impl Plain {
+    /// How long so many batches of [`BATCH`] passes take with nobody storing.
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
+        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
+        let text = text(job);
+        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len()) };
+        // Self-modifying code, as in `slice`.
+        core::arch::x86_64::__cpuid(0);
+        let mut log = vec![Pass::default(); BATCH];
+        let site = start + job.entry() as u64;
+        let arguments = [site, counters, BATCH as u64, log.as_mut_ptr() as u64, batches, 0];
+        let began = Instant::now();
+        // SAFETY: the site returns; the log has BATCH entries, and each batch begins anew.
+        unsafe { Loop::Repeat.call(arguments) };
+        began.elapsed()
     }
 }
 

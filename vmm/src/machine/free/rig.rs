@@ -2,26 +2,23 @@
 //! controller, IPIs and NMIs by message (KVM API, KVM_SIGNAL_MSI), and handlers that never leave the guest.
 
 use crossmod_abi::{PAGE, port, private, va, vector};
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, VmFd};
+use kvm_ioctls::VmFd;
 
 use super::patcher::Patcher;
-use super::{CODE, FINISH, unexpected};
+use super::window::Window;
+use super::{APIC, APIC_VA, CODE, EOI, FINISH, free, unexpected};
 use crate::cpu::{Cpu, reg};
 use crate::machine::kick::Guard;
 use crate::machine::layout::{self, CpuPages, MAX_CPUS};
 use crate::machine::memory::Memory;
 use crate::machine::vcpu::{Exit, Inject, Vcpu};
-use crate::machine::{FILLER, HANDLERS, Image, MachineError, open, pin, tables};
+use crate::machine::vm::{Controller, Vm};
+use crate::machine::{FILLER, MachineError, pin, tables};
 
 /// Vector of the broadcast that serialises.
 pub(super) const SYNC: u8 = vector::IPI_SYNC;
 /// Vector of the broadcast that holds.
 pub(super) const HOLD: u8 = vector::IPI_HOLD;
-/// Where the local APIC's page stands (SDM vol. 3, 11.4.1), and its EOI register (11.8.5).
-pub(super) const APIC: u64 = 0xfee0_0000;
-const APIC_VA: u64 = va::IDT + PAGE;
-const EOI: u64 = 0xb0;
 
 /// Offsets in the shared page, behind the explorer's state; one cache line each.
 pub(super) mod common {
@@ -39,6 +36,7 @@ pub(super) mod own {
     pub const TRAPS: u64 = 0xa10;
     pub const NMIS: u64 = 0xa18;
     pub const IPIS: u64 = 0xa20;
+    pub const STRAYS: u64 = 0xa28;
     pub const PASSES: u64 = 0xa80;
     pub const LONGEST: u64 = 0xa88;
     pub const EPOCH_SEEN: u64 = 0xa90;
@@ -56,6 +54,7 @@ core::arch::global_asm!(
     traps = const va::PRIVATE + own::TRAPS,
     nmis = const va::PRIVATE + own::NMIS,
     ipis = const va::PRIVATE + own::IPIS,
+    strays = const va::PRIVATE + own::STRAYS,
     passes = const va::PRIVATE + own::PASSES,
     longest = const va::PRIVATE + own::LONGEST,
     epoch_seen = const va::PRIVATE + own::EPOCH_SEEN,
@@ -68,6 +67,7 @@ unsafe extern "C" {
     static crossmod_rig_execute: u8;
     static crossmod_rig_bp: u8;
     static crossmod_rig_nmi: u8;
+    static crossmod_rig_stray: u8;
     static crossmod_rig_sync: u8;
     static crossmod_rig_hold: u8;
 }
@@ -91,45 +91,18 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A machine with so many executors of the code at an offset of the site pages.
-    pub fn new(executors: usize, site: usize, bytes: &[u8]) -> Result<Rig, MachineError> {
+    /// A machine with so many executors of the code at an offset of the site pages. With `strays`, NMIs come from
+    /// beside, and their handler acknowledges nothing.
+    pub fn new(executors: usize, site: usize, bytes: &[u8], strays: bool) -> Result<Rig, MachineError> {
+        let nmi = if strays { &raw const crossmod_rig_stray } else { &raw const crossmod_rig_nmi };
         assert!((1..=MAX_CPUS).contains(&executors), "1 to {MAX_CPUS} executors");
-        let kvm = open()?;
-        for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
-            if !kvm.check_extension(cap) {
-                return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
-            }
-        }
-        let vm = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
-        let memory = Memory::new()?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: layout::MEMORY as u64,
-            userspace_addr: memory.host_address()?,
-        };
-        // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
-        // After the memory, which takes many times as long with the chip there.
-        vm.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
-        Image::load(&memory)?;
-        memory.write(CODE, code())?;
-        memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
+        let Vm { fd: vm, memory, cpuid, .. } = free(executors, Controller::InKernel, code())?;
         for index in 0..executors {
-            tables::page_tables(&memory, CpuPages::of(index))?;
-            tables::one_text(&memory, CpuPages::of(index))?;
             tables::map(&memory, CpuPages::of(index), APIC_VA, APIC)?;
-        }
-        tables::descriptors(&memory)?;
-        let image = Image::embedded()?;
-        for (vector, name) in HANDLERS {
-            tables::gate(&memory, vector, image.label(name)?)?;
         }
         for (vector, label) in [
             (vector::BP, &raw const crossmod_rig_bp),
-            (vector::NMI, &raw const crossmod_rig_nmi),
+            (vector::NMI, nmi),
             (SYNC, &raw const crossmod_rig_sync),
             (HOLD, &raw const crossmod_rig_hold),
         ] {
@@ -138,9 +111,6 @@ impl Rig {
         let mut text = vec![FILLER; 2 * PAGE as usize];
         text[site..site + bytes.len()].copy_from_slice(bytes);
         memory.write(layout::MASTER, &text)?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
         let mut vcpus = Vec::new();
         for index in 0..executors {
             let mut vcpu = Vcpu::new(&vm, index, &cpuid, None)?;
@@ -161,9 +131,9 @@ impl Rig {
     pub fn run<T>(
         mut self,
         cpus: &[usize],
-        patch: impl FnOnce(&mut Patcher<'_>) -> Result<T, MachineError>,
+        patch: impl FnOnce(&mut Patcher<'_>, Strays<'_>) -> Result<T, MachineError>,
     ) -> Result<T, MachineError> {
-        let base = self.memory.host_address()?;
+        let window = Window::new(self.memory.host_address()?);
         let executors = self.vcpus.len();
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
@@ -177,14 +147,34 @@ impl Rig {
                     })
                 })
                 .collect();
-            let mut patcher = Patcher::new(base, &self.vm, executors);
-            let result = patcher.ready().and_then(|()| patch(&mut patcher));
+            let mut patcher = Patcher::new(window, &self.vm, executors);
+            let strays = Strays { vm: &self.vm, executors };
+            let result = patcher.ready().and_then(|()| patch(&mut patcher, strays));
             patcher.stop();
             for thread in threads {
                 thread.join().expect("an executor has nothing that can panic")?;
             }
             result
         })
+    }
+}
+
+/// NMIs from another thread than the patcher's.
+#[derive(Clone, Copy)]
+pub struct Strays<'a> {
+    vm: &'a VmFd,
+    executors: usize,
+}
+
+impl Strays<'_> {
+    /// How many executors there are.
+    pub fn executors(self) -> usize {
+        self.executors
+    }
+
+    /// Sends one.
+    pub fn send(self, executor: usize) -> Result<(), MachineError> {
+        super::hands::send(self.vm, executor, super::hands::NMI)
     }
 }
 

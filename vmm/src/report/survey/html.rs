@@ -1,39 +1,29 @@
-//! A survey as one self-contained page: heat maps of where this CPU tears and stays stale, rules, models.
+//! The part of a page about a survey: heat maps of where this CPU tears and stays stale, rules, models.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{host, per_million};
 use crate::freerun::outcome::Counts;
 use crate::freerun::{Row, Side, Standing, Survey};
 use crate::machine::free::Length;
-use crate::report::matrix::STYLE;
 
-const HEAT: &str = "
-:root { --heat: 196, 60, 30; } @media (prefers-color-scheme: dark) { :root { --heat: 240, 110, 70; } }
-table.map td { text-align: center; min-width: 3.2rem; font-variant-numeric: tabular-nums; }
+/// Tables of heat, and what pages of this tier have beside.
+pub(in crate::report) const HEAT: &str = "
+table.map { font-size: 0.76rem; } table.map td, table.map th { padding: 0.2rem 0.3rem; } table.map td { text-align: center; min-width: 2.7rem; font-variant-numeric: tabular-nums; }
 table.map td.zero { background: var(--safe); } table.map td.promised { outline: 2px solid var(--mark); outline-offset: -3px; }
 table.map td.hot { background: rgba(var(--heat), var(--share)); }
 .finding { border-left: 4px solid rgb(var(--heat)); padding-left: 0.8rem; }
 @media print { table.map td { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
 
-/// The page.
-pub fn html(survey: &Survey) -> String {
+/// The part of a page about it.
+pub fn section(survey: &Survey) -> Markup {
     let torn = |counts: &Counts| counts.torn;
     let stale = |counts: &Counts| counts.stale;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Crossmod: where this CPU tears" }
-                style { (PreEscaped(STYLE)) (PreEscaped(HEAT)) }
-            }
-            body {
-                h1 { "Where this CPU tears instructions, and where it keeps old ones" }
+    html! {
+                h2 { "Where this CPU tears instructions, and where it keeps old ones" }
                 p.soft { (host(survey)) }
-                p.soft { (survey.tier) ". " (survey.rows.len()) " places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
+                p.soft { (survey.rows.len()) " places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
                 @for headline in survey.headlines() { p.finding { b { (headline) } } }
                 @if !survey.findings.is_empty() {
                     details {
@@ -45,15 +35,79 @@ pub fn html(survey: &Survey) -> String {
                 (map(survey, "Torn, two vCPUs", Side::Vcpu, torn))
                 (map(survey, "Torn, host thread as writer", Side::Host, torn))
                 (map(survey, "Torn, two plain threads without KVM", Side::Plain, torn))
+                (map(survey, "Torn, executor comes from instructions before the site", Side::Neighbours, torn))
+                (map(survey, "Torn, executor throws the site out of every cache before each pass", Side::Cold, torn))
+                (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
                 (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
                 (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
                 (classes(survey))
                 (rules(survey))
                 (models(survey))
+    }
+}
+
+/// Where a plain store tears, as a picture of its own.
+pub fn map_svg(survey: &Survey) -> String {
+    const SIZE: [f64; 2] = [31.0, 26.0];
+    let columns = columns(survey);
+    let lengths: Vec<Length> = Length::ALL
+        .into_iter()
+        .filter(|&length| survey.rows.iter().any(|row| row.length == length))
+        .collect();
+    let (left, top) = (100.0, 58.0);
+    let width = left + SIZE[0] * columns.len() as f64 + 16.0;
+    let bottom = top + SIZE[1] * lengths.len() as f64;
+    let body = html! {
+        text.strong x="16" y="20" { "Torn passes in a million, one vCPU storing to what another executes" }
+        text x="16" y="38" { "store, bytes; by offset of its first byte in the line, and bytes before a page boundary (p)" }
+        @for (x, (page, offset)) in columns.iter().enumerate() {
+            text x=(left + SIZE[0] * (x as f64 + 0.5)) y=(top - 5.0) text-anchor="middle" { @if *page { "p" } (offset) }
+        }
+        @for (y, &length) in lengths.iter().enumerate() {
+            @let at = top + SIZE[1] * y as f64;
+            text.strong x=(left - 8.0) y=(at + 17.0) text-anchor="end" { (length.name()) }
+            @for (x, &place) in columns.iter().enumerate() {
+                @if let Some((row, seen)) = find(survey, length, place).and_then(|row| Some((row, row.side(Side::Vcpu)?))) {
+                    @let x = left + SIZE[0] * x as f64;
+                    @let (torn, passes) = (seen.counts.torn, seen.counts.passes);
+                    @let fill = if torn > 0 { format!("rgba(var(--heat),{:.2})", share(torn, passes)) } else { "var(--safe)".into() };
+                    rect x=(x + 1.0) y=(at + 1.0) width=(SIZE[0] - 2.0) height=(SIZE[1] - 2.0) rx="3" style=(format!("fill:{fill}")) {}
+                    @if row.amd_promises_whole { rect.frame x=(x + 2.5) y=(at + 2.5) width=(SIZE[0] - 5.0) height=(SIZE[1] - 5.0) rx="2" {} }
+                    @if torn > 0 { text.strong x=(x + SIZE[0] / 2.0) y=(at + 17.0) text-anchor="middle" style="font-size:10px" { (brief(torn, passes)) } }
+                }
             }
         }
+        text x="16" y=(bottom + 20.0) { "green: none seen; framed: AMD promises that the store is seen whole" }
+        text x="16" y=(bottom + 36.0) { (survey.host.line()) }
     };
-    page.into_string()
+    crate::report::chart::alone(width, bottom + 48.0, &body)
+}
+
+/// Passes in a million, in four characters.
+fn brief(count: u64, passes: u64) -> String {
+    let rate = 1e6 * count as f64 / passes.max(1) as f64;
+    match rate {
+        10_000.0.. => format!("{:.0}k", rate / 1e3),
+        1_000.0.. => format!("{:.1}k", rate / 1e3),
+        1.0.. => format!("{rate:.0}"),
+        _ => "<1".into(),
+    }
+}
+
+/// From one in a million, pale, to one in a hundred, full.
+fn share(count: u64, passes: u64) -> f64 {
+    ((1e6 * count as f64 / passes.max(1) as f64).log10() / 4.0).clamp(0.0, 1.0) * 0.7 + 0.15
+}
+
+fn columns(survey: &Survey) -> Vec<(bool, usize)> {
+    let mut columns: Vec<(bool, usize)> = survey.rows.iter().map(column).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&Row> {
+    survey.rows.iter().find(|row| row.length == length && column(row) == place)
 }
 
 /// Name of a place's column.
@@ -65,19 +119,15 @@ fn column(row: &Row) -> (bool, usize) {
 }
 
 fn map(survey: &Survey, title: &str, side: Side, what: fn(&Counts) -> u64) -> Markup {
-    let mut columns: Vec<(bool, usize)> = survey.rows.iter().map(column).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    let row =
-        |length: Length, place| survey.rows.iter().find(|row| row.length == length && column(row) == place);
+    let columns = columns(survey);
     html! {
-        h2 { (title) }
+        h3 { (title) }
         div.scroll { table.map {
             thead { tr { th { "store" } @for (page, offset) in &columns { th { @if *page { "p" } (offset) } } } }
             tbody { @for length in Length::ALL { tr {
                 th scope="row" { (length.name()) }
                 @for &place in &columns {
-                    @match row(length, place).and_then(|row| Some((row, row.side(side)?))) {
+                    @match find(survey, length, place).and_then(|row| Some((row, row.side(side)?))) {
                         None => td.none {},
                         Some((row, seen)) => (cell(row, what(&seen.counts), seen.counts.passes)),
                     }
@@ -88,8 +138,7 @@ fn map(survey: &Survey, title: &str, side: Side, what: fn(&Counts) -> u64) -> Ma
 }
 
 fn cell(row: &Row, count: u64, passes: u64) -> Markup {
-    // From one in a million, pale, to one in a hundred, full.
-    let share = ((1e6 * count as f64 / passes.max(1) as f64).log10() / 4.0).clamp(0.0, 1.0) * 0.7 + 0.15;
+    let share = share(count, passes);
     let heat = if count > 0 { "hot" } else { "zero" };
     let promised = if row.amd_promises_whole { " promised" } else { "" };
     html! {
@@ -100,7 +149,7 @@ fn cell(row: &Row, count: u64, passes: u64) -> Markup {
 
 fn classes(survey: &Survey) -> Markup {
     html! {
-        h2 { "By what a single store crosses" }
+        h3 { "By what a single store crosses" }
         p.soft { "Torn passes in a million, and the rate of two vCPUs over that of two plain threads. " (crate::freerun::FACTOR) }
         div.scroll { table {
             thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "vcpu / plain" } } }
@@ -120,12 +169,12 @@ fn rules(survey: &Survey) -> Markup {
         Standing::Seen => "race",
     };
     html! {
-        h2 { "Rules and what was seen" }
+        h3 { "Rules and what was seen" }
         div.scroll { table {
             thead { tr { th { "whose" } th { "rule" } th { "against" } th { "of" } th { "standing" } } }
             tbody { @for rule in survey.rules() { tr {
-                th scope="row" { (rule.whose) } td { (rule.says) } td { (rule.against) } td { (rule.trials) }
-                td class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
+                th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
+                td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
             } } }
         } }
     }
@@ -133,7 +182,7 @@ fn rules(survey: &Survey) -> Markup {
 
 fn models(survey: &Survey) -> Markup {
     html! {
-        h2 { "Observed is allowed" }
+        h3 { "Observed is allowed" }
         p.soft { "Different outcomes, neither old nor new, that each fetch model of the explorer has and has not for the same site." }
         div.scroll { table {
             thead { tr { th { "model" } th { "has" } th { "has not" } th { "passes with these" } th { "not asked" } } }

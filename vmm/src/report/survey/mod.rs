@@ -5,26 +5,31 @@ mod text;
 
 use serde::Serialize;
 
-pub use html::html;
+pub(super) use html::HEAT;
+pub use html::{map_svg, section};
 pub use text::{HEADER, line, summary};
 
 use crate::freerun::{Class, Rule, Survey};
 
+/// A survey with what follows from it, as it is written to JSON.
 #[derive(Serialize)]
-struct Document<'a> {
+pub struct Document<'a> {
     #[serde(flatten)]
     survey: &'a Survey,
     classes: Vec<Class>,
     rules: Vec<Rule>,
+    headlines: Vec<String>,
 }
 
-/// All of it as JSON.
-pub fn json(survey: &Survey) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&Document { survey, classes: survey.classes(), rules: survey.rules() })
+impl<'a> Document<'a> {
+    /// That of a survey.
+    pub fn new(survey: &'a Survey) -> Document<'a> {
+        Document { survey, classes: survey.classes(), rules: survey.rules(), headlines: survey.headlines() }
+    }
 }
 
 /// Passes in a million, or the bound of what was not seen.
-fn per_million(count: u64, trials: u64) -> String {
+pub(super) fn per_million(count: u64, trials: u64) -> String {
     let number = |value: f64| match value {
         9.95.. => format!("{value:.0}"),
         0.095.. => format!("{value:.1}"),
@@ -38,7 +43,7 @@ fn per_million(count: u64, trials: u64) -> String {
 }
 
 /// Where it ran, in one line.
-fn host(survey: &Survey) -> String {
+pub(super) fn host(survey: &Survey) -> String {
     let microcode = survey.host.microcode.as_deref().unwrap_or("unknown");
     let [executor, writer] = survey.cpus;
     let pinned = if survey.pinned { "pinned to" } else { "NOT PINNED; meant for" };

@@ -7,8 +7,8 @@ use crate::freerun::{Row, Side, Survey};
 
 /// Heads the lines of [`line()`].
 pub const HEADER: &str = concat!(
-    "                                      torn, per million passes        stale, per million passes\n",
-    "store          at  crosses  promise   host     vcpu     plain        host     vcpu     serial.  plain     passes"
+    "                                      torn, per million passes                                 stale\n",
+    "store          at  crosses  promise   host     vcpu     plain    neighb.  cold     same CPU    host     vcpu     serial.  cold      passes"
 );
 
 /// One place.
@@ -21,7 +21,7 @@ pub fn line(row: &Row) -> String {
     let passes: u64 = row.seen.iter().map(|seen| seen.counts.passes).sum();
     let odd: u64 = row.seen.iter().map(|seen| seen.counts.ahead + seen.counts.exceptions).sum();
     let mut out = format!(
-        "{:13}  {:2}  {:7}  {:8}  {:7}  {:7}  {:11}  {:7}  {:7}  {:7}  {:8}  {:.2} M",
+        "{:13}  {:2}  {:7}  {:8}  {:7}  {:7}  {:7}  {:7}  {:7}  {:10}  {:7}  {:7}  {:7}  {:8}  {:.2} M",
         row.length.name(),
         row.offset,
         row.crosses.name(),
@@ -29,10 +29,13 @@ pub fn line(row: &Row) -> String {
         torn(Side::Host),
         torn(Side::Vcpu),
         torn(Side::Plain),
+        torn(Side::Neighbours),
+        torn(Side::Cold),
+        torn(Side::SameCpu),
         stale(Side::Host),
         stale(Side::Vcpu),
         stale(Side::Serialised),
-        stale(Side::Plain),
+        stale(Side::Cold),
         passes as f64 / 1e6,
     );
     if odd > 0 {
@@ -51,23 +54,16 @@ pub fn summary(survey: &Survey) -> String {
         out,
         "single stores by what they cross: torn per million passes, and the rate under KVM over that without"
     );
-    let _ = writeln!(out, "  crosses  places  host     vcpu     serial.  plain    vcpu / plain");
+    let _ = write!(out, "  crosses  places");
+    Side::ALL.iter().for_each(|side| _ = write!(out, "  {:10}", side.name()));
+    let _ = writeln!(out, "  vcpu / plain");
     for class in survey.classes() {
-        let rate = |side| {
-            let counts = class.side(side);
-            per_million(counts.torn, counts.passes)
-        };
         let factor = class.factor.map_or("-".into(), |factor| format!("{factor:.2}"));
-        let _ = writeln!(
-            out,
-            "  {:7}  {:6}  {:7}  {:7}  {:7}  {:7}  {factor}",
-            class.crosses.name(),
-            class.places,
-            rate(Side::Host),
-            rate(Side::Vcpu),
-            rate(Side::Serialised),
-            rate(Side::Plain)
-        );
+        let _ = write!(out, "  {:7}  {:6}", class.crosses.name(), class.places);
+        for (_, counts) in &class.counts {
+            let _ = write!(out, "  {:10}", per_million(counts.torn, counts.passes));
+        }
+        let _ = writeln!(out, "  {factor}");
     }
     let _ = writeln!(out, "  {}", crate::freerun::FACTOR);
     let _ = writeln!(out, "\nrules");
@@ -89,7 +85,7 @@ pub fn summary(survey: &Survey) -> String {
         };
         let _ = writeln!(
             out,
-            "  {:10}  {} allowed, {} not ({} passes){unknown}",
+            "  {:15}  {} allowed, {} not ({} passes){unknown}",
             model.model, model.allowed, model.forbidden, model.forbidden_passes
         );
     }

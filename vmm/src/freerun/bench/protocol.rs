@@ -1,6 +1,8 @@
 //! The protocols that [`bench`](super::bench) compares, as a host thread performs them.
 
-use serde::Serialize;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineError;
 use crate::machine::free::{Patcher, Signal};
@@ -11,7 +13,7 @@ const LEN: usize = 5;
 const INT3: u8 = 0xcc;
 
 /// A protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// One plain store of the bytes that differ, no synchronisation.
@@ -75,51 +77,72 @@ impl Protocol {
         }
     }
 
-    /// Performs it. Returns how many messages were sent.
-    pub(super) fn patch(self, patcher: &mut Patcher<'_>, new: [u8; 8]) -> Result<u64, MachineError> {
+    /// Performs it on so many sites, one round of messages for all of them. Before the last store, while executors
+    /// are held or trap, the patcher is away for `delay`. Returns how many messages were sent.
+    pub(super) fn patch(
+        self,
+        patcher: &mut Patcher<'_>,
+        generation: u32,
+        sites: usize,
+        delay: Duration,
+    ) -> Result<u64, MachineError> {
+        let new = quadword(generation);
         let [first, a, b, c, d, ..] = new;
         let tail = [a, b, c, d];
         let mut sent = 0;
+        let each = |patcher: &mut Patcher<'_>, offset: usize, bytes: &[u8]| {
+            (0..sites).for_each(|site| patcher.store(SITE + site * SLOT + offset, bytes));
+        };
         let mut sync = |patcher: &mut Patcher<'_>, signal| -> Result<(), MachineError> {
             sent += patcher.signal(signal)?;
             patcher.acknowledged()
         };
         match self {
-            Protocol::Naive => patcher.store(SITE + 1, &tail),
-            Protocol::Atomic8 => patcher.store(SITE, &new),
+            Protocol::Naive => {
+                away(delay);
+                each(patcher, 1, &tail);
+            }
+            Protocol::Atomic8 => {
+                away(delay);
+                each(patcher, 0, &new);
+            }
             Protocol::Int3One | Protocol::Int3Two | Protocol::Int3Three | Protocol::Int3Nmi => {
                 let signal = if self == Protocol::Int3Nmi { Signal::Nmi } else { Signal::Sync };
-                patcher.store(SITE, &[INT3]);
+                each(patcher, 0, &[INT3]);
                 sync(patcher, signal)?;
-                patcher.store(SITE + 1, &tail);
+                each(patcher, 1, &tail);
                 if self.rounds() == 3 {
                     sync(patcher, signal)?;
                 }
-                patcher.store(SITE, &[first]);
+                away(delay);
+                each(patcher, 0, &[first]);
                 if self.rounds() >= 2 {
                     sync(patcher, signal)?;
                 }
             }
             Protocol::IpiHeld => {
-                patcher.store(SITE, &[INT3]);
-                patcher.store(SITE + 1, &tail);
+                each(patcher, 0, &[INT3]);
+                each(patcher, 1, &tail);
                 sent += patcher.signal(Signal::Hold)?;
                 patcher.held()?;
-                patcher.store(SITE, &[first]);
+                away(delay);
+                each(patcher, 0, &[first]);
                 patcher.release();
                 patcher.acknowledged()?;
             }
             Protocol::IpiEarly => {
-                patcher.store(SITE, &[INT3]);
-                patcher.store(SITE + 1, &tail);
+                each(patcher, 0, &[INT3]);
+                each(patcher, 1, &tail);
                 sync(patcher, Signal::Sync)?;
-                patcher.store(SITE, &[first]);
+                away(delay);
+                each(patcher, 0, &[first]);
             }
             Protocol::Stop => {
                 sent += patcher.signal(Signal::Hold)?;
                 patcher.held()?;
-                patcher.store(SITE + 1, &tail);
-                patcher.store(SITE, &[first]);
+                away(delay);
+                each(patcher, 1, &tail);
+                each(patcher, 0, &[first]);
                 patcher.release();
                 patcher.acknowledged()?;
             }
@@ -128,9 +151,29 @@ impl Protocol {
     }
 }
 
-/// The aligned quadword of the site: MOV EAX, imm32; RET; filler.
-pub(super) fn code(generation: u32) -> [u8; 8] {
-    let [a, b, c, d] = generation.to_le_bytes();
-    [0xb8, a, b, c, d, 0xc3, INT3, INT3]
+fn away(delay: Duration) {
+    let from = Instant::now();
+    while from.elapsed() < delay {
+        std::hint::spin_loop();
+    }
 }
-const _: () = assert!(SITE.is_multiple_of(8) && LEN < 8);
+
+/// Most sites that there is room for.
+pub const MOST_SITES: usize = 256;
+/// Bytes from one site to the next.
+const SLOT: usize = 8;
+
+/// The aligned quadword of a site: MOV EAX, imm32; NOP.
+fn quadword(generation: u32) -> [u8; SLOT] {
+    let [a, b, c, d] = generation.to_le_bytes();
+    [0xb8, a, b, c, d, 0x0f, 0x1f, 0x00]
+}
+
+/// So many sites, one behind the other, and what returns from them.
+pub(super) fn code(sites: usize) -> Vec<u8> {
+    let mut code = quadword(0).repeat(sites);
+    code.push(0xc3);
+    code
+}
+
+const _: () = assert!(SITE.is_multiple_of(SLOT) && LEN < SLOT && SITE + MOST_SITES * SLOT < 0x2000);

@@ -1,0 +1,153 @@
+//! Two runs: whether what protocols cost, relative to each other, has changed.
+//!
+//! Compared are the ratios of single rounds, in which a protocol and the one that it is relative to met the same
+//! machine: the speed of the machine cancels out. Whether two medians differ is asked of a bootstrap (Efron,
+//! Annals of Statistics 1979): the ratios of both runs are drawn anew, with replacement, and the middle 99 % of the
+//! quotients of their medians are an interval. Eighteen quotients are looked at, so that one outside of a 95 %
+//! interval would be no surprise. Rounds that follow each other are not quite independent: an interval that ends
+//! close to 1 says little.
+
+use serde::Serialize;
+
+use super::{Bench, Protocol};
+
+/// Draws.
+const DRAWS: usize = 2000;
+/// Below and above the interval.
+const OUTSIDE: f64 = 0.005;
+/// Fewer ratios than this decide nothing.
+const FEWEST: usize = 20;
+
+/// What a quotient of medians says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// The interval lies above 1.
+    Slower,
+    /// The interval lies below 1.
+    Faster,
+    /// It does not exclude 1.
+    None,
+    /// Too few rounds.
+    Undecided,
+}
+
+impl Change {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Change::Slower => "SLOWER (significant at 99 %)",
+            Change::Faster => "faster (significant at 99 %)",
+            Change::None => "no significant difference",
+            Change::Undecided => "too few rounds to say",
+        }
+    }
+}
+
+/// One protocol, then and now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Which.
+    pub protocol: Protocol,
+    /// Patcher time, or else stall.
+    pub patch: bool,
+    /// Median ratio in the earlier run.
+    pub then: f64,
+    /// Median ratio in this one.
+    pub now: f64,
+    /// 99 % interval of now over then.
+    pub interval: [f64; 2],
+    /// What follows.
+    pub change: Change,
+}
+
+/// Compares the plain cases of two runs.
+///
+/// # Errors
+///
+/// Why they cannot be compared.
+pub fn compare(then: &Bench, now: &Bench, seed: u64) -> Result<Vec<Comparison>, String> {
+    let (Some(old), Some(new)) = (then.cases.first(), now.cases.first()) else {
+        return Err("there is no case in it".into());
+    };
+    if old.case != new.case {
+        return Err(format!("its plain case is another: {}, and here {}", old.case, new.case));
+    }
+    if old.overcommitted || new.overcommitted {
+        return Err("more executors than CPUs: there is no ratio to compare".into());
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut all = Vec::new();
+    for line in new.lines.iter().filter(|line| line.protocol != Protocol::BASE) {
+        let Some(before) = old.line(line.protocol) else { continue };
+        for (what, (then, now)) in before.ratios.iter().zip(&line.ratios).enumerate() {
+            let (mut then, mut now): (Vec<f64>, Vec<f64>) = (
+                then.iter().map(|&ratio| ratio.into()).collect(),
+                now.iter().map(|&ratio| ratio.into()).collect(),
+            );
+            let interval = bootstrap(&then, &now, &mut random);
+            let change = match interval {
+                _ if then.len().min(now.len()) < FEWEST => Change::Undecided,
+                [low, _] if low > 1.0 => Change::Slower,
+                [_, high] if high < 1.0 => Change::Faster,
+                _ => Change::None,
+            };
+            let (then, now) = (median(&mut then), median(&mut now));
+            all.push(Comparison { protocol: line.protocol, patch: what == 0, then, now, interval, change });
+        }
+    }
+    Ok(all)
+}
+
+fn bootstrap(then: &[f64], now: &[f64], random: &mut fastrand::Rng) -> [f64; 2] {
+    if then.is_empty() || now.is_empty() {
+        return [0.0, f64::MAX];
+    }
+    let mut draw = |from: &[f64]| {
+        let mut drawn: Vec<f64> = from.iter().map(|_| from[random.usize(..from.len())]).collect();
+        median(&mut drawn)
+    };
+    let mut quotients: Vec<f64> = (0..DRAWS).map(|_| draw(now) / draw(then).max(f64::MIN_POSITIVE)).collect();
+    quotients.sort_by(f64::total_cmp);
+    let at = |part: f64| quotients[((DRAWS - 1) as f64 * part).round() as usize];
+    [at(OUTSIDE), at(1.0 - OUTSIDE)]
+}
+
+/// The middle value; 0 if there is none.
+pub(super) fn median(values: &mut [f64]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A skewed distribution around a median.
+    fn around(median: f64, random: &mut fastrand::Rng) -> Vec<f64> {
+        (0..200).map(|_| median * (1.0 + 0.3 * random.f64() * random.f64())).collect()
+    }
+
+    #[test]
+    fn an_interval_holds_the_truth_nearly_always_and_no_great_difference() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut missed, mut found) = (0, 0);
+        for _ in 0..100 {
+            let (a, b, c) = (around(1.0, &mut random), around(1.0, &mut random), around(1.2, &mut random));
+            let [low, high] = bootstrap(&a, &b, &mut random);
+            missed += u32::from(low > 1.0 || high < 1.0);
+            let [low, high] = bootstrap(&a, &c, &mut random);
+            found += u32::from(low > 1.0 && low < 1.2 && high > 1.2);
+        }
+        assert!(missed <= 5 && found >= 95, "{missed} {found}");
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut []), 0.0);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+    }
+}

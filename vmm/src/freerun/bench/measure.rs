@@ -1,0 +1,248 @@
+//! Rounds of one case, and what they come to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::protocol::{Protocol, SITE, code};
+use super::{Case, KEPT, Line, Outcome, Quantiles};
+use crate::machine::free::{Counted, Patcher, Rig, Strays, ticks};
+use crate::machine::{MachineError, stop_requested};
+
+/// Longest pause between two patches.
+const PAUSE: Duration = Duration::from_micros(200);
+const ALL: usize = Protocol::ALL.len();
+
+/// What was measured of one patch: patcher time and stall in nanoseconds.
+type Sample = [u64; 2];
+
+/// A case so far.
+pub(super) struct Measured {
+    case: Case,
+    /// Per round, in the order of [`Protocol::ALL`].
+    samples: Vec<[Sample; ALL]>,
+    counted: [Counted; ALL],
+    sent: [u64; ALL],
+    passes: u64,
+    strays: [u64; 2],
+    generation: u32,
+}
+
+impl Measured {
+    pub fn new(case: Case) -> Measured {
+        Measured {
+            case,
+            samples: Vec::new(),
+            counted: Default::default(),
+            sent: Default::default(),
+            passes: 0,
+            strays: [0; 2],
+            generation: 0,
+        }
+    }
+
+    pub fn rounds(&self) -> u64 {
+        self.samples.len() as u64
+    }
+
+    /// Places in [`Protocol::ALL`] of what is performed: the handler of NMIs from beside acknowledges nothing.
+    fn performed(&self) -> impl Iterator<Item = usize> + use<> {
+        let strays = self.case.nmi_rate > 0;
+        (0..ALL).filter(move |&index| !(strays && Protocol::ALL[index] == Protocol::Int3Nmi))
+    }
+
+    /// Runs for a while, one round at least, on a machine of its own.
+    pub fn slice(
+        &mut self,
+        places: &[usize],
+        duration: Duration,
+        limit: u64,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), MachineError> {
+        let case = self.case;
+        let rig = Rig::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
+        let seed = random.u64(..);
+        rig.run(places, |patcher, strays| {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let sender = scope.spawn(|| beside(strays, case.nmi_rate, seed, &stop));
+                let result = self.several(patcher, duration, limit, random);
+                stop.store(true, Ordering::Relaxed);
+                self.strays[0] += sender.join().expect("the sender has nothing that can panic")?;
+                // What was pending is taken before a message that comes later.
+                if result.is_ok() && !stop_requested() && case.nmi_rate > 0 {
+                    Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
+                }
+                let counted = patcher.counted();
+                self.passes += counted.passes;
+                self.strays[1] += counted.strays;
+                result
+            })
+        })
+    }
+
+    fn several(
+        &mut self,
+        patcher: &mut Patcher<'_>,
+        duration: Duration,
+        limit: u64,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), MachineError> {
+        let (began, first, before) = (Instant::now(), ticks(), self.samples.len());
+        while self.samples.len() == before
+            || (began.elapsed() < duration && ((self.samples.len() - before) as u64) < limit)
+        {
+            match self.round(patcher, random) {
+                Err(MachineError::Interrupted) => break,
+                result => result?,
+            }
+        }
+        let ticks_per_ns = (ticks() - first) as f64 / began.elapsed().as_nanos() as f64;
+        for sample in self.samples[before..].iter_mut().flatten().flatten() {
+            *sample = (*sample as f64 / ticks_per_ns) as u64;
+        }
+        Ok(())
+    }
+
+    /// Every protocol once. Times are in ticks.
+    fn round(&mut self, patcher: &mut Patcher<'_>, random: &mut fastrand::Rng) -> Result<(), MachineError> {
+        let mut order: Vec<usize> = self.performed().collect();
+        random.shuffle(&mut order);
+        let mut round = [Sample::default(); ALL];
+        let (mut counted, mut sent) = (self.counted, self.sent);
+        for index in order {
+            if stop_requested() {
+                return Err(MachineError::Interrupted);
+            }
+            self.generation += 1;
+            let pause = Duration::from_nanos(random.u64(0..PAUSE.as_nanos() as u64));
+            let from = Instant::now();
+            while from.elapsed() < pause {
+                std::hint::spin_loop();
+            }
+            let before = patcher.counted();
+            patcher.begin()?;
+            let from = ticks();
+            let delay = Duration::from_micros(self.case.delay.into());
+            sent[index] += Protocol::ALL[index].patch(patcher, self.generation, self.case.sites, delay)?;
+            let took = ticks() - from;
+            let stall = patcher.end()?;
+            round[index] = [took, stall];
+            counted[index] = sum(counted[index], before, patcher.counted());
+        }
+        self.samples.push(round);
+        (self.counted, self.sent) = (counted, sent);
+        Ok(())
+    }
+
+    /// What it comes to, with so many CPUs beside the patcher's.
+    pub fn outcome(&self, spare: usize) -> Result<Outcome, MachineError> {
+        let overcommitted = self.case.executors > spare;
+        let lines: Vec<Line> = self.performed().map(|index| self.line(index, overcommitted)).collect();
+        if let Some(line) = lines.iter().find(|line| line.sent != line.delivered) {
+            let name = line.protocol.name();
+            let what = format!("{name}: {} messages sent, {} counted by handlers", line.sent, line.delivered);
+            return Err(MachineError::Contract { rip: 0, what });
+        }
+        let [nmis_sent, nmis_delivered] = self.strays;
+        Ok(Outcome {
+            case: self.case,
+            overcommitted,
+            rounds: self.rounds(),
+            passes: self.passes,
+            nmis_sent,
+            nmis_delivered,
+            lines,
+        })
+    }
+
+    fn line(&self, index: usize, overcommitted: bool) -> Line {
+        let base = Protocol::ALL.iter().position(|&other| other == Protocol::BASE).unwrap_or_default();
+        let ratios = |what: usize| -> Vec<f64> {
+            let ratio = |round: &[Sample; ALL]| round[index][what] as f64 / round[base][what].max(1) as f64;
+            self.samples.iter().map(ratio).collect()
+        };
+        let thinned = |ratios: Vec<f64>| -> Vec<f32> {
+            let step = ratios.len().div_ceil(KEPT).max(1);
+            ratios.into_iter().step_by(step).map(|ratio| ratio as f32).collect()
+        };
+        let ratio = |what: usize| {
+            (!overcommitted && !self.samples.is_empty()).then(|| super::compare::median(&mut ratios(what)))
+        };
+        let quantiles = |what: usize| Quantiles::of(self.samples.iter().map(|round| round[index][what]));
+        let counted = self.counted[index];
+        Line {
+            protocol: Protocol::ALL[index],
+            patches: self.rounds(),
+            patch_ratio: ratio(0),
+            stall_ratio: ratio(1),
+            patch: quantiles(0),
+            stall: quantiles(1),
+            traps: counted.traps,
+            sent: self.sent[index],
+            delivered: counted.ipis + counted.nmis,
+            ratios: if overcommitted { Default::default() } else { [0, 1].map(|what| thinned(ratios(what))) },
+        }
+    }
+}
+
+fn sum(sum: Counted, before: Counted, after: Counted) -> Counted {
+    Counted {
+        passes: sum.passes + after.passes - before.passes,
+        traps: sum.traps + after.traps - before.traps,
+        ipis: sum.ipis + after.ipis - before.ipis,
+        nmis: sum.nmis + after.nmis - before.nmis,
+        strays: sum.strays + after.strays - before.strays,
+    }
+}
+
+/// NMIs at moments that a seed decides. Returns how many were sent.
+fn beside(strays: Strays<'_>, rate: u32, seed: u64, stop: &AtomicBool) -> Result<u64, MachineError> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sent = 0;
+    while rate > 0 && !stop.load(Ordering::Relaxed) {
+        let pause = (-(1.0 - random.f64()).ln() / f64::from(rate)).min(0.1);
+        std::thread::sleep(Duration::from_secs_f64(pause));
+        strays.send(random.usize(..strays.executors()))?;
+        sent += 1;
+    }
+    Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_made_of_the_rounds() {
+        let mut measured = Measured::new(Case::plain(1));
+        measured.samples = vec![[[1000, 200]; ALL]; 5];
+        for round in &mut measured.samples {
+            round[0] = [100, 50];
+        }
+        measured.samples[4][0] = [10_000, 50];
+        measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1, strays: 0 }; ALL];
+        measured.sent = [4; ALL];
+        let outcome = measured.outcome(1).unwrap();
+        let naive = outcome.line(Protocol::Naive).unwrap();
+        assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));
+        assert_eq!((naive.patch.p50, naive.stall.max), (100, 50));
+        assert!(naive.patch.max >= 10_000 && naive.patch.max < 10_020, "{naive:?}");
+        assert_eq!((naive.patches, naive.traps, naive.sent, naive.delivered), (5, 2, 4, 4));
+        let base = outcome.line(Protocol::BASE).unwrap();
+        assert_eq!((base.patch_ratio, base.stall_ratio), (Some(1.0), Some(1.0)));
+        assert_eq!(naive.ratios[0].len(), 5);
+        // More executors than CPUs: no ratio of anything.
+        let over = measured.outcome(0).unwrap();
+        assert!(over.overcommitted && over.lines.iter().all(|line| line.patch_ratio.is_none()));
+        // A lost message is told.
+        measured.sent[3] += 1;
+        assert!(measured.outcome(1).unwrap_err().to_string().contains("5 messages sent, 4 counted"));
+    }
+
+    #[test]
+    fn among_other_nmis_there_are_no_nmi_rounds() {
+        let measured = Measured::new(Case { nmi_rate: 5, ..Case::plain(1) });
+        assert!(measured.outcome(1).unwrap().line(Protocol::Int3Nmi).is_none());
+        assert!(Measured::new(Case::plain(1)).outcome(1).unwrap().line(Protocol::Int3Nmi).is_some());
+    }
+}

@@ -1,0 +1,188 @@
+//! The first finding of each property, with its context, on disk before anything else is done with it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::machine::free::Pass;
+use crate::property::Property;
+
+/// Why a finding is what it is and no more.
+pub const NOT_REPLAYABLE: &str = "seen once, at full speed, on this machine: no schedule was recorded, and the seed makes a run similar, not \
+     the same";
+
+/// A pass as it was logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Logged {
+    /// The version that was complete when it began: 2r is the old one of round r, 2r + 1 the new one.
+    pub done: u64,
+    /// What it left in RAX.
+    pub rax: u64,
+    /// The version whose first store had begun when it was over.
+    pub begun: u64,
+}
+
+impl From<&Pass> for Logged {
+    fn from(pass: &Pass) -> Logged {
+        Logged { done: pass.done, rax: pass.value, begun: pass.begun }
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// What is violated.
+    pub property: Property,
+    /// In words.
+    pub what: String,
+    /// Which executor.
+    pub executor: usize,
+    /// Who passed: `executor`, `nmi handler`, `irq handler`, or `patcher`.
+    pub by: &'static str,
+    /// The pass, if it came to an end.
+    pub pass: Option<Logged>,
+    /// Passes of the same executor just before it, oldest first.
+    pub before: Vec<Logged>,
+    /// Passes just after it.
+    pub after: Vec<Logged>,
+}
+
+/// What is the same for every finding of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Circumstances {
+    /// Version of Crossmod.
+    pub crossmod: &'static str,
+    /// What kind of result this is.
+    pub tier: &'static str,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Digest of its plan.
+    pub plan: String,
+    /// Where it ran.
+    pub host: Host,
+    /// Seed.
+    pub seed: u64,
+    /// vCPUs.
+    pub executors: usize,
+    /// Page offset of the site's first byte.
+    pub offset: u64,
+    /// Up to 16 bytes before the site, in hex.
+    pub bytes_before: String,
+    /// Up to 16 bytes behind it, in hex.
+    pub bytes_after: String,
+}
+
+/// A finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Always false.
+    pub replayable: bool,
+    /// Why not.
+    pub not_replayable: &'static str,
+    /// The command that looks for the same hazard deterministically.
+    pub explore: String,
+    /// The round.
+    pub round: u64,
+    /// The site's bytes in the old version of that round, in hex.
+    pub old: String,
+    /// In the new version.
+    pub new: String,
+    /// What was seen.
+    #[serde(flatten)]
+    pub event: Event,
+    /// The run.
+    #[serde(flatten)]
+    pub run: Circumstances,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Event { property, what, executor, by, .. } = &self.event;
+        write!(f, "{property}: {what} (round {}, {by} {executor}; not replayable)", self.round)
+    }
+}
+
+/// Bytes as `0f 1f 44`.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Keeps the first finding of each property.
+pub struct Recorder<'a> {
+    directory: PathBuf,
+    stem: String,
+    /// Bit *i*: the property with this place in [`Property::ALL`] has a finding.
+    seen: AtomicU32,
+    kept: Mutex<Kept>,
+    /// Told of each finding once it is on disk.
+    told: &'a (dyn Fn(&Finding, &Path) + Sync),
+}
+
+#[derive(Default)]
+struct Kept {
+    findings: BTreeMap<Property, Finding>,
+    failed: Option<(PathBuf, io::Error)>,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder that writes `DIRECTORY/STEM.PROPERTY.finding.json`.
+    pub fn new(directory: &Path, name: &str, told: &'a (dyn Fn(&Finding, &Path) + Sync)) -> Recorder<'a> {
+        Recorder {
+            directory: directory.to_owned(),
+            stem: name.replace(['/', '\\'], "."),
+            seen: AtomicU32::new(0),
+            kept: Mutex::default(),
+            told,
+        }
+    }
+
+    /// Notes a finding if it is the first of its property: on disk first, then in memory.
+    pub fn note(&self, property: Property, finding: impl FnOnce() -> Finding) {
+        let place = Property::ALL.iter().position(|&known| known == property).unwrap_or_default();
+        let bit = 1 << place;
+        if self.seen.load(Ordering::Relaxed) & bit != 0
+            || self.seen.fetch_or(bit, Ordering::Relaxed) & bit != 0
+        {
+            return;
+        }
+        let finding = finding();
+        let path = self.directory.join(format!("{}.{property}.finding.json", self.stem));
+        let text = serde_json::to_string_pretty(&finding).map_err(io::Error::other);
+        // A poisoned lock means that a thread panicked while it had it: what is kept is still whole.
+        let mut kept = self.kept.lock().unwrap_or_else(|error| error.into_inner());
+        match text.and_then(|text| write(&path, &(text + "\n"))) {
+            Ok(()) => (self.told)(&finding, &path),
+            Err(error) => kept.failed = Some((path, error)),
+        }
+        kept.findings.insert(property, finding);
+    }
+
+    /// The findings, and what could not be written.
+    pub fn finish(self) -> (Vec<Finding>, Option<(PathBuf, io::Error)>) {
+        let kept = self.kept.into_inner().unwrap_or_else(|error| error.into_inner());
+        (kept.findings.into_values().collect(), kept.failed)
+    }
+}
+
+/// Writes a file that is there as a whole or not at all, whenever the process is killed or the machine stops: under
+/// another name, to the disk, then renamed.
+///
+/// # Errors
+///
+/// Of the file system.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,102 @@
+//! Which scenarios make sense when nothing is stepped.
+
+use crate::plan::{HandlerVariant, OpKind, Plan, Role, Start, Word};
+
+/// Why a scenario makes no sense at full speed, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Asks.
+///
+/// # Errors
+///
+/// The first reason against it.
+pub fn sense(plan: &Plan) -> Result<(), Refusal> {
+    let refuse = |reason: &str, remedy: &str| Err(Refusal { reason: reason.into(), remedy: remedy.into() });
+    if plan.executors.iter().any(|executor| executor.start != Start::Outside) {
+        return refuse(
+            "an executor starts inside the site, where nothing can put a CPU that is not stepped",
+            "let every executor start outside, or explore it",
+        );
+    }
+    if !plan.programs.code.is_empty() {
+        return refuse(
+            "vCPUs run programs of the scenario's own, which are compiled for stepping",
+            "leave [program] out, or explore it",
+        );
+    }
+    if plan.site.parts.len() > 1 {
+        return refuse(
+            "it has several sites, and versions are numbered for one",
+            "leave one of them, or explore it",
+        );
+    }
+    if plan.executors.iter().any(|executor| executor.role != Role::Loop) {
+        return refuse(
+            "executors hold a lock: what that shows is a circle of waits, a matter of order and not of speed",
+            "use the role `loop`, or explore it",
+        );
+    }
+    if plan.events.smi > 0 || plan.events.mce > 0 {
+        return refuse(
+            "machine checks and SMIs cannot be sent to a running vCPU by message",
+            "use `nmi` or `irq` in [events], or explore it",
+        );
+    }
+    if plan.handler.variant == HandlerVariant::Traced {
+        return refuse(
+            "the trap handler runs the site itself, and would trap without end",
+            "use the handler variant `plain`, or explore it",
+        );
+    }
+    for op in &plan.program {
+        let problem = match &op.kind {
+            OpKind::Quiesce(_) => "nobody can see where a CPU stands while it runs",
+            OpKind::FreeTarget(_) => {
+                "the targets of branches carry the number of a version, so that none of them can be withdrawn"
+            }
+            OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Take(_) => {
+                "no executor has, or changes, the word"
+            }
+            OpKind::WaitWord { word: Word::Lock, .. } | OpKind::SetWord { word: Word::Lock, .. } => {
+                "no executor takes the lock"
+            }
+            _ => continue,
+        };
+        return Err(Refusal {
+            reason: format!("step `{}`: {problem}", op.step),
+            remedy: "leave the step out, or explore it".into(),
+        });
+    }
+    if !plan.program.iter().any(|op| matches!(op.kind, OpKind::Store { .. })) {
+        return refuse("its patcher stores nothing", "add a `store` step");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Options, library};
+
+    #[test]
+    fn every_shipped_scenario_makes_sense_or_says_why_not() {
+        let (mut good, mut bad) = (0, 0);
+        for scenario in library() {
+            let plan = scenario.plan(&Options::default()).unwrap();
+            match sense(&plan) {
+                Ok(()) => good += 1,
+                Err(Refusal { reason, remedy }) => {
+                    assert!(!reason.is_empty() && remedy.ends_with("explore it"), "{reason}: {remedy}");
+                    bad += 1;
+                }
+            }
+        }
+        assert!(good > 60 && bad > 5, "{good} {bad}");
+    }
+}

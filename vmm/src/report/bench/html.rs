@@ -1,0 +1,187 @@
+//! The part of a page about what protocols cost.
+
+use maud::{Markup, html};
+
+use crate::freerun::bench::{Bench, Case, Line, Outcome, Protocol, Quantiles};
+use crate::report::chart::{self, Scale, Series};
+
+/// Colour of a protocol: its place in [`Protocol::ALL`].
+fn colour(protocol: Protocol) -> usize {
+    Protocol::ALL.iter().position(|&other| other == protocol).unwrap_or_default()
+}
+
+/// All of it.
+pub fn section(bench: &Bench) -> Markup {
+    let Some(plain) = bench.cases.first() else { return html! {} };
+    html! {
+        h2 { "What protocols cost" }
+        p.soft { "All protocols take turns in one run, in random order, " (plain.rounds) " rounds; " (plain.case) ". " b { "Patch" } " is the patcher’s time from its first store to its last wait, " b { "stall" } " the longest time between two passes of an executor about it. A ratio compares a protocol with “" (Protocol::BASE.name()) "” in the same round." }
+        @if plain.overcommitted { p.finding { "Overcommitted: more executors than CPUs beside the patcher’s. Times are those of the host’s scheduler, and no ratio is made of them." } }
+        @else { div.figure { (ratios(plain)) } }
+        div.scroll { (table(plain)) }
+        h2 { "Latency" }
+        p.soft { "Percentiles, rarer ones to the right; both axes are logarithmic. Steps near multiples of a few milliseconds are the host’s scheduler, which gave a CPU to somebody else." }
+        (legend())
+        div.pair {
+            figure { figcaption { "Patcher" } (curves(plain, |line| &line.patch)) }
+            figure { figcaption { "Executor’s stall" } (curves(plain, |line| &line.stall)) }
+        }
+        @if bench.cases.len() > 1 { (growth(bench)) }
+    }
+}
+
+/// Names and colours, where a screen is too narrow for names in the pictures.
+fn legend() -> Markup {
+    html! {
+        div.legend aria-hidden="true" { @for protocol in Protocol::ALL {
+            span { i style=(format!("background:var(--s{})", colour(protocol))) {} (protocol.name()) }
+        } }
+    }
+}
+
+/// Protocols against each other, as a picture of its own; none without ratios.
+pub fn comparison_svg(bench: &Bench) -> Option<String> {
+    let plain = bench.cases.first().filter(|case| !case.overcommitted && case.rounds > 0)?;
+    let (body, height) = drawing(plain, 44.0);
+    let note = format!("{}; {} rounds; {}", plain.case, plain.rounds, bench.host.line());
+    let body = html! {
+        text.strong x="16" y="20" { "Cost relative to int3 with three rounds: patcher’s time (full), executor’s stall (pale)" }
+        (body)
+        text x="16" y=(height + 18.0) { (note) }
+    };
+    Some(chart::alone(640.0, height + 30.0, &body))
+}
+
+fn drawing(plain: &Outcome, top: f64) -> (Markup, f64) {
+    let rows: Vec<(String, usize, [f64; 2])> = plain
+        .lines
+        .iter()
+        .filter_map(|line| {
+            let values = [line.patch_ratio?, line.stall_ratio?];
+            Some((line.protocol.name().to_owned(), colour(line.protocol), values))
+        })
+        .collect();
+    chart::bars(&rows, top, 640.0)
+}
+
+fn ratios(plain: &Outcome) -> Markup {
+    let (body, height) = drawing(plain, 6.0);
+    html! {
+        p { b { "Cost relative to int3 with three rounds" } ": patcher’s time (full colour), executor’s stall (pale)" }
+        svg.chart viewBox=(format!("0 0 640 {height}")) role="img" aria-label="patcher time and stall of each protocol relative to int3 with three rounds" { (body) }
+    }
+}
+
+fn us(nanoseconds: u64) -> String {
+    let us = nanoseconds as f64 / 1e3;
+    if us >= 100.0 {
+        format!("{us:.0}")
+    } else if us >= 1.0 {
+        format!("{us:.1}")
+    } else {
+        format!("{us:.2}")
+    }
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or("–".into(), |ratio| format!("{ratio:.3}"))
+}
+
+fn table(plain: &Outcome) -> Markup {
+    let quantiles = |quantiles: &Quantiles| {
+        let Quantiles { p50, p99, p999, max, .. } = quantiles;
+        html! { @for value in [p50, p99, p999, max] { td.number { (us(*value)) } } }
+    };
+    html! {
+        table {
+            thead {
+                tr { th rowspan="2" { "protocol" } th colspan="2" { "ratio" } th rowspan="2" { "messages" } th rowspan="2" { "traps" } th colspan="4" { "patch, µs" } th colspan="4" { "stall, µs" } }
+                tr { th { "patch" } th { "stall" } @for _ in 0..2 { th { "p50" } th { "p99" } th { "p99.9" } th { "max" } } }
+            }
+            tbody { @for line in &plain.lines { tr {
+                th scope="row" { (line.protocol.name()) }
+                td.number { (ratio(line.patch_ratio)) } td.number { (ratio(line.stall_ratio)) }
+                @for count in [line.sent, line.traps] { td.number { (format!("{:.2}", count as f64 / line.patches.max(1) as f64)) } }
+                (quantiles(&line.patch)) (quantiles(&line.stall))
+            } } }
+        }
+    }
+}
+
+fn curves(plain: &Outcome, of: fn(&Line) -> &Quantiles) -> Markup {
+    let series: Vec<Series> = plain
+        .lines
+        .iter()
+        .map(|line| Series {
+            name: line.protocol.name().into(),
+            colour: colour(line.protocol),
+            // The largest of all has no place on this axis: it goes where one in so many would.
+            points: of(line)
+                .curve
+                .iter()
+                .map(|&(quantile, value)| (quantile.min(1.0 - 1e-4), value.max(1) as f64 / 1e3))
+                .collect(),
+            hollow_from: None,
+        })
+        .collect();
+    chart::lines(
+        "percentiles",
+        (Scale::Tail, "percentile (the end is the maximum)"),
+        (Scale::Log, "µs"),
+        &series,
+    )
+}
+
+/// Medians against one thing that is varied.
+fn grown(bench: &Bench, varied: fn(&Case) -> f64, of: &dyn Fn(&Outcome, &Line) -> f64) -> Vec<Series> {
+    let plain = bench.cases[0].case;
+    let differs = |case: &Case| varied(case) != varied(&plain);
+    let mut cases: Vec<&Outcome> =
+        bench.cases.iter().filter(|case| case.case == plain || differs(&case.case)).collect();
+    cases.sort_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case)));
+    if cases.len() < 2 {
+        return Vec::new();
+    }
+    let hollow_from =
+        cases.iter().filter(|case| case.overcommitted).map(|case| varied(&case.case)).min_by(f64::total_cmp);
+    Protocol::ALL
+        .into_iter()
+        .map(|protocol| Series {
+            name: protocol.name().into(),
+            colour: colour(protocol),
+            points: cases
+                .iter()
+                .filter_map(|case| Some((varied(&case.case), of(case, case.line(protocol)?).max(1e-3))))
+                .collect(),
+            hollow_from,
+        })
+        .collect()
+}
+
+fn growth(bench: &Bench) -> Markup {
+    let patch = |_: &Outcome, line: &Line| line.patch.p50 as f64 / 1e3;
+    let stall = |_: &Outcome, line: &Line| line.stall.p50 as f64 / 1e3;
+    let a_site = |case: &Outcome, line: &Line| patch(case, line) / case.case.sites as f64;
+    let sites = |case: &Case| case.sites as f64;
+    let executors = |case: &Case| case.executors as f64;
+    // 0 has no logarithm.
+    let nmis = |case: &Case| f64::from(case.nmi_rate.max(100));
+    let delay = |case: &Case| f64::from(case.delay.max(2));
+    let figure = |title: &str, x: (Scale, &str), y: &str, series: Vec<Series>| {
+        html! { @if !series.is_empty() { figure { figcaption { (title) } (chart::lines(title, x, (Scale::Log, y), &series)) } } }
+    };
+    let doublings = Scale::Doublings;
+    html! {
+        h2 { "Growth" }
+        p.soft { "Medians in microseconds. Each picture varies one thing; the other cases took turns with it. Hollow: more executors than CPUs beside the patcher’s, where times are those of the host’s scheduler and are part of no ratio." }
+        (legend())
+        div.pair {
+            (figure("Patcher’s time a site, by sites patched at once", (doublings, "sites"), "µs a site", grown(bench, sites, &a_site)))
+            (figure("Stall, by sites patched at once", (doublings, "sites"), "µs", grown(bench, sites, &stall)))
+            (figure("Patcher’s time, by executors", (doublings, "executors"), "µs", grown(bench, executors, &patch)))
+            (figure("Stall, by executors", (doublings, "executors"), "µs", grown(bench, executors, &stall)))
+            (figure("Patcher’s time, by NMIs from beside", (Scale::Log, "NMIs a second (leftmost: none)"), "µs", grown(bench, nmis, &patch)))
+            (figure("Stall, by how long the patcher is away", (Scale::Log, "µs away before the last store (leftmost: not at all)"), "µs", grown(bench, delay, &stall)))
+        }
+    }
+}
