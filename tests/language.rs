@@ -2,12 +2,10 @@
 
 use crossmod::plan::Ring;
 use crossmod::report::{Status, detail};
-use crossmod::scenario::{Options, Scenario};
+use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 
 use crate::kvm;
-
-const REFERENCE: &str = include_str!("scenarios/LANGUAGE.md");
 
 fn examples() -> Vec<Scenario> {
     let blocks = REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -103,6 +101,7 @@ fn what_is_wrong_in_a_program_has_a_place_and_a_remedy() {
         ("{ broadcast = { run = \"mien\" } }", "no program `mien`", "`mine`"),
         ("{ flags = { df = 1 } }", "no status flag", "zf"),
         ("{ add = { guard = 5000 } }", "how much", "1 or -1"),
+        ("{ add = { guard = 1, unless = 0 } }", "with a condition", "neither"),
         ("{ set = { guard = 3000000000 } }", "does not fit", "smaller"),
         ("{ pass = {}, serialise = {} }", "2 operations", "`serialise`"),
     ] {

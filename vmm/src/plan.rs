@@ -358,6 +358,13 @@ pub enum OpKind {
         /// The value stored.
         value: u32,
     },
+    /// Add to a shared word.
+    AddWord {
+        /// Which.
+        word: Word,
+        /// How much; wraps.
+        number: i32,
+    },
     /// Wait until a shared word is 0, and make it 1 in the same move.
     Take(Word),
     /// Store a word that every executor has one of, in all of them.

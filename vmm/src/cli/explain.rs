@@ -15,7 +15,7 @@ use super::{Failure, HELD, print};
 #[derive(Args)]
 pub struct Arguments {
     /// A property, a fetch model (a preset, or parameters such as `atom=16,stale,block`), a protocol, a shipped
-    /// scenario or a tag; without a name, what there is of each.
+    /// scenario or a tag; `language` for the reference of scenario files; without a name, what there is of each.
     name: Option<String>,
 }
 
@@ -29,6 +29,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print(&overview(&library, &cases));
         return Ok(HELD);
     };
+    if name == "language" {
+        print(scenario::REFERENCE);
+        return Ok(HELD);
+    }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
     let found = [

@@ -136,6 +136,10 @@ impl<E: Engine> Model<'_, E> {
             OpKind::Describe(part) => env.describe(self.plan, *part),
             OpKind::Armed(armed) => env.set(crossmod_abi::shared::ARMED, u32::from(*armed)),
             OpKind::SetWord { word, value } => env.set(word_offset(*word), *value),
+            OpKind::AddWord { word, number } => {
+                let offset = word_offset(*word);
+                env.set(offset, env.get(offset).wrapping_add_signed(*number));
+            }
             OpKind::Take(word) => env.set(word_offset(*word), 1),
             OpKind::FreeDescriptor => env.free_descriptor(),
             OpKind::FreeTarget(address) => {

@@ -74,7 +74,7 @@ pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
             OpKind::Describe(_) => phase.words |= words(shared::ACTION, shared::DESCRIPTOR_END),
             OpKind::FreeDescriptor => phase.words |= words(shared::ARMED, shared::DESCRIPTOR_END),
             OpKind::Armed(_) => phase.words |= words(shared::ARMED, shared::ARMED + 4),
-            OpKind::SetWord { word, .. } | OpKind::Take(word) => {
+            OpKind::SetWord { word, .. } | OpKind::AddWord { word, .. } | OpKind::Take(word) => {
                 phase.words |= words(word_offset(*word), word_offset(*word) + 4)
             }
             OpKind::WaitAcks { mask } => phase.awaited = *mask,

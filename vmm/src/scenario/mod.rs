@@ -71,7 +71,7 @@
 //! | `pass = {}` | a pass through the site, with EAX = 0; flags are left as they are |
 //! | `serialise = {}` | a serialising instruction: MOV to CR2, at ring 3 an IRET to the next instruction; `{ by = "iret" }` is that at ring 0, too, and ends the blocking of NMIs |
 //! | `load = { a = "guard" }` | into register `a`, `b` or `c`: a word, a register, a number, or `{ text = 1, size = 4 }`: 1, 2 or 4 bytes of the site read as data |
-//! | `set = { guard = 0 }`, `add = { count = 1 }` | stores a number, a word or a register; adds atomically |
+//! | `set = { guard = 0 }`, `add = { count = 1 }` | stores a number, a word or a register; adds by one locked instruction. `add = { count = 1, unless = 0, goto = "label" }` does not add, and goes there, if the word holds that |
 //! | `wait = { guard = 0 }` | spins until a word is equal to a number, word or register |
 //! | `if = { guard = 0, goto = "label" }`, `unless = ...` | goes on at the step with that label, or behind the last with `"end"`; also compares registers |
 //! | `goto = "label"` | always |
@@ -89,7 +89,7 @@
 //! trapped address, to be compared with the name of a site, `"site"`, or a word that holds one (`set = { entry = "site" }`);
 //! `opcode` is the byte that stands there as data; `zf` to `pf` are the interrupted flags; and it ends with
 //! `resume = "new"` (or any other resume of `[handler]`; of the part that `site = "name"` says), or `decline = {}`, which
-//! hands the trap on.
+//! hands the trap on, as its end does.
 //!
 //! A vCPU that patches is an executor like others: it takes interrupts and NMIs between any two of its instructions, may
 //! run the site itself, and must serialise for its own stores under Intel's rule (under AMD's a CPU sees its own stores).
@@ -148,6 +148,7 @@
 //! | `broadcast = { run = "hold" }` | broadcast without a wait: `sync`, `ack-first`, `ack-only` as above; `hold`: serialise, arrive, wait interrupts-off for `release`, acknowledge; `stop`: arrive, wait for `release`, serialise, acknowledge; `early`: serialise, arrive, acknowledge; `nmi`: an NMI, whose handler may `acknowledge`; or a program, which acknowledges if it says so |
 //! | `wait = { arrived = "all" }` | wait until so many have arrived (`"all"`: everyone that the last such broadcast went to), or `{ acks = "all" }`, or until a word has a value, `{ flag = 1 }`; a word under `[each]` at 0 in every executor |
 //! | `set = { release = 1 }` | store a word; one under `[each]` in all executors |
+//! | `add = { count = -1 }` | add to a shared word |
 //! | `take = "lock"`, `drop = "lock"` | wait until a word is 0 and make it 1 at once; make it 0 |
 //! | `assume-synchronised = {}` | the hardware is assumed to show everybody everything stored so far; nothing is sent |
 //! | `quiesce = {}` | a grace period: wait until each executor has been seen outside of the site, saved instruction pointers included; `{ of = "targets" }`: outside of the code at targets, too; `{ of = "nest" }`: with that word of its own (under `[each]`) at 0 |
@@ -279,6 +280,9 @@ impl Scenario {
         comment(&self.text)
     }
 }
+
+/// The reference of the language, with examples, as Markdown.
+pub const REFERENCE: &str = include_str!("../../../tests/scenarios/LANGUAGE.md");
 
 /// The shipped scenarios, sorted by name.
 pub fn library() -> Vec<Scenario> {

@@ -90,6 +90,8 @@ pub(super) fn expectation(
     source: &Source,
     given: &Spanned<Expect>,
     fetch: FetchModel,
+    asked: &[FetchModel],
+    overridden: bool,
 ) -> Result<Vec<Property>, ScenarioError> {
     let each = match given.get_ref() {
         Expect::All(names) => return properties(source, names, &source.at(given.span())),
@@ -100,8 +102,18 @@ pub(super) fn expectation(
         let expect = properties(source, names.get_ref(), &source.at(names.span()))?;
         if key.get_ref() == "default" {
             default = Some(expect);
-        } else if named(key.get_ref(), &source.at(key.span()))? == fetch {
+            continue;
+        }
+        let place = source.at(key.span());
+        let model = named(key.get_ref(), &place)?;
+        if model == fetch {
             own = Some(expect);
+        } else if !asked.contains(&model) && !overridden {
+            return Err(place.error(
+                format!("`{model}` is not among the fetch models that this scenario asks for"),
+                "never searched",
+                format!("add it to `fetch`, as in `fetch = [\"{model}\"]`"),
+            ));
         }
     }
     Ok(own.or(default).unwrap_or_default())

@@ -8,7 +8,7 @@ use super::site::{Resolved, hex};
 use super::steps::{Item, Kind};
 use super::syntax::{self, Ack, What, Withdrawn};
 use super::value;
-use super::words::{Progress, lock, sets, waits};
+use super::words::{Progress, adds, lock, sets, waits};
 use crate::plan::{Function, Op, OpKind, Quiet};
 
 /// Everything the steps are checked against.
@@ -19,6 +19,8 @@ pub(super) struct Context<'a> {
     pub executors: usize,
     /// Whether the scenario says what a claimed trap does.
     pub has_handler: bool,
+    /// Whether the handler acts by a descriptor.
+    pub descriptor: bool,
     /// Its words.
     pub names: &'a Names,
     /// What its vCPUs run.
@@ -130,6 +132,10 @@ fn lower_one(
         },
         Kind::Drop => match &step.drop {
             Some(name) => vec![OpKind::SetWord { word: lock(context, item, name)?, value: 0 }],
+            None => Vec::new(),
+        },
+        Kind::Add => match &step.add {
+            Some(add) => vec![adds(context, item, add.get_ref(), &place(add.span()))?],
             None => Vec::new(),
         },
         Kind::AssumeSynchronised => vec![OpKind::AssumeSynchronised],
@@ -271,6 +277,13 @@ pub(super) fn stored_bytes(
 
 fn frees(context: &Context<'_>, what: Withdrawn, place: &Place) -> Result<OpKind, ScenarioError> {
     let (index, key) = match what {
+        Withdrawn::Descriptor if context.has_handler && !context.descriptor => {
+            return Err(place.error(
+                "the handler is a program, which reads no descriptor",
+                "nothing there",
+                "let a word stand for what is freed, and `check` it where it is used: `check = { live = 1, else = \"lifetime\" }`",
+            ));
+        }
         Withdrawn::Descriptor => return Ok(OpKind::FreeDescriptor),
         Withdrawn::OldTarget => (0, "old"),
         Withdrawn::NewTarget => (1, "new"),

@@ -44,10 +44,10 @@ pub(super) fn plan(
     let mut int3 = items.iter().any(steps::Item::plants_int3);
     let own = std::mem::take(&mut file.program);
     names.add(source, &file.words, &file.each)?;
-    library.add(source, own)?;
+    library.add(source, own, true)?;
     if let Some((source, table)) = protocol.as_mut() {
         names.add(source, &table.words, &table.each)?;
-        library.add(source, std::mem::take(&mut table.program))?;
+        library.add(source, std::mem::take(&mut table.program), false)?;
     }
     int3 |= library.plants_int3();
     let site = site::resolve(source, &file.site, int3)?;
@@ -61,8 +61,10 @@ pub(super) fn plan(
         [own, borrowed].into_iter().flatten()
     };
     let mut handler = handler(&handlers().collect::<Vec<_>>(), &site, &library)?;
+    let descriptor = handler.as_ref().is_some_and(|handler| handler.variant != HandlerVariant::Program);
     let context = Context {
         site: &site,
+        descriptor,
         executors: executors.len(),
         has_handler: handler.is_some(),
         names: &names,
@@ -126,7 +128,7 @@ pub(super) fn plan(
         forbidden,
         words: names.words,
         each: names.each,
-        expect: models::expectation(source, &file.expect, fetch)?,
+        expect: models::expectation(source, &file.expect, fetch, &asked, options.fetch.is_some())?,
     })
 }
 

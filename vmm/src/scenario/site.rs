@@ -305,7 +305,7 @@ fn version(
              displacement",
         ));
     }
-    let instructions = decode(&bytes, address, &place)?;
+    let instructions = decode(&bytes, address, &place, true)?;
     let boundaries =
         instructions.iter().map(|instruction| (instruction.ip() - address) as usize).collect::<Vec<_>>();
     let version = Version { code: Code { bytes, boundaries }, instructions, place };
@@ -322,7 +322,12 @@ fn unknown_name(text: &str, place: &Place) -> ScenarioError {
     place.error(format!("`{text}` is neither bytes in hex nor the name of an instruction"), "unknown", help)
 }
 
-fn decode(bytes: &[u8], address: u64, place: &Place) -> Result<Vec<Instruction>, ScenarioError> {
+fn decode(
+    bytes: &[u8],
+    address: u64,
+    place: &Place,
+    versions: bool,
+) -> Result<Vec<Instruction>, ScenarioError> {
     if bytes.is_empty() {
         return Err(place.error("a version without bytes", "empty", "give at least one instruction"));
     }
@@ -347,6 +352,13 @@ fn decode(bytes: &[u8], address: u64, place: &Place) -> Result<Vec<Instruction>,
                 ),
             };
             return Err(place.error(message, "does not decode", help));
+        }
+        if instruction.mnemonic() == Mnemonic::Int3 && versions && at == 0 {
+            return Err(place.error(
+                format!("`int3` (byte {at}) is no version of a site: what it does is up to the handler"),
+                "traps",
+                "give the instruction that the trap stands for, and store the int3 as a step: `store = { what = \"int3\" }`",
+            ));
         }
         if let Some(reason) = refusal(&instruction) {
             return Err(place.error(
@@ -386,7 +398,7 @@ fn intermediate(site: &Site, pads: &[Pad], text: &str, place: &Place) -> Result<
     let Some(bytes) = hex(text).or_else(|| named(text)) else {
         return Err(unknown_name(text, place));
     };
-    let instructions = decode(&bytes, site.address, place)?;
+    let instructions = decode(&bytes, site.address, place, false)?;
     let [instruction] = instructions.as_slice() else {
         return Err(place.error(
             format!("an intermediate is one instruction, these are {}", instructions.len()),

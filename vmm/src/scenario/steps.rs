@@ -175,6 +175,8 @@ pub(super) fn collect(
 ) -> Result<Vec<Item>, ScenarioError> {
     let mut items = Vec::new();
     let borrowed = protocol.is_some();
+    let programs = !file.program.is_empty()
+        || protocol.as_ref().is_some_and(|(_, protocol)| !protocol.program.is_empty());
     if let Some((source, protocol)) = protocol {
         append(&mut items, source, std::mem::take(&mut protocol.step))?;
     }
@@ -191,7 +193,7 @@ pub(super) fn collect(
     if let Some(order) = &file.order {
         items = reorder(source, items, order.get_ref(), &source.at(order.span()))?;
     }
-    if items.is_empty() && file.program.is_empty() {
+    if items.is_empty() && !programs {
         return Err(source.at(0..1).error(
             "the patcher has nothing to do",
             "no steps",

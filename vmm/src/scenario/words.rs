@@ -153,6 +153,29 @@ pub(super) fn sets(
     Ok(OpKind::SetWord { word, value: value as u32 })
 }
 
+/// What an `add` adds.
+pub(super) fn adds(
+    context: &Context<'_>,
+    item: &Item,
+    add: &Values,
+    place: &Place,
+) -> Result<OpKind, ScenarioError> {
+    let (Some((name, operand)), 1) = (add.iter().next(), add.len()) else {
+        return Err(place.error("the patcher adds to one word", "none or several", "give exactly one word"));
+    };
+    let place = item.source.at(operand.span());
+    let (Operand::Number(number @ -1000..=1000), Home::Shared(word)) =
+        (operand.get_ref(), context.names.word(name, &place)?)
+    else {
+        return Err(place.error(
+            "the patcher adds a small number to a shared word",
+            "neither",
+            "give 1 or -1; a word under [each] is `set`",
+        ));
+    };
+    Ok(OpKind::AddWord { word, number: *number as i32 })
+}
+
 /// The shared word of a `take` or `drop`.
 pub(super) fn lock(context: &Context<'_>, item: &Item, name: &Text) -> Result<Word, ScenarioError> {
     let place = item.source.at(name.span());

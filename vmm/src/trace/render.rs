@@ -95,6 +95,7 @@ fn patcher<E: Engine>(model: &Model<'_, E>, state: &State) -> String {
         OpKind::WaitAcks { mask } => format!("acknowledged by {}", who(*mask)),
         OpKind::WaitWord { word, value } => format!("sees {} = {value}", word_name(plan, *word)),
         OpKind::SetWord { word, value } => format!("{} <- {value}", word_name(plan, *word)),
+        OpKind::AddWord { word, number } => format!("{} += {number}", word_name(plan, *word)),
         OpKind::Take(word) => format!("takes {}", word_name(plan, *word)),
         OpKind::SetEach { word, value } => format!("{} <- {value} everywhere", each_name(plan, *word)),
         OpKind::WaitEach { word, mask } => format!("sees {} = 0 in {}", each_name(plan, *word), who(*mask)),

@@ -102,6 +102,7 @@ impl Patching<'_, '_> {
                 | OpKind::SetEach { .. }
                 | OpKind::WaitEach { .. }
                 | OpKind::Take(_)
+                | OpKind::AddWord { .. }
                 | OpKind::FreeTarget(_) => Waited::Done,
             };
             if let Some(ended) = self.ended(waited, &op.step) {

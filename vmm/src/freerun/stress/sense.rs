@@ -60,7 +60,7 @@ pub fn sense(plan: &Plan) -> Result<(), Refusal> {
             OpKind::FreeTarget(_) => {
                 "the targets of branches carry the number of a version, so that none of them can be withdrawn"
             }
-            OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Take(_) => {
+            OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Take(_) | OpKind::AddWord { .. } => {
                 "no executor has, or changes, the word"
             }
             OpKind::WaitWord { word: Word::Lock, .. } | OpKind::SetWord { word: Word::Lock, .. } => {

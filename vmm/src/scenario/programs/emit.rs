@@ -163,6 +163,26 @@ impl Emitter {
         self.a.jne(again)
     }
 
+    /// Adds to a word unless it holds a value: then it goes elsewhere. R8 is left as it was.
+    pub fn add_unless(&mut self, word: u64, number: i32, unless: i32, to: CodeLabel) -> Coded {
+        let (mut again, mut done, mut refused) =
+            (self.a.create_label(), self.a.create_label(), self.a.create_label());
+        self.a.push(r8)?;
+        self.here(&mut again)?;
+        self.a.mov(eax, dword_ptr(word))?;
+        self.a.cmp(eax, unless)?;
+        self.a.je(refused)?;
+        self.a.lea(r8d, dword_ptr(rax + number))?;
+        self.a.lock().cmpxchg(dword_ptr(word), r8d)?;
+        self.a.jne(again)?;
+        self.a.pop(r8)?;
+        self.a.jmp(done)?;
+        self.here(&mut refused)?;
+        self.a.pop(r8)?;
+        self.a.jmp(to)?;
+        self.here(&mut done)
+    }
+
     /// One store to the site, as one instruction: 1, 2, 4 or 8 bytes at a data address.
     pub fn store(&mut self, address: u64, bytes: &[u8], op: Op) -> Coded {
         let mut word = [0; 8];

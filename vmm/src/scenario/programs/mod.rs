@@ -30,6 +30,8 @@ struct Program {
     name: String,
     place: Place,
     items: Vec<Item>,
+    /// It stands in the scenario, not in its protocol.
+    own: bool,
 }
 
 /// Who runs a program.
@@ -79,7 +81,7 @@ pub(super) struct Target<'a> {
 
 impl Library {
     /// Adds the programs of a file; those that are there already win.
-    pub fn add(&mut self, source: &Source, table: syntax::Programs) -> Result<(), ScenarioError> {
+    pub fn add(&mut self, source: &Source, table: syntax::Programs, own: bool) -> Result<(), ScenarioError> {
         for (name, list) in table {
             let place = source.at(name.span());
             let name = name.into_inner();
@@ -98,7 +100,7 @@ impl Library {
             }
             let mut items = Vec::new();
             steps::append(&mut items, source, list)?;
-            self.programs.push(Program { name, place, items });
+            self.programs.push(Program { name, place, items, own });
         }
         Ok(())
     }
@@ -204,6 +206,18 @@ impl Library {
             }
             next += 1;
         }
+        for (number, program) in self.programs.iter().enumerate() {
+            // A protocol's programs are there for scenarios to choose from.
+            let used = self.uses.borrow().iter().any(|(_, body)| *body == Body::Program(number));
+            if !used && program.own {
+                return Err(program.place.error(
+                    format!("nothing runs the program `{}`", program.name),
+                    "not used",
+                    "name it as the `role` of an executor, in [handler] `run`, [events] `nmi-runs` or `irq-runs`, or in a \
+                     `broadcast`; or remove it",
+                ));
+            }
+        }
         if next == 0 {
             return Ok((out, Vec::new()));
         }
@@ -278,6 +292,10 @@ impl Library {
             Body::Emulate(new) => code.emulate_claimed(new).map_err(failed)?,
         }
         code.finish().map_err(failed)?;
+        if what == Use::Trap {
+            // A program that comes to its end has claimed nothing.
+            emitter.mark(Mark::Refusal).map_err(failed)?;
+        }
         match (what, nested) {
             (Use::Role(_), _) => (|| {
                 emitter.a.dec(r15)?;

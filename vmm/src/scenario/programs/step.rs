@@ -162,14 +162,7 @@ impl Code<'_, '_> {
                 let value = code.value(operand, place)?;
                 code.set(word, value).map_err(|error| place.error(format!("{error}"), "not assembled", ""))
             }),
-            Kind::Add => self.each_value(item, step.add.as_ref(), |code, name, operand, place| {
-                let word = code.word(name, place, true)?;
-                let Operand::Number(number @ -1000..=1000) = operand else {
-                    return Err(place.error("how much is added?", "not a small number", "give 1 or -1"));
-                };
-                let add = code.emitter.a.lock().add(dword_ptr(word), *number as i32);
-                add.map_err(|error| place.error(format!("{error}"), "not assembled", ""))
-            }),
+            Kind::Add => self.add(item, &goto),
             Kind::Flags => self.flags(item, step.flags.as_ref()),
             Kind::Take | Kind::Drop => {
                 let Some(name) = step.take.as_ref().or(step.drop.as_ref()) else { return Ok(()) };
@@ -519,6 +512,51 @@ impl Code<'_, '_> {
             }
             (_, None) => Ok(()),
         }
+    }
+
+    /// Adds atomically; with `unless` and `goto`, only if the word does not hold that, and goes there if it does.
+    fn add(
+        &mut self,
+        item: &Item,
+        goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
+    ) -> Result<(), ScenarioError> {
+        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let Some(values) = &item.step.add else { return Ok(()) };
+        let place = item.source.at(values.span());
+        let extra = |key: &str| {
+            values.get_ref().get(key).map(|value| (value.get_ref(), item.source.at(value.span())))
+        };
+        let mut words =
+            values.get_ref().iter().filter(|(name, _)| !["unless", "goto"].contains(&name.as_str()));
+        let (Some((name, operand)), None) = (words.next(), words.next()) else {
+            return Err(place.error("an `add` adds to one word", "none or several", "give exactly one word"));
+        };
+        let operand_place = item.source.at(operand.span());
+        let word = self.word(name, &operand_place, true)?;
+        let Operand::Number(number @ -1000..=1000) = operand.get_ref() else {
+            return Err(operand_place.error("how much is added?", "not a small number", "give 1 or -1"));
+        };
+        let number = *number as i32;
+        let (unless, to) = match (extra("unless"), extra("goto")) {
+            (None, None) => return self.emitter.a.lock().add(dword_ptr(word), number).map_err(failed),
+            (Some((Operand::Number(unless), _)), Some((Operand::Name(to), place))) => {
+                let end = to == "end";
+                let label = if end {
+                    *self.end.get_or_insert_with(|| self.emitter.a.create_label())
+                } else {
+                    goto(to, &place)?
+                };
+                (*unless as i32, label)
+            }
+            _ => {
+                return Err(place.error(
+                    "an `add` with a condition says both when it is not done and what then",
+                    "half of it",
+                    "give `unless = NUMBER` and `goto = \"LABEL\"`, or neither",
+                ));
+            }
+        };
+        self.emitter.add_unless(word, number, unless, to).map_err(failed)
     }
 
     fn fail(&mut self, property: Property, text: String) -> Coded {
