@@ -75,10 +75,17 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
     const LARGE: u64 = 4500;
     let mut checker = Checker::new().unwrap();
-    let (mut smaller, mut saved) = (Vec::new(), 0);
+    let (mut smaller, mut saved, mut left_out, mut compared) = (Vec::new(), 0, 0, 0);
     for scenario in scenario::library() {
         let mut scenario = scenario;
         let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+        let grown = ["museum/", "catalogue/"].iter().any(|group| scenario.name.starts_with(group));
+        if reduced.counts.states > LARGE && grown {
+            // Others with the same constructs are small enough.
+            left_out += 1;
+            continue;
+        }
+        compared += 1;
         if reduced.counts.states > LARGE && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
             reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
@@ -96,6 +103,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     }
     eprintln!("with smaller bounds: {}; {saved} transitions fewer without stalls", smaller.join(", "));
     assert!(saved > 10_000, "{saved}");
+    assert!(compared > 180, "{compared} compared, {left_out} left out");
     assert!(smaller.len() <= 21, "{smaller:?}");
 }
 

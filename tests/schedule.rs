@@ -94,7 +94,7 @@ fn the_readable_schedule_never_switches_more_often_and_replays() {
     }
     let mut checker = Checker::new().unwrap();
     let (mut compared, mut fewer) = (0, 0);
-    for scenario in scenario::library() {
+    for scenario in scenario::library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
         let shortest = checker.check(&scenario, &options(), |_| {}).unwrap();
         if shortest.findings.is_empty() || shortest.counts.states > 50_000 {
             continue;

@@ -25,7 +25,8 @@ fn the_shipped_set_is_the_same_however_it_is_searched() {
     const LARGE: u64 = 40_000;
     let mut checker = Checker::new().unwrap();
     let (mut cases, mut executed) = (0, 0);
-    for scenario in scenario::library() {
+    // The catalogue is larger than all others together, and holds nothing that they do not.
+    for scenario in scenario::library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
         for fetch in scenario.models().unwrap() {
             let plain = CheckOptions { fetch: Some(fetch), workers: 1, recheck: 64, ..options() };
             let mut look = |options: &CheckOptions| checker.check(&scenario, options, |_| {}).unwrap();
