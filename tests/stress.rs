@@ -225,3 +225,28 @@ fn an_interrupted_run_prints_what_it_knows() {
     assert_eq!(output.status.code(), Some(130), "{out}");
     assert!(out.contains("INTERRUPTED") && out.contains("wrong-resume"), "{out}");
 }
+
+#[test]
+fn the_examples_in_the_help_run() {
+    if !possible() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(BINARY).args(arguments).current_dir(directory.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), errors)
+    };
+    // Shortened, so that they end at once.
+    for (subcommand, shortened) in [("stress", "--iterations"), ("bench", "--rounds")] {
+        let help = run(&[subcommand, "--help"]).1;
+        let example = help.lines().find_map(|line| line.trim().strip_prefix("crossmod ")).unwrap();
+        let mut arguments: Vec<&str> = example.split_whitespace().collect();
+        arguments.extend([shortened, "2"]);
+        let (status, out, errors) = run(&arguments);
+        assert_eq!(status, Some(0), "{example}: {out}{errors}");
+        assert!(out.contains("nothing here is replayable"), "{out}");
+    }
+    let help = run(&["report", "--help"]).1;
+    assert!(help.contains("crossmod report survey.json bench.json > report.html"), "{help}");
+}

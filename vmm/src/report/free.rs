@@ -16,7 +16,7 @@ figure { margin: 0.8rem 0; } figcaption { font-weight: 600; font-size: 0.9rem; }
 .figure svg { max-width: 44rem; } dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: 0.6rem 0; } dt { color: var(--soft); } dd { margin: 0; }
 .legend { display: none; flex-wrap: wrap; gap: 0.1rem 0.9rem; font-size: 0.8rem; margin: 0.5rem 0; } .legend i { display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 2px; margin-right: 0.35rem; }
 td.wide { min-width: 11rem; }
-@media (max-width: 40rem) { body { padding: 0.7rem; } .legend { display: flex; } .pair figure { overflow: hidden; } .pair svg { width: 127%; max-width: none; } .pair svg.chart text { font-size: 17px; } .pair svg .names { display: none; } .figure svg.chart text { font-size: 15px; } }
+@media (max-width: 40rem) { body { padding: 0.7rem; } .legend { display: flex; } .pair figure { overflow: hidden; } .pair svg { width: 123%; max-width: none; } .pair svg.chart text { font-size: 17px; } .pair svg .names { display: none; } .figure svg.chart text { font-size: 15px; } }
 @media print { .pair { grid-template-columns: 1fr 1fr; } figure, .figure { break-inside: avoid; } svg.chart * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
 

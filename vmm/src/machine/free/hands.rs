@@ -72,7 +72,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Stores to the site pages: one instruction for 1, 2, 4, 8 or 16 bytes; for as many others as fit, the one that
-    /// also stores what stands beside them ([`cover`]); for more than 16, one for each 8.
+    /// also stores what stands beside them; for more than 16, one for each 8.
     pub fn store(&self, at: usize, bytes: &[u8]) {
         compiler_fence(Ordering::SeqCst);
         let mut done = 0;
