@@ -148,6 +148,7 @@ fn every_instruction_of_a_site_steps_as_the_table_says_at_both_rings() {
         let instruction = &found.instruction;
         let mut plan = plans[found.plan].clone();
         plan.handler.variant = crossmod::plan::HandlerVariant::Plain;
+        plan.programs = crossmod::plan::Programs::default();
         machine.reset(&plan).unwrap();
         machine.write_view(0, instruction.ip(), &found.bytes).unwrap();
         let row = table.iter().find(|row| row.form == Form::of(instruction)).expect("has a row");

@@ -24,6 +24,7 @@ fn plain() -> Plan {
     let plans = places::plans();
     let mut plan = plans.into_iter().find(|plan| plan.name == "seed/naive-store").expect("shipped");
     plan.handler.variant = HandlerVariant::Plain;
+    plan.programs = Default::default();
     plan.events = Events::default();
     plan
 }

@@ -5,7 +5,9 @@ use crossmod_abi::{msr, selector, vector};
 use iced_x86::{Code, Instruction};
 
 use super::places::Form;
-use super::world::{AF, ARITHMETIC, CF, DF, KERNEL_TOP, NMI_TOP, OF, TASK_TOP, World, ZF, sign, when};
+use super::world::{
+    AF, ARITHMETIC, CF, DF, KERNEL_TOP, NMI_TOP, OF, SF, TASK_TOP, World, ZF, mask, sign, when,
+};
 
 /// What instructions may need to know besides the state.
 pub struct Place {
@@ -123,6 +125,18 @@ fn cmp(instruction: &Instruction, _: &Place, world: &mut World) {
     world.set_flags(ARITHMETIC, flags);
 }
 
+fn add(instruction: &Instruction, _: &Place, world: &mut World) {
+    let size = World::size(instruction);
+    let (left, right) = (world.get(instruction, 0), world.get(instruction, 1) & mask(size));
+    let result = left.wrapping_add(right) & mask(size);
+    world.set(instruction, 0, result);
+    let flags = World::result_flags(result, size)
+        | when(CF, result < left)
+        | when(AF, (left ^ right ^ result) & 16 != 0)
+        | when(OF, !(left ^ right) & (left ^ result) & sign(size) != 0);
+    world.set_flags(ARITHMETIC, flags);
+}
+
 fn dec(instruction: &Instruction, _: &Place, world: &mut World) {
     let (result, flags) = World::subtract(world.get(instruction, 0), 1, World::size(instruction));
     world.set(instruction, 0, result);
@@ -193,6 +207,12 @@ fn jump_if_not_zero(instruction: &Instruction, place: &Place, world: &mut World)
     }
 }
 
+fn jump_if_not_greater(instruction: &Instruction, place: &Place, world: &mut World) {
+    if world.flag(ZF) || world.flag(SF) != world.flag(OF) {
+        jump(instruction, place, world);
+    }
+}
+
 fn call(instruction: &Instruction, place: &Place, world: &mut World) {
     world.push(instruction.next_ip());
     jump(instruction, place, world);
@@ -235,11 +255,17 @@ pub fn table() -> Vec<Row> {
         row(Code::Xor_rm32_r32, REGISTER, anything, xor),
         row(Code::Xor_rm32_imm8, MEMORY, pointer, xor),
         row(Code::Test_rm32_r32, REGISTER, anything, test),
+        row(Code::Test_EAX_imm32, REGISTER, anything, test),
+        row(Code::Add_rm32_imm8, REGISTER, anything, add),
+        row(Code::Add_rm64_imm8, REGISTER, anything, add),
         row(Code::Cmp_r64_rm64, MEMORY, pointer, cmp),
         row(Code::Cmp_rm32_imm8, MEMORY, pointer, cmp),
+        row(Code::Dec_rm16, REGISTER, anything, dec),
         row(Code::Dec_rm64, REGISTER, anything, dec),
         row(Code::Inc_rm32, MEMORY, pointer, inc),
         row(Code::Mov_r32_imm32, REGISTER, anything, mov),
+        row(Code::Mov_r32_rm32, REGISTER, anything, mov),
+        row(Code::Mov_r64_imm64, REGISTER, anything, mov),
         row(Code::Mov_rm64_r64, REGISTER, anything, mov),
         row(Code::Mov_rm64_r64, MEMORY, pointer, mov),
         row(Code::Mov_r64_rm64, MEMORY, pointer, mov),
@@ -261,6 +287,7 @@ pub fn table() -> Vec<Row> {
         row(Code::Je_rel32_64, REGISTER, anything, jump_if_zero),
         row(Code::Jne_rel8_64, REGISTER, anything, jump_if_not_zero),
         row(Code::Jne_rel32_64, REGISTER, anything, jump_if_not_zero),
+        row(Code::Jle_rel32_64, REGISTER, anything, jump_if_not_greater),
         row(Code::Call_rel32_64, REGISTER, anything, call),
         row(Code::Call_rm64, REGISTER, call_target, call_register),
         row(Code::Retnq, REGISTER, return_address, ret),

@@ -138,9 +138,11 @@ impl World {
         let size = World::size(instruction);
         match instruction.op_kind(operand) {
             OpKind::Register => {
-                assert!(size >= 4, "no row writes part of a register");
+                assert!(size >= 2, "no row writes a byte of a register");
                 let number = instruction.op_register(operand).full_register().number();
-                self.cpu.regs.gpr[number] = value & mask(size);
+                // 16 bits leave the others alone, 32 bits clear them.
+                let kept = if size == 2 { self.cpu.regs.gpr[number] & !mask(2) } else { 0 };
+                self.cpu.regs.gpr[number] = kept | value & mask(size);
             }
             _ => self.store(self.address(instruction), size, value),
         }

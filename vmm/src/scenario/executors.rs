@@ -155,7 +155,7 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
             syntax::Start::Outside => Start::Outside,
             syntax::Start::Step(label) => {
                 let label = library.step_label(program(name)?, label, &source.at(start.span()))?;
-                at = Some(if ring == Ring::User { label.replacen('.', ".user.", 1) } else { label });
+                at = Some(label);
                 Start::Outside
             }
             syntax::Start::Interior(_) => {

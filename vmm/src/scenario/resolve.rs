@@ -81,14 +81,16 @@ pub(super) fn plan(
         park: programs::park(),
     };
     let (programs, entries) = library.compile(&target)?;
+    for (slot, label) in starts {
+        if let Role::Program(number) = executors[slot].role {
+            let at = library.step_address(&programs, number as usize, &label);
+            executors[slot].start = at.map_or(Start::Outside, Start::At);
+        }
+    }
     for executor in &mut executors {
         if let Role::Program(number) = executor.role {
             executor.role = Role::Program(entries[number as usize]);
         }
-    }
-    for (slot, label) in starts {
-        let at = programs.labels.iter().find(|(name, _)| *name == label).map(|(_, at)| *at);
-        executors[slot].start = at.map_or(Start::Outside, Start::At);
     }
     if let Some(handler) = &mut handler {
         // A program can arm the handler, but does not describe what it does.

@@ -162,11 +162,11 @@ impl Library {
         Ok(Function::Call(number))
     }
 
-    /// Address of a step of a program, once it is compiled.
+    /// The label of a program's step among those that compiling gives, but for what stands before the dot.
     pub fn step_label(&self, program: usize, label: &str, place: &Place) -> Result<String, ScenarioError> {
         let Program { name, items, .. } = &self.programs[program];
         if items.iter().any(|item| item.label == label) {
-            return Ok(format!("{name}.{label}"));
+            return Ok(label.to_owned());
         }
         let labels: Vec<_> = items.iter().map(|item| item.label.as_str()).collect();
         Err(place.error(
@@ -174,6 +174,13 @@ impl Library {
             "unknown step",
             format!("its steps are {}", labels.join(", ")),
         ))
+    }
+
+    /// Address of a step of what is used, once it is compiled.
+    pub fn step_address(&self, programs: &plan::Programs, number: usize, label: &str) -> Option<u64> {
+        let (what, body) = *self.uses.borrow().get(number)?;
+        let name = format!("{}.{label}", self.unit_name(what, body));
+        programs.labels.iter().find(|(known, _)| *known == name).map(|(_, at)| *at)
     }
 
     /// Compiles everything that is used. Gives the entry of each use, by its number.
@@ -250,8 +257,12 @@ impl Library {
             Body::Emulate(_) => "emulate".into(),
         };
         match what {
-            Use::Role(Ring::Kernel) => name,
-            Use::Role(Ring::User) => format!("{name}.user"),
+            Use::Role(ring) => {
+                // The same program at both rings is compiled twice.
+                let other = |&(other, same): &(Use, Body)| same == body && other == Use::Role(Ring::Kernel);
+                let twice = ring == Ring::User && self.uses.borrow().iter().any(other);
+                if twice { format!("{name}.user") } else { name }
+            }
             Use::Call(_) => format!("{name}.ipi"),
             Use::Nmi(_) => format!("{name}.nmi"),
             Use::Irq => format!("{name}.irq"),
@@ -287,7 +298,7 @@ impl Library {
         let mut code = step::Code { emitter, out, target, library: self, name, frame, what, end: None };
         match body {
             Body::Program(number) => code.program(&self.programs[number].items)?,
-            Body::Site => code.pass_site(0).map_err(failed)?,
+            Body::Site => code.pass_site(0, "pass").map_err(failed)?,
             Body::Nothing => {}
             Body::Emulate(new) => code.emulate_claimed(new).map_err(failed)?,
         }

@@ -71,10 +71,9 @@ impl Code<'_, '_> {
     }
 
     /// A pass through a part.
-    pub fn pass_site(&mut self, part: usize) -> Coded {
-        let number = self.emitter.marks.len();
+    pub fn pass_site(&mut self, part: usize, step: &str) -> Coded {
         let register = [r12, r13, r14][part.min(2)];
-        self.emitter.pass(&format!("{}.{number}", self.name), register)
+        self.emitter.pass(&format!("{}.{step}", self.name), register)
     }
 
     /// The handler that claims traps of the only site while it is armed, and emulates one version.
@@ -114,7 +113,7 @@ impl Code<'_, '_> {
             })
         };
         match kind {
-            Kind::Pass => self.pass_site(part).map_err(failed),
+            Kind::Pass => self.pass_site(part, &item.label).map_err(failed),
             Kind::Trap => self.emitter.a.int3().map_err(failed),
             Kind::Pause => self.emitter.a.nop().map_err(failed),
             Kind::Serialise => {
