@@ -1,8 +1,14 @@
 //! The plan: a scenario with nothing left to decide. No defaults, no names, no references to files; only
 //! addresses, bytes and atomic operations. Everything behind the scenario parser works on this.
 
+mod programs;
+mod word;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use programs::{Check, Programs};
+pub use word::{Datum, Word};
 
 use crate::fetch::FetchModel;
 use crate::property::Property;
@@ -40,15 +46,6 @@ pub struct Plan {
     pub each: Vec<Datum>,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
-}
-
-/// A word that a scenario names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Datum {
-    /// Its name.
-    pub name: String,
-    /// What it holds at the start.
-    pub value: u32,
 }
 
 /// The patch site: from the first byte of its first part to the last byte of its last.
@@ -447,71 +444,6 @@ impl Function {
             Function::Call(_) => "call-3",
             Function::Nmi => "nmi-message",
         }
-    }
-}
-
-/// Shared words that a patcher may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Word {
-    /// Counts arrivals of held executors.
-    Arrived,
-    /// Lets held executors go.
-    Release,
-    /// Free for the scenario.
-    Flag,
-    /// The lock of lock-taking executors.
-    Lock,
-    /// The handler may claim the trap.
-    Armed,
-    /// Parity of the claimed traps.
-    Hits,
-    /// One that the scenario names: index into the plan's list.
-    Named(u8),
-}
-
-/// What the programs of a scenario compile to.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Programs {
-    /// The code, to stand at `crossmod_abi::va::PROGRAM`.
-    pub code: Vec<u8>,
-    /// Names and addresses of places in it. A pair `pass_call_X`, `pass_done_X` is a pass.
-    pub labels: Vec<(String, u64)>,
-    /// Handlers by vector, as labels of the code.
-    pub gates: Vec<(u8, String)>,
-    /// Instructions that store to the site, by address, as [`OpKind::Store`]s.
-    pub stores: Vec<(u64, Op)>,
-    /// Broadcasts by number: function and receivers (bit *i* = executor *i*).
-    pub sends: Vec<(Function, u32)>,
-    /// Where a check that failed goes, with the property that it violates and what it says.
-    pub checks: Vec<Check>,
-    /// Where a handler does not claim its trap.
-    pub refusals: Vec<u64>,
-    /// Behind which instruction a handler's frame has moved to where RSP points.
-    pub moved: Vec<u64>,
-    /// IRETs to the next instruction, which end no handler.
-    pub own_irets: Vec<u64>,
-    /// Shared words that the code writes, one bit for each `u32` of the shared page.
-    pub writes: u32,
-    /// It declares modifications complete.
-    pub completes: bool,
-}
-
-/// Where a program's check goes when it fails.
-#[derive(Debug, Clone, Serialize)]
-pub struct Check {
-    /// Address of the place.
-    pub at: u64,
-    /// What is violated.
-    pub property: Property,
-    /// What was checked.
-    pub text: String,
-}
-
-impl Programs {
-    /// True if they patch: then there is another patcher than the host.
-    pub fn patch(&self) -> bool {
-        !self.stores.is_empty() || !self.sends.is_empty() || self.completes
     }
 }
 

@@ -465,7 +465,7 @@ impl Tables {
                     | flag(facts.observed, OBSERVED)
                     | flag(facts.parked && facts.pending == 0, FINISHED)
                     | flag(!facts.interrupts_on, HELD)
-                    | u16::from(facts.zero) * ZERO,
+                    | (u16::from(facts.zero) * ZERO),
             );
         }
     }

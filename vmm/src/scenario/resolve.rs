@@ -1,6 +1,5 @@
 //! From the tables of a scenario to a plan.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::Spanned;
@@ -11,7 +10,7 @@ use super::names::Names;
 use super::program::{self, Context};
 use super::programs::{self, Body, Library, Use};
 use super::site::{self, Resolved, Version};
-use super::syntax::{self, File, Nest, Protocol, Resume, Side, Variant};
+use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Side, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
 use crate::fetch::FetchModel;
 use crate::plan::{Action, Declared, Events, Handler, HandlerVariant, OpKind, Plan, Role, Start, VendorRule};
@@ -134,12 +133,10 @@ pub(super) fn plan(
     })
 }
 
-type Forbidden<'a> = &'a [Spanned<BTreeMap<Spanned<String>, Spanned<Side>>>];
-
 /// Combinations of versions that no pass may show.
 fn forbidden(
     source: &Source,
-    list: Forbidden<'_>,
+    list: &[Spanned<Combination>],
     site: &Resolved,
 ) -> Result<Vec<Vec<Option<Declared>>>, ScenarioError> {
     let mut out = Vec::new();

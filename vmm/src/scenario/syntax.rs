@@ -19,6 +19,9 @@ pub(super) type Words = BTreeMap<Spanned<String>, Int>;
 /// `name = [steps]`.
 pub(super) type Programs = BTreeMap<Spanned<String>, Vec<Spanned<Step>>>;
 
+/// Versions of sites, by name.
+pub(super) type Combination = BTreeMap<Spanned<String>, Spanned<Side>>;
+
 /// A scenario.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -34,7 +37,7 @@ pub(super) struct File {
     pub fetch: Option<Spanned<Fetch>>,
     pub rule: Option<Rule>,
     pub site: Spanned<Sites>,
-    pub forbid: Option<Vec<Spanned<BTreeMap<Spanned<String>, Spanned<Side>>>>>,
+    pub forbid: Option<Vec<Spanned<Combination>>>,
     #[serde(default)]
     pub words: Words,
     #[serde(default)]

@@ -1,7 +1,9 @@
 //! Programs of a scenario: lists of steps that vCPUs run, compiled to guest code. Executors run them in a loop; the
 //! functions of broadcasts and the handlers of traps and interrupts may be programs, too.
 
+mod condition;
 mod emit;
+mod resume;
 mod step;
 
 use std::cell::RefCell;
@@ -322,7 +324,7 @@ impl Library {
 
 /// True for versions that a program can emulate.
 pub(super) fn can_emulate(version: &super::site::Version) -> bool {
-    step::can_emulate(version)
+    resume::can_emulate(version)
 }
 
 /// Where an executor goes that has finished. The embedded image has the place, or nothing works at all.
