@@ -80,8 +80,9 @@ fn every_protocol_is_used() {
 #[test]
 fn no_shipped_scenario_repeats_another() {
     let mut seen = std::collections::HashMap::new();
-    // The catalogue applies protocols that others look at in parts.
-    for scenario in library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
+    // The catalogue applies protocols that others look at in parts, and some bugs of the museum were asked about in 2009.
+    let others = |one: &Scenario| !one.name.starts_with("catalogue/") && !one.name.starts_with("museum/");
+    for scenario in library().into_iter().filter(others) {
         // What the groups have in common is looked at under other fetch models.
         let key = (plan(&scenario.text).digest(), scenario.models().unwrap());
         if let Some(other) = seen.insert(key, scenario.name.clone()) {
