@@ -442,7 +442,7 @@ impl Function {
             Function::Call(1) => "call-1",
             Function::Call(2) => "call-2",
             Function::Call(_) => "call-3",
-            Function::Nmi => "nmi-message",
+            Function::Nmi => "nmi",
         }
     }
 }

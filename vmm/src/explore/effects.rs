@@ -18,11 +18,20 @@ const MOST_COMMITS: usize = 120;
 
 impl<E: Engine> Model<'_, E> {
     /// A store to the shared page that does something.
-    pub(super) fn device(&self, env: &mut Env, offset: u64, value: u64) {
+    pub(super) fn device(
+        &self,
+        env: &mut Env,
+        rip: u64,
+        offset: u64,
+        value: u64,
+    ) -> Result<(), MachineError> {
         match offset {
             shared::SEND => {
-                let Some(&(function, mask)) = self.plan.programs.sends.get(value as usize - 1) else {
-                    return;
+                let known =
+                    (value as usize).checked_sub(1).and_then(|number| self.plan.programs.sends.get(number));
+                let Some(&(function, mask)) = known else {
+                    let what = format!("it sends message {value}, which the plan does not have");
+                    return Err(MachineError::Contract { rip, what });
                 };
                 for slot in (0..self.plan.executors.len()).filter(|slot| mask >> slot & 1 == 1) {
                     env.sent |= Env::sent_bit(slot, function_number(function));
@@ -31,6 +40,7 @@ impl<E: Engine> Model<'_, E> {
             shared::DONE => env.done |= value as u8,
             _ => {}
         }
+        Ok(())
     }
 
     /// The environment after the instruction at `rip` has stored to the site. All pieces are committed by it, in

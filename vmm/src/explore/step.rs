@@ -349,7 +349,7 @@ impl<E: Engine> Model<'_, E> {
             let at = usize::from(offset);
             changed.shared[at..at + usize::from(len)]
                 .copy_from_slice(&value.to_le_bytes()[..usize::from(len)]);
-            self.device(&mut changed, u64::from(offset), value);
+            self.device(&mut changed, rip, u64::from(offset), value)?;
             next_env = self.intern_env(changed);
         }
         let writes_text = access.text.is_some_and(|access| access.writes);

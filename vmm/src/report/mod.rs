@@ -89,6 +89,23 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// In a few characters, for tables: `2x1+1n` is two executors with a pass each, and an NMI; `1,2` are passes of
+    /// executors that differ.
+    pub fn short(&self) -> String {
+        let mut out = match self.passes.split_first() {
+            Some((first, rest)) if rest.iter().all(|passes| passes == first) => {
+                format!("{}x{first}", self.executors)
+            }
+            _ => self.passes.iter().map(u8::to_string).collect::<Vec<_>>().join(","),
+        };
+        for (count, letter) in [(self.nmi, 'n'), (self.irq, 'i'), (self.smi, 's'), (self.mce, 'm')] {
+            if count > 0 {
+                out.push_str(&format!("+{count}{letter}"));
+            }
+        }
+        out
+    }
+
     /// Those of a plan.
     pub fn of(plan: &Plan) -> Bounds {
         Bounds {

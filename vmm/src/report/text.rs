@@ -22,8 +22,11 @@ pub fn line(report: &Report, name_width: usize) -> String {
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
     let rule = rule(report);
-    let mut line =
-        format!("{mark:<4} {:name_width$}  {rule:<5}  {:<10}  {verdict:<30}", report.name, report.fetch);
+    let bounds = report.bounds.as_ref().map_or_else(|| "-".into(), Bounds::short);
+    let mut line = format!(
+        "{mark:<4} {:name_width$}  {rule:<5}  {:<15}  {bounds:<8}  {verdict:<30}",
+        report.name, report.fetch
+    );
     if report.bounds.is_some() {
         let stall = report.stalls.iter().map(|stall| stall.patcher).max();
         let stall = stall.map_or(String::from("-"), |stall| stall.to_string());
@@ -38,15 +41,16 @@ pub fn line(report: &Report, name_width: usize) -> String {
 /// The header of a table of lines, with or without times.
 pub fn table(name_width: usize, timed: bool) -> String {
     let header = format!(
-        "     {:name_width$}  {:<5}  {:<10}  {:<30} {:>9} {:>10} {:>6}",
-        "scenario", "rule", "fetch", "verdict", "states", "moves", "stall"
+        "     {:name_width$}  {:<5}  {:<15}  {:<8}  {:<30} {:>9} {:>10} {:>6}",
+        "scenario", "rule", "fetch", "bounds", "verdict", "states", "moves", "stall"
     );
     if timed { format!("{header} {:>10}", "time") } else { header }
 }
 
 /// What the columns of a table mean.
 pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code \
-fetch are in force. fetch: which bytes a fetch may see. stall: most patcher moves in one interrupts-off window of an executor.";
+fetch are in force. fetch: which bytes a fetch may see. bounds: executors x passes of each, then how many NMIs (n), \
+interrupts (i), SMIs (s) and machine checks (m) may come; safe means within these. stall: most patcher moves in one interrupts-off window of an executor.";
 
 /// The tier, as every text report names it.
 pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them";

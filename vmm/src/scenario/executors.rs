@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use super::error::{ErrorKind, ScenarioError, Source};
-use super::programs::{Body, Library, Use};
+use super::programs::{Body, Library, Use, on_again};
 use super::site::Resolved;
 use super::syntax::{self, File, Switch, Text};
 use super::{Options, value};
@@ -149,6 +149,11 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
         return Err(if asked == Ring::User { error } else { error.of_kind(ErrorKind::Unsupported) });
     }
     let interrupts_off = off.is_some();
+    if let (true, Some(name), Role::Program(_)) = (interrupts_off, written.role, role)
+        && let Some(place) = library.switches_on(program(name)?)
+    {
+        return Err(on_again(place));
+    }
     let mut at = None;
     let start = match (written.start, written.role) {
         (Some(start), Some(name)) if matches!(role, Role::Program(_)) => match start.get_ref() {

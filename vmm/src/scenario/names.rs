@@ -2,6 +2,7 @@
 
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::syntax::Words;
+use super::tags::is_tag;
 use super::value;
 use crate::plan::{Datum, Word};
 
@@ -44,8 +45,7 @@ impl Names {
             for (name, number) in table {
                 let place = source.at(name.span());
                 let text = name.get_ref();
-                let word = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-                if text.is_empty() || !word || TAKEN.contains(&text.as_str()) {
+                if !is_tag(text) || TAKEN.contains(&text.as_str()) {
                     return Err(place.error(
                         format!("`{text}` cannot be the name of a word"),
                         "not a name",

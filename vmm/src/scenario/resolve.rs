@@ -103,6 +103,15 @@ pub(super) fn plan(
             "add a [[step]], name a `protocol`, or give executors a program as `role`",
         ));
     }
+    let abandoned = items.iter().any(|item| item.step.abandon.is_some());
+    let completes = programs.completes || program.iter().any(|op| matches!(op.kind, OpKind::Done(_)));
+    if !programs.stores.is_empty() && !completes && !abandoned {
+        return Err(source.at(file.title.span()).error(
+            "programs patch, and nobody declares that complete: nothing could be `stale`",
+            "in this scenario",
+            "add `{ done = {} }` to the program that finishes, or `[[step]] abandon = {}` if either version may stay",
+        ));
+    }
     let forbidden = forbidden(source, file.forbid.as_deref().unwrap_or_default(), &site)?;
     let next = next(&site);
     Ok(Plan {

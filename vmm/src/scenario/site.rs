@@ -8,6 +8,7 @@ use super::error::{Place, ScenarioError, Source, nearest};
 use super::forms::{OneOrMore, Sites};
 use super::instruction::{Displacement, LONGEST, NAMES, refusal};
 use super::syntax::{self, Int};
+use super::tags::is_tag;
 use super::{pads, value};
 use crate::machine::{FILLER, pad_code};
 use crate::plan::{Action, Code, Pad, Part, Site};
@@ -210,9 +211,8 @@ fn part_name(
         };
     };
     let text = name.get_ref();
-    let plain = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     let reserved = ["a", "b", "c", "all", "site", "old", "new", "next"].contains(&text.as_str());
-    if text.is_empty() || !plain || reserved || others.iter().any(|part| part.name == *text) {
+    if !is_tag(text) || reserved || others.iter().any(|part| part.name == *text) {
         return Err(source.at(name.span()).error(
             format!("`{text}` cannot be the name of this site"),
             "not a name, or taken",

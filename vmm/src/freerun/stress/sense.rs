@@ -1,6 +1,6 @@
 //! Which scenarios make sense when nothing is stepped.
 
-use crate::plan::{HandlerVariant, OpKind, Plan, Role, Start, Word};
+use crate::plan::{Function, HandlerVariant, OpKind, Plan, Role, Start, Word};
 
 /// Why a scenario makes no sense at full speed, and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub fn sense(plan: &Plan) -> Result<(), Refusal> {
     }
     for op in &plan.program {
         let problem = match &op.kind {
+            OpKind::Broadcast { function: Function::Nmi | Function::Call(_), .. } => {
+                "nothing at full speed answers that message"
+            }
             OpKind::Quiesce(_) => "nobody can see where a CPU stands while it runs",
             OpKind::FreeTarget(_) => {
                 "the targets of branches carry the number of a version, so that none of them can be withdrawn"

@@ -124,16 +124,7 @@ impl<'a> Hands<'a> {
 
     /// Sends a broadcast to the executors of a mask.
     pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<(), MachineError> {
-        let vector = match function {
-            Function::Sync => vector::IPI_SYNC,
-            Function::AckFirst => vector::IPI_ACK_FIRST,
-            Function::AckOnly => vector::IPI_ACK_ONLY,
-            Function::Hold => vector::IPI_HOLD,
-            Function::Stop => vector::IPI_STOP,
-            Function::Early => vector::IPI_EARLY,
-            // Programs, and what only their handlers answer, are not run at full speed.
-            Function::Call(_) | Function::Nmi => return Ok(()),
-        };
+        let vector = crate::explore::monitor::function_vector(function);
         if matches!(function, Function::Hold | Function::Stop) {
             self.holds += 1;
             self.window.set_shared(common::TARGET, self.holds);

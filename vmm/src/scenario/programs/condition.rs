@@ -1,11 +1,10 @@
 //! Steps that compare: `if`, `unless`, `check`, `wait`, an `add` with a condition; and the flags that a pass begins with.
 
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use super::Use;
 use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
-use super::step::{Code, Value};
+use super::step::{Code, Value, unassembled};
 use crate::property::Property;
 use crate::scenario::error::{Place, ScenarioError};
 use crate::scenario::forms::Operand;
@@ -29,7 +28,7 @@ impl Code<'_, '_> {
         operand: &Operand,
         place: &Place,
     ) -> Result<bool, ScenarioError> {
-        let failed = |error: IcedError| place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(place);
         let handler = |code: &Self| match code.what {
             Use::Trap => Ok(()),
             _ => Err(place.error(
@@ -118,7 +117,7 @@ impl Code<'_, '_> {
             let target = self.target.site.targets[version]?;
             self.target.site.pads.iter().find(|pad| pad.address == target).map(|pad| u32::from(pad.mark))
         };
-        let failed = |error: IcedError| place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(place);
         let (mark, present) = match (mark(0), mark(1)) {
             (_, Some(mark)) => (mark, new),
             (Some(mark), None) => (mark, !new),
@@ -142,7 +141,7 @@ impl Code<'_, '_> {
         goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
     ) -> Result<(), ScenarioError> {
         let step = &item.step;
-        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(&item.place);
         let (values, extra) = match kind {
             Kind::If => (step.when.as_ref(), Some("goto")),
             Kind::Unless => (step.unless.as_ref(), Some("goto")),
@@ -183,11 +182,7 @@ impl Code<'_, '_> {
                 self.emitter.here(&mut holds).map_err(failed)
             }
             (_, Some((name, place))) => {
-                let to = if name == "end" {
-                    *self.end.get_or_insert_with(|| self.emitter.a.create_label())
-                } else {
-                    goto(name, &place)?
-                };
+                let to = goto(name, &place)?;
                 jump(self, kind == Kind::If, to)
             }
             (_, None) => Ok(()),
@@ -200,7 +195,7 @@ impl Code<'_, '_> {
         item: &Item,
         goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
     ) -> Result<(), ScenarioError> {
-        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(&item.place);
         let Some(values) = &item.step.add else { return Ok(()) };
         let place = item.source.at(values.span());
         let extra = |key: &str| {
@@ -220,13 +215,7 @@ impl Code<'_, '_> {
         let (unless, to) = match (extra("unless"), extra("goto")) {
             (None, None) => return self.emitter.a.lock().add(dword_ptr(word), number).map_err(failed),
             (Some((Operand::Number(unless), _)), Some((Operand::Name(to), place))) => {
-                let end = to == "end";
-                let label = if end {
-                    *self.end.get_or_insert_with(|| self.emitter.a.create_label())
-                } else {
-                    goto(to, &place)?
-                };
-                (*unless as i32, label)
+                (*unless as i32, goto(to, &place)?)
             }
             _ => {
                 return Err(place.error(
@@ -269,7 +258,7 @@ impl Code<'_, '_> {
                 }
             }
         }
-        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(&item.place);
         self.emitter.a.push(word as i32).map_err(failed)?;
         self.emitter.a.popfq().map_err(failed)
     }

@@ -19,6 +19,7 @@ use super::names::Names;
 use super::site::Resolved;
 use super::steps::{self, Item};
 use super::syntax::{self, Nest, Text};
+use super::tags::is_tag;
 use crate::fetch::FetchModel;
 use crate::machine::Image;
 use crate::plan::{self, Function, Ring};
@@ -87,10 +88,9 @@ impl Library {
         for (name, list) in table {
             let place = source.at(name.span());
             let name = name.into_inner();
-            let plain = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
             let built_in = ["loop", "lock", "lock-irqs-off", "site", "nothing"].contains(&name.as_str())
                 || function(&name).is_some();
-            if name.is_empty() || !plain || built_in {
+            if !is_tag(&name) || built_in {
                 return Err(place.error(
                     format!("`{name}` cannot be the name of a program"),
                     if built_in { "built in" } else { "not a name" },
@@ -145,7 +145,7 @@ impl Library {
         if let Some(built_in) = function(name.get_ref()) {
             return Ok(built_in);
         }
-        let names: Vec<&str> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
+        let names = FUNCTIONS.map(Function::name);
         let body = Body::Program(self.find(name, source, &names)?);
         let calls = self.uses.borrow().iter().filter(|(what, _)| matches!(what, Use::Call(_))).count();
         let known = self.uses.borrow().iter().find_map(|(what, other)| match what {
@@ -176,6 +176,11 @@ impl Library {
             "unknown step",
             format!("its steps are {}", labels.join(", ")),
         ))
+    }
+
+    /// The step of a program that would switch interrupts on besides what it is for.
+    pub fn switches_on(&self, program: usize) -> Option<&Place> {
+        self.programs[program].items.iter().find(|item| step::switches_on(item)).map(|item| &item.place)
     }
 
     /// Address of a step of what is used, once it is compiled.
@@ -297,14 +302,13 @@ impl Library {
             }
             _ => emitter.enter(gate(what).unwrap_or_default()).map_err(failed)?,
         }
-        let mut code = step::Code { emitter, out, target, library: self, name, frame, what, end: None };
+        let mut code = step::Code { emitter, out, target, library: self, name, frame, what };
         match body {
             Body::Program(number) => code.program(&self.programs[number].items)?,
             Body::Site => code.pass_site(0, "pass").map_err(failed)?,
             Body::Nothing => {}
             Body::Emulate(new) => code.emulate_claimed(new).map_err(failed)?,
         }
-        code.finish().map_err(failed)?;
         if what == Use::Trap {
             // A program that comes to its end has claimed nothing.
             emitter.mark(Mark::Refusal).map_err(failed)?;
@@ -321,6 +325,8 @@ impl Library {
         .map_err(failed)
     }
 }
+
+pub(super) use step::on_again;
 
 /// True for versions that a program can emulate.
 pub(super) fn can_emulate(version: &super::site::Version) -> bool {
@@ -344,17 +350,17 @@ fn gate(what: Use) -> Option<u8> {
     }
 }
 
-const FUNCTIONS: [(&str, Function); 7] = [
-    ("sync", Function::Sync),
-    ("ack-first", Function::AckFirst),
-    ("ack-only", Function::AckOnly),
-    ("hold", Function::Hold),
-    ("stop", Function::Stop),
-    ("early", Function::Early),
-    ("nmi", Function::Nmi),
+const FUNCTIONS: [Function; 7] = [
+    Function::Sync,
+    Function::AckFirst,
+    Function::AckOnly,
+    Function::Hold,
+    Function::Stop,
+    Function::Early,
+    Function::Nmi,
 ];
 
 /// The built-in function with a name.
 fn function(name: &str) -> Option<Function> {
-    FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
+    FUNCTIONS.into_iter().find(|function| function.name() == name)
 }

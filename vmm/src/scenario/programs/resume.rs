@@ -2,10 +2,10 @@
 
 use crossmod_abi::{shared, va};
 use iced_x86::code_asm::*;
-use iced_x86::{ConditionCode, FlowControl, IcedError, Instruction, Mnemonic};
+use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
 use super::emit::{Coded, Mark};
-use super::step::Code;
+use super::step::{Code, unassembled};
 use crate::plan::Action;
 use crate::scenario::error::{Place, ScenarioError};
 use crate::scenario::site::emulate;
@@ -40,7 +40,7 @@ impl Code<'_, '_> {
         part: usize,
         place: &Place,
     ) -> Result<(), ScenarioError> {
-        let failed = |error: IcedError| place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(place);
         let site = &self.target.site.site;
         let begin = site.address + site.parts[part].offset as u64;
         let address = match resume {

@@ -15,7 +15,7 @@ use crate::scenario::forms::{Mask, Operand};
 use crate::scenario::names::Home;
 use crate::scenario::program::stored_bytes;
 use crate::scenario::steps::{Item, Kind};
-use crate::scenario::syntax::{SerialiseBy, Switch, Values};
+use crate::scenario::syntax::{self, SerialiseBy, Switch, Values};
 use crate::scenario::value;
 
 /// A program that is being compiled.
@@ -27,8 +27,34 @@ pub(super) struct Code<'c, 't> {
     pub name: &'c str,
     pub frame: Frame,
     pub what: Use,
-    /// Where the program ends, once something goes there.
-    pub end: Option<CodeLabel>,
+}
+
+/// What goes on behind the last step.
+const END: &str = "end";
+
+/// What to say of an instruction that the assembler refuses.
+pub(super) fn unassembled(place: &Place) -> impl Fn(IcedError) -> ScenarioError + Copy + '_ {
+    |error| place.error(format!("{error}"), "not assembled", "simplify it")
+}
+
+/// True for `interrupts = "off"`.
+fn switches_off(item: &Item) -> bool {
+    item.step.interrupts.as_ref().is_some_and(|switch| *switch.get_ref() == Switch::Off)
+}
+
+/// True for steps that load RFLAGS whole, with interrupts on.
+pub(super) fn switches_on(item: &Item) -> bool {
+    let iret = |how: &syntax::Serialise| how.by == SerialiseBy::Iret;
+    item.step.flags.is_some() || item.step.serialise.as_ref().is_some_and(|how| iret(how.get_ref()))
+}
+
+/// What to say of such a step where interrupts are off.
+pub(in crate::scenario) fn on_again(place: &Place) -> ScenarioError {
+    place.error(
+        "this step would switch interrupts on, which are off here",
+        "loads all flags",
+        "leave interrupts on, or use `serialise = {}` and no `flags`",
+    )
 }
 
 /// What a condition compares, at run time.
@@ -45,9 +71,15 @@ impl Code<'_, '_> {
         for item in items {
             labels.insert(&item.label, self.emitter.a.create_label());
         }
+        if items.iter().any(switches_off) && matches!(self.frame, Frame::Executor(_)) {
+            if let Some(item) = items.iter().find(|item| switches_on(item)) {
+                return Err(on_again(&item.place));
+            }
+        }
+        let mut end = self.emitter.a.create_label();
+        labels.entry(END).or_insert(end);
         for item in items {
-            let failed =
-                |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+            let failed = unassembled(&item.place);
             if let Some(label) = labels.get_mut(item.label.as_str()) {
                 self.emitter.here(label).map_err(failed)?;
             }
@@ -55,15 +87,8 @@ impl Code<'_, '_> {
             self.emitter.mark(Mark::Label(name)).map_err(failed)?;
             self.step(item, &labels)?;
         }
-        Ok(())
-    }
-
-    /// What steps have gone to as the end of the program stands here.
-    pub fn finish(&mut self) -> Coded {
-        match self.end.take() {
-            Some(mut end) => self.emitter.here(&mut end),
-            None => Ok(()),
-        }
+        let last = items.last().map(|item| unassembled(&item.place));
+        self.emitter.here(&mut end).or_else(|error| last.map_or(Ok(()), |failed| Err(failed(error))))
     }
 
     /// A pass through a part.
@@ -75,7 +100,7 @@ impl Code<'_, '_> {
     fn step(&mut self, item: &Item, labels: &HashMap<&str, CodeLabel>) -> Result<(), ScenarioError> {
         let step = &item.step;
         let at = |span| item.source.at(span);
-        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(&item.place);
         let part = match &step.site {
             Some(name) => self.target.site.part(name.get_ref(), &at(name.span()))?,
             None => 0,
@@ -102,9 +127,8 @@ impl Code<'_, '_> {
                 self.emitter.serialise(self.frame, by == SerialiseBy::Iret, interrupts).map_err(failed)
             }
             Kind::Interrupts => {
-                let off = step.interrupts.as_ref().is_some_and(|switch| *switch.get_ref() == Switch::Off);
                 (|| {
-                    if off {
+                    if switches_off(item) {
                         return self.emitter.a.cli();
                     }
                     // Not STI: its shadow cannot be stepped into on every host.
@@ -115,10 +139,6 @@ impl Code<'_, '_> {
             }
             Kind::Acknowledge => self.emitter.a.mov(dword_ptr(va::PRIVATE + private::ACK), 1).map_err(failed),
             Kind::Goto => match &step.goto {
-                Some(name) if name.get_ref() == "end" => {
-                    let end = *self.end.get_or_insert_with(|| self.emitter.a.create_label());
-                    self.emitter.a.jmp(end).map_err(failed)
-                }
                 Some(name) => {
                     let label = goto(name.get_ref(), &at(name.span()))?;
                     self.emitter.a.jmp(label).map_err(failed)
@@ -133,13 +153,13 @@ impl Code<'_, '_> {
                 None => Ok(()),
             },
             Kind::If | Kind::Unless | Kind::Check | Kind::Wait => self.conditional(item, kind, &goto),
-            Kind::Load => self.each_value(item, step.load.as_ref(), |code, name, operand, place| {
+            Kind::Load => self.one_value(item, step.load.as_ref(), |code, name, operand, place| {
                 code.load(name, operand, place)
             }),
-            Kind::Set => self.each_value(item, step.set.as_ref(), |code, name, operand, place| {
+            Kind::Set => self.one_value(item, step.set.as_ref(), |code, name, operand, place| {
                 let word = code.word(name, place, true)?;
                 let value = code.value(operand, place)?;
-                code.set(word, value).map_err(|error| place.error(format!("{error}"), "not assembled", ""))
+                code.set(word, value).map_err(unassembled(place))
             }),
             Kind::Add => self.add(item, &goto),
             Kind::Flags => self.flags(item, step.flags.as_ref()),
@@ -277,7 +297,7 @@ impl Code<'_, '_> {
     }
 
     pub(super) fn load(&mut self, name: &str, operand: &Operand, place: &Place) -> Result<(), ScenarioError> {
-        let failed = |error: IcedError| place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(place);
         let Some(register) = Emitter::register(self.frame, name) else {
             return Err(place.error(format!("`{name}` is no register"), "load what?", "use a, b or c"));
         };
@@ -308,16 +328,22 @@ impl Code<'_, '_> {
         .map_err(failed)
     }
 
-    pub(super) fn each_value(
+    fn one_value(
         &mut self,
         item: &Item,
         values: Option<&toml::Spanned<Values>>,
-        mut each: impl FnMut(&mut Self, &str, &Operand, &Place) -> Result<(), ScenarioError>,
+        one: impl FnOnce(&mut Self, &str, &Operand, &Place) -> Result<(), ScenarioError>,
     ) -> Result<(), ScenarioError> {
-        for (name, operand) in values.iter().flat_map(|values| values.get_ref()) {
-            each(self, name, operand.get_ref(), &item.source.at(operand.span()))?;
-        }
-        Ok(())
+        let Some(values) = values else { return Ok(()) };
+        // Their order would be that of the names.
+        let (Some((name, operand)), 1) = (values.get_ref().iter().next(), values.get_ref().len()) else {
+            return Err(item.source.at(values.span()).error(
+                "one step moves one value",
+                "none or several",
+                "give each a step of its own: their order matters",
+            ));
+        };
+        one(self, name, operand.get_ref(), &item.source.at(operand.span()))
     }
 
     /// Stores to the site, cut into what one instruction can store; where a fetch sees every store at once, also at
@@ -325,7 +351,7 @@ impl Code<'_, '_> {
     fn stores(&mut self, item: &Item, part: usize) -> Result<(), ScenarioError> {
         let Some(store) = &item.step.store else { return Ok(()) };
         let place = item.source.at(store.span());
-        let failed = |error: IcedError| item.place.error(format!("{error}"), "not assembled", "simplify it");
+        let failed = unassembled(&item.place);
         let site = &self.target.site.site;
         for (offset, bytes) in stored_bytes(self.target.site, part, item, store.get_ref(), &place)? {
             let mut start = 0;
