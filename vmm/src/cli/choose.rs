@@ -91,11 +91,11 @@ pub fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
             continue;
         }
         if path.is_dir() {
+            // An entry that cannot be read would make the suite smaller without a word.
             let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-                .map_err(|error| Failure::unusable(format!("error: {name}: {error}")))?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
-                .collect();
+                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+                .map_err(|error| Failure::unusable(format!("error: {name}: {error}")))?;
+            files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
             files.sort();
             if files.is_empty() {
                 return Err(Failure::unusable(format!("error: {name}: no .toml files in this directory")));

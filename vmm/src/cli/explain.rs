@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use crossmod::fetch::FetchModel;
-use crossmod::property::Property;
+use crossmod::property::{Property, expectation};
 use crossmod::scenario::{self, Scenario, nearest};
 use crossmod::suite::{self, Case};
 
@@ -131,8 +131,10 @@ fn protocol(name: &str, text: &str, library: &[Scenario]) -> String {
         let keys: Vec<String> = handler.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let _ = writeln!(out, "  handler         {}", keys.join(", "));
     }
-    let line = format!("protocol = \"{name}\"");
-    let users = library.iter().filter(|scenario| scenario.text.lines().any(|text| text == line));
+    let named = |scenario: &&Scenario| {
+        self::table(&scenario.text).get("protocol").and_then(|value| value.as_str()) == Some(name)
+    };
+    let users = library.iter().filter(named);
     let _ = writeln!(out, "  used by         {}", some(users.map(|scenario| scenario.name.as_str())));
     let _ = writeln!(out, "  as a file       crossmod show protocols/{name}");
     out
@@ -147,8 +149,7 @@ fn scenario(scenario: &Scenario, cases: &[Case]) -> String {
     }
     out.push('\n');
     for case in &own {
-        let expect: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
-        let expect = if expect.is_empty() { "safe".to_owned() } else { expect.join(", ") };
+        let expect = expectation(&case.plan.expect);
         let _ = writeln!(out, "  expects         {expect} (fetch model {})", case.model);
     }
     if let Some(case) = own.first() {

@@ -1,6 +1,7 @@
 //! `crossmod list` and `crossmod show`.
 
 use clap::Args;
+use crossmod::property::expectation;
 use crossmod::scenario;
 use crossmod::suite::{self, Case};
 
@@ -37,8 +38,7 @@ struct Row {
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let all = suite::cases(&scenario::library(), &[]).map_err(unusable)?;
     let known = counted(&tags(&all));
-    let filter = arguments.filter.filter();
-    let wanted = if filter.is_empty() { all } else { filter.apply(all).map_err(unusable)? };
+    let wanted = arguments.filter.filter().apply(all).map_err(unusable)?;
     let mut rows: Vec<Row> = Vec::new();
     for case in wanted {
         match rows.last_mut().filter(|row| row.name == case.scenario.name) {
@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             None => rows.push(Row {
                 name: case.scenario.name.clone(),
                 title: case.plan.title.clone(),
-                expect: expectation(&case),
+                expect: expectation(&case.plan.expect),
                 cases: vec![case],
             }),
         }
@@ -75,18 +75,13 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(HELD)
 }
 
-fn expectation(case: &Case) -> String {
-    let names: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
-    if names.is_empty() { "safe".to_owned() } else { names.join(", ") }
-}
-
 fn json(row: &Row) -> serde_json::Value {
     let cases: Vec<_> = row
         .cases
         .iter()
         .map(|case| {
             serde_json::json!({
-                "case": case.name, "fetch": case.model.to_string(), "expect": expectation(case),
+                "case": case.name, "fetch": case.model.to_string(), "expect": expectation(&case.plan.expect),
                 "plan": case.plan.digest(), "cost": suite::cost(case),
             })
         })

@@ -73,7 +73,10 @@ impl Manner<'_> {
             text.push_str(&format!("{}\n\n", report::LEGEND));
         }
         if let Some(directory) = self.traces {
-            let traces: usize = reports.iter().map(|report| report.findings.len()).sum();
+            // Those of verdicts that a journal had were written when these were new.
+            let written =
+                reports.iter().flat_map(|report| &report.findings).filter(|one| one.trace.is_some());
+            let traces = written.count();
             text.push_str(&format!("{traces} traces written to {}\n", directory.display()));
         }
         if results.shard != Shard::WHOLE {

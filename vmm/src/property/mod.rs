@@ -165,6 +165,12 @@ impl Property {
     }
 }
 
+/// Properties that are expected to be violated, or `safe`, as files and reports say it.
+pub fn expectation(expect: &[Property]) -> String {
+    let names: Vec<&str> = expect.iter().map(|property| property.name()).collect();
+    if names.is_empty() { "safe".to_owned() } else { names.join(", ") }
+}
+
 impl fmt::Display for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

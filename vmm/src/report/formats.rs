@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
-use super::text::short;
+use super::text::{claim, short};
 use super::{MODELLED_SMI, Report, Status, detail};
 use crate::suite::Results;
 
@@ -23,9 +23,8 @@ pub fn ktap(reports: &[Report]) -> String {
             (Status::Skipped, None) => " # SKIP".into(),
             _ => String::new(),
         };
-        if report.status == Status::HarnessError {
-            let _ = writeln!(out, "# harness error: {}", report.reason.as_deref().unwrap_or("no reason"));
-        } else if !report.as_expected {
+        let _ = writeln!(out, "# {}", claim(report));
+        if !report.as_expected && report.status != Status::HarnessError {
             for line in detail(report).lines() {
                 let _ = writeln!(out, "# {line}");
             }
@@ -71,9 +70,9 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
         if let Some(seconds) = report.counts.seconds {
             case.set_time(std::time::Duration::from_secs_f64(seconds));
         }
-        if !report.modelled.is_empty() {
-            case.set_system_out(format!("modelled: {MODELLED_SMI}"));
-        }
+        let modelled = if report.modelled.is_empty() { "" } else { "\nmodelled: " };
+        let about = if modelled.is_empty() { "" } else { MODELLED_SMI };
+        case.set_system_out(format!("{}{modelled}{about}", claim(report)));
         suite.add_test_case(case);
     }
     junit.add_test_suite(suite);

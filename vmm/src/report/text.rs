@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Bounds, Report, Status};
 use crate::explore::Ended;
+use crate::property::expectation;
 use crate::property::stall::Stall;
 
 /// One line: verdict, name, what was found, counts.
@@ -96,6 +97,16 @@ pub fn bounds(report: &Report) -> String {
     )
 }
 
+/// What a verdict says, and within what, in one line: for formats that have no room for more.
+pub(super) fn claim(report: &Report) -> String {
+    let found = match report.status {
+        Status::Skipped | Status::HarnessError => return no_verdict(report),
+        Status::Safe => "safe".to_owned(),
+        _ => verdict(report),
+    };
+    format!("{found}; {}; fetch model {}, rule {}; {TIER}", bounds(report), report.fetch, rule(report))
+}
+
 /// The whole report of one scenario.
 pub fn detail(report: &Report) -> String {
     let mut out = String::new();
@@ -107,9 +118,7 @@ pub fn detail(report: &Report) -> String {
     let _ = writeln!(out, "  verdict    {}", verdict(report));
     let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
     if !report.as_expected || missing {
-        let names: Vec<&str> = report.expect.iter().map(|property| property.name()).collect();
-        let expected = if names.is_empty() { "safe".to_owned() } else { names.join(", ") };
-        let _ = writeln!(out, "  expected   {expected}");
+        let _ = writeln!(out, "  expected   {}", expectation(&report.expect));
     }
     let _ =
         writeln!(out, "  bounds     {}; fetch model {}, rule {}", bounds(report), report.fetch, rule(report));

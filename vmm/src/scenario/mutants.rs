@@ -39,13 +39,28 @@ pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
             add(&mut mutants, format!("without {}", step.label), &fewer);
         }
     }
+    for (index, step) in steps.iter().enumerate() {
+        // What waits for a broadcast makes no sense without it: it goes, too.
+        let waits = waits_for(&steps, index);
+        if !waits.is_empty() {
+            let left = |(at, _): &(usize, &Step)| *at != index && !waits.contains(at);
+            let fewer: Vec<Step> =
+                steps.iter().enumerate().filter(left).map(|(_, step)| step.clone()).collect();
+            add(&mut mutants, format!("without {} and its waits", step.label), &fewer);
+        }
+    }
     for index in 1..steps.len() {
         let mut swapped = steps.clone();
         swapped.swap(index - 1, index);
         add(&mut mutants, format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
     }
-    for (change, programs) in programs(&frame, executors) {
+    for (change, mut programs) in programs(&frame, executors) {
         let mut changed = frame.clone();
+        // A function that nobody broadcasts any more is no part of it.
+        let rest = Value::Table(changed.iter().filter(|(key, _)| *key != "program").map(own).collect());
+        let host = Value::Array(steps.iter().map(|step| Value::Table(step.table.clone())).collect());
+        let every = Value::Table(programs.clone());
+        programs.retain(|name, _| [&rest, &host, &every].into_iter().any(|value| mentions(value, name)));
         changed.insert("program".into(), Value::Table(programs));
         let whole = Frame { frame: &changed, steps: &steps };
         mutants.push(whole.mutant(scenario, change));
@@ -58,6 +73,34 @@ pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
         }
     }
     Ok(mutants)
+}
+
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+/// True if a text in a value is this one.
+fn mentions(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text == name,
+        Value::Array(list) => list.iter().any(|value| mentions(value, name)),
+        Value::Table(table) => table.iter().any(|(_, value)| mentions(value, name)),
+        _ => false,
+    }
+}
+
+/// The steps that wait for the broadcast at a place, and for no later one.
+fn waits_for(steps: &[Step], broadcast: usize) -> Vec<usize> {
+    if !steps[broadcast].table.contains_key("broadcast") {
+        return Vec::new();
+    }
+    let sends = |step: &Step| ["broadcast", "sync"].iter().any(|kind| step.table.contains_key(*kind));
+    let waits = |step: &Step| {
+        let wait = step.table.get("wait").and_then(Value::as_table);
+        wait.is_some_and(|wait| ["acks", "arrived"].iter().any(|key| wait.contains_key(*key)))
+    };
+    let after = steps.iter().enumerate().skip(broadcast + 1).take_while(|(_, step)| !sends(step));
+    after.filter(|(_, step)| waits(step)).map(|(at, _)| at).collect()
 }
 
 /// The scenario with everything that its protocol says written out.
