@@ -25,7 +25,7 @@ pub fn line(report: &Report, name_width: usize) -> String {
     let rule = rule(report);
     let bounds = report.bounds.as_ref().map_or_else(|| "-".into(), Bounds::short);
     let mut line = format!(
-        "{mark:<4} {:name_width$}  {rule:<5}  {:<15}  {bounds:<8}  {verdict:<30}",
+        "{mark:<4} {:name_width$}  {rule:<5}  {:<15}  {bounds:<9}  {verdict:<30}",
         report.name, report.fetch
     );
     if report.bounds.is_some() {
@@ -42,7 +42,7 @@ pub fn line(report: &Report, name_width: usize) -> String {
 /// The header of a table of lines, with or without times.
 pub fn table(name_width: usize, timed: bool) -> String {
     let header = format!(
-        "     {:name_width$}  {:<5}  {:<15}  {:<8}  {:<30} {:>9} {:>10} {:>6}",
+        "     {:name_width$}  {:<5}  {:<15}  {:<9}  {:<30} {:>9} {:>10} {:>6}",
         "scenario", "rule", "fetch", "bounds", "verdict", "states", "moves", "stall"
     );
     if timed { format!("{header} {:>10}", "time") } else { header }
