@@ -1,6 +1,7 @@
 //! The reference of the scenario language: every example in it is a scenario that behaves as it says.
 
 use crossmod::plan::Ring;
+use crossmod::property::Property;
 use crossmod::report::{Status, detail};
 use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
@@ -42,6 +43,30 @@ fn every_example_of_the_reference_behaves_as_it_says_at_both_rings() {
         }
     }
     assert!(held > 60 && skipped < 10, "{held} ran, {skipped} were skipped");
+}
+
+/// An executor that begins in the handler is there: who does not wait takes the handler away from under it.
+#[test]
+fn a_trap_at_the_start_is_handled_before_a_round_is_over() {
+    if !kvm::required() {
+        return;
+    }
+    let mut checker = Checker::new().unwrap();
+    let found = |text: &str, ring, checker: &mut Checker| {
+        let scenario =
+            Scenario { name: "trapped".into(), text: text.to_owned(), path: "trapped.toml".into() };
+        let report =
+            checker.check(&scenario, &CheckOptions { ring: Some(ring), ..CheckOptions::default() }, |_| {});
+        report.unwrap().findings.iter().any(|finding| finding.violation.property == Property::UnclaimedTrap)
+    };
+    let example =
+        examples().into_iter().find(|example| example.text.contains("start = \"handler\"")).unwrap();
+    let waits = example.text.replace("# [[step]]\n# sync = {}", "[[step]]\nsync = {}");
+    assert_ne!(waits, example.text);
+    for ring in [Ring::Kernel, Ring::User] {
+        assert!(found(&example.text, ring, &mut checker));
+        assert!(!found(&waits, ring, &mut checker));
+    }
 }
 
 /// What the parser knows and the reference does not show is not found by those who read only the reference.

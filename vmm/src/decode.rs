@@ -12,6 +12,9 @@ use crate::plan::VendorRule;
 /// Longest x86 instruction, in bytes: a fetch looks at no more.
 pub const FETCH_WINDOW: usize = 15;
 
+/// The opcode of INT3.
+pub const INT3: u8 = 0xcc;
+
 /// A data access of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {

@@ -229,6 +229,9 @@ pub enum Start {
     Outside,
     /// Inside the site, having executed the old instructions before this boundary (offset in bytes).
     Interior(usize),
+    /// At the first instruction of the #BP handler: an INT3 that stood at the site before, of an earlier modification,
+    /// has trapped.
+    Handler,
     /// At this address of its program.
     At(u64),
 }

@@ -2,7 +2,7 @@
 
 use crossmod_abi::{action, shared};
 
-use crate::decode;
+use crate::decode::{self, INT3};
 use crate::machine::{SHARED_LEN, Shared};
 use crate::plan::{Action, OpKind, Plan, VendorRule, Word};
 
@@ -214,7 +214,6 @@ impl Text {
 /// Exempt under every rule: a one-byte store that puts INT3 on a first opcode byte or takes it away. Under
 /// the AMD rule also one store inside an aligned quadword (APM vol. 2, 7.6.1).
 fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> bool {
-    const INT3: u8 = 0xcc;
     let OpKind::Store { offset, bytes } = &plan.op(piece.op).kind else { return false };
     let first_byte = plan.site.old.boundaries.contains(offset) || plan.site.new.boundaries.contains(offset);
     let int3 = bytes.len() == 1 && first_byte && (bytes[0] == INT3 || before[*offset] == INT3);

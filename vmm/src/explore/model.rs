@@ -158,22 +158,29 @@ impl<'p, E: Engine> Model<'p, E> {
             let monitor =
                 Monitor { class: self.classes[slot], clocks: vec![0; clocks], ..Monitor::default() };
             state.executors[slot] = self.intern_executor(Executor { cpu, monitor });
-            if let Start::Interior(offset) = executor.start {
-                let place = site.address + offset as u64;
-                for _ in 0..REFERENCE_LIMIT {
-                    if self.cpu_of(&state, slot).regs.rip == place {
-                        break;
-                    }
-                    state = self.apply(&state, Move::Execute(slot as u8, 0))?.next;
+            match executor.start {
+                Start::Interior(offset) => state = self.run_to(state, slot, site.address + offset as u64)?,
+                Start::Handler => {
+                    state = self.run_to(state, slot, first)?;
+                    state.executors[slot] = self.trap(slot, state.executors[slot], env)?;
                 }
-                let rip = self.cpu_of(&state, slot).regs.rip;
-                if rip != place {
-                    let what = format!("executor {slot} does not come to site+{offset} by running old");
-                    return Err(MachineError::Contract { rip, what });
-                }
+                Start::Outside | Start::At(_) => {}
             }
         }
         Ok(state)
+    }
+
+    /// An executor goes on until it comes to an address of the old version.
+    fn run_to(&mut self, mut state: State, slot: usize, place: u64) -> Result<State, MachineError> {
+        for _ in 0..REFERENCE_LIMIT {
+            if self.cpu_of(&state, slot).regs.rip == place {
+                return Ok(state);
+            }
+            state = self.apply(&state, Move::Execute(slot as u8, 0))?.next;
+        }
+        let rip = self.cpu_of(&state, slot).regs.rip;
+        let what = format!("executor {slot} does not come to {place:#x} by running old");
+        Err(MachineError::Contract { rip, what })
     }
 
     /// The moves of a state, in a fixed order.

@@ -11,7 +11,7 @@ use super::monitor::{Context, Executor, function_bit, function_number, function_
 use super::phase::Phase;
 use super::state::{Global, Move};
 use crate::cpu::{Cpu, reg};
-use crate::decode;
+use crate::decode::{self, INT3};
 use crate::machine::{Landing, MachineError, Stimulus};
 use crate::plan::Function;
 use crate::property::{self, Fetch, Violation};
@@ -184,6 +184,38 @@ impl<E: Engine> Model<'_, E> {
         Ok(Outcome::quiet(self.intern_executor(executor), env))
     }
 
+    /// An executor that stands before the site, once an INT3 of an earlier modification has trapped there. KVM executes
+    /// it; it is gone again before the first move.
+    pub(super) fn trap(&mut self, slot: usize, executor: u32, env: u32) -> Result<u32, MachineError> {
+        let mut after = self.executors.get(executor).clone();
+        let cpu = self.cpus.get(after.cpu).clone();
+        let rip = cpu.regs.rip;
+        let mut seen = self.text(env).current().to_vec();
+        seen[(rip - self.plan.site.address) as usize] = INT3;
+        let mut key = StepKey { cpu: after.cpu, event: 0, len: 1, bytes: [0; 15], shared: 0 };
+        key.bytes[0] = INT3;
+        let result =
+            self.execute(slot, &cpu, Stimulus::Breakpoint, &seen, env, key, Touched::default(), false)?;
+        if result.landing != Landing::Handler(vector::BP) {
+            let what = format!("an INT3 ended in {:?}", result.landing);
+            return Err(MachineError::Contract { rip, what });
+        }
+        self.begin_pass(&mut after.monitor, env);
+        self.trapped(&mut after, result.cpu, rip);
+        Ok(self.intern_executor(after))
+    }
+
+    /// The #BP handler is under way, of an INT3 at an address.
+    fn trapped(&self, executor: &mut Executor, cpu: u32, rip: u64) {
+        executor.cpu = cpu;
+        let frame = self.cpus.get(cpu).regs.gpr[reg::RSP];
+        let at_site = self.plan.site.contains(rip);
+        executor.monitor.contexts.push(Context { vector: vector::BP, frame, foreign: !at_site });
+        if let (true, Some(pass)) = (at_site, executor.monitor.passes.last_mut()) {
+            pass.trapped = true;
+        }
+    }
+
     /// The environment once a message that a program sent has been delivered.
     fn received(&mut self, env: u32, class: u8, function: Function) -> u32 {
         let bit = Env::sent_bit(self.slot_of(class), function_number(function));
@@ -321,12 +353,7 @@ impl<E: Engine> Model<'_, E> {
         match result.landing {
             Landing::Boundary if expected.contains(&landed.regs.rip) => {}
             Landing::Handler(vector::BP) if stimulus == Stimulus::Breakpoint => {
-                let frame = landed.regs.gpr[reg::RSP];
-                let foreign = !site.contains(rip);
-                after.monitor.contexts.push(Context { vector: vector::BP, frame, foreign });
-                if let (true, Some(pass)) = (site.contains(rip), after.monitor.passes.last_mut()) {
-                    pass.trapped = true;
-                }
+                self.trapped(&mut after, result.cpu, rip);
             }
             Landing::Handler(fault) if !self.engine.image().contains(rip) => {
                 let what = format!("`{}` raises {}", decode::format(&instruction), fault_name(fault));

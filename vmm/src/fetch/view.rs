@@ -209,6 +209,7 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode;
     use crate::plan::{Code, Part};
 
     const OLD: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
@@ -253,7 +254,7 @@ mod tests {
             .collect()
     }
 
-    const INT3: (usize, &[u8]) = (0, &[0xcc]);
+    const INT3: (usize, &[u8]) = (0, &[decode::INT3]);
     const TAIL: (usize, &[u8]) = (1, &[1, 2, 3, 4]);
     const FIRST: (usize, &[u8]) = (0, &[0xe9]);
 

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::plan::{Function, OpKind, Plan, Ring};
+use crate::decode::INT3;
+use crate::plan::{Function, OpKind, Plan, Ring, Start};
 
 /// Something that exploring may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +139,6 @@ impl Serialize for Capabilities {
 
 /// What a plan cannot do without. SMIs are not among it: they can be modelled.
 pub fn needed(plan: &Plan) -> Vec<Feature> {
-    const INT3: u8 = 0xcc;
     let mut rings = vec![Ring::Kernel]; // of handlers
     if plan.executors.iter().any(|executor| executor.ring == Ring::User) {
         rings.push(Ring::User);
@@ -154,6 +154,7 @@ pub fn needed(plan: &Plan) -> Vec<Feature> {
     let broadcasts = !sent.is_empty();
     let mut stored = plan.program.iter().chain(programs.stores.iter().map(|(_, op)| op));
     let traps = programs.code.contains(&INT3)
+        || plan.executors.iter().any(|executor| executor.start == Start::Handler)
         || stored.any(|op| match &op.kind {
             OpKind::Store { bytes, .. } => bytes.contains(&INT3),
             _ => false,

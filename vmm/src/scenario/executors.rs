@@ -26,6 +26,8 @@ pub(super) struct Against<'a> {
     pub source: &'a Source,
     pub site: &'a Resolved,
     pub library: &'a Library,
+    /// There is a #BP handler.
+    pub handled: bool,
     pub options: &'a Options,
 }
 
@@ -105,7 +107,7 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
 }
 
 fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, ScenarioError> {
-    let Against { source, site, library, options } = *against;
+    let Against { source, library, options, .. } = *against;
     let passes = match written.passes {
         Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST)? as u8,
         None => 2,
@@ -163,7 +165,7 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
                 at = Some(label);
                 Start::Outside
             }
-            syntax::Start::Interior(_) => {
+            syntax::Start::Interior(_) | syntax::Start::Handler => {
                 return Err(source.at(start.span()).error(
                     "an executor with a program of its own begins at one of its steps",
                     "not with this role",
@@ -171,24 +173,28 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
                 ));
             }
         },
-        _ => start(source, written, role, site)?,
+        _ => start(against, written, role)?,
     };
     Ok((Executor { passes, ring, role, start, interrupts_off }, at))
 }
 
-fn start(
-    source: &Source,
-    written: &Written<'_>,
-    role: Role,
-    site: &Resolved,
-) -> Result<Start, ScenarioError> {
+fn start(against: &Against<'_>, written: &Written<'_>, role: Role) -> Result<Start, ScenarioError> {
+    let Against { source, site, handled, .. } = *against;
     let Some(start) = written.start else {
         return Ok(Start::Outside);
     };
     let place = source.at(start.span());
     let offset = match start.get_ref() {
         syntax::Start::Outside => return Ok(Start::Outside),
-        syntax::Start::Interior(offset) => *offset,
+        syntax::Start::Handler if !handled => {
+            return Err(place.error(
+                "an executor begins in the #BP handler, and there is none",
+                "no handler",
+                "add a table [handler], or name a protocol that has one",
+            ));
+        }
+        syntax::Start::Handler => None,
+        syntax::Start::Interior(offset) => Some(*offset),
         syntax::Start::Step(_) => {
             return Err(place.error(
                 "only an executor with a program of its own begins at a step",
@@ -204,6 +210,7 @@ fn start(
             "use the role \"loop\", or start \"outside\"",
         ));
     }
+    let Some(offset) = offset else { return Ok(Start::Handler) };
     let interior = &site.version(0, false).code.boundaries[1..];
     match usize::try_from(offset).ok().filter(|offset| interior.contains(offset)) {
         Some(offset) => Ok(Start::Interior(offset)),

@@ -104,7 +104,7 @@
 //! | `passes` | 2 | passes through the site, 1 to 8 |
 //! | `ring` | 0 | 0 or 3 |
 //! | `role` | `"loop"` | `"lock"`: holds a shared lock around each pass; `"lock-irqs-off"`: the same, interrupts off from before it waits for the lock (ring 0 only); or the name of a program |
-//! | `start` | `"outside"` | or `{ interior = 2 }`: stands before the old instruction at byte 2; or `{ step = "label" }` of its program |
+//! | `start` | `"outside"` | or `{ interior = 2 }`: stands before the old instruction at byte 2; or `"handler"`: at the first instruction of the #BP handler, an earlier modification's INT3 having trapped; or `{ step = "label" }` of its program |
 //! | `interrupts` | `"on"` | or `"off"` at the start (ring 0 only) |
 //!
 //! ## `[handler]`

@@ -50,8 +50,6 @@ pub(super) fn plan(
     }
     int3 |= library.plants_int3();
     let site = site::resolve(source, &file.site, int3)?;
-    let against = executors::Against { source, site: &site, library: &library, options };
-    let Listed { mut executors, starts } = executors::resolve(&against, &file)?;
     let borrowed = protocol.as_ref().map(|(source, table)| (source, table));
     let own = file.handler.as_ref().map(|table| (source, table));
     let handlers = || {
@@ -60,12 +58,15 @@ pub(super) fn plan(
         [own, borrowed].into_iter().flatten()
     };
     let mut handler = handler(&handlers().collect::<Vec<_>>(), &site, &library)?;
+    let handled = handler.is_some();
+    let against = executors::Against { source, site: &site, library: &library, handled, options };
+    let Listed { mut executors, starts } = executors::resolve(&against, &file)?;
     let descriptor = handler.as_ref().is_some_and(|handler| handler.variant != HandlerVariant::Program);
     let context = Context {
         site: &site,
         descriptor,
         executors: executors.len(),
-        has_handler: handler.is_some(),
+        has_handler: handled,
         names: &names,
         programs: &library,
     };

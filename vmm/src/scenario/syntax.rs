@@ -157,6 +157,7 @@ pub(super) enum Switch {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Start {
     Outside,
+    Handler,
     Interior(i64),
     Step(String),
 }

@@ -169,6 +169,11 @@ fn contradictions_elsewhere_are_refused() {
     refused(&with(irqs), "\"lock-irqs-off\"", "cannot switch interrupts off", "`ring = 3`");
     let lock = "[executors]\nrole = \"lock\"\nstart = { interior = 2 }\n";
     refused(&with(lock), "{ interior", "before it has it", "\"loop\"");
+    let trapped = "[executors]\nstart = \"handler\"\n";
+    let plain = scenario("protocol = \"plain_store\"", trapped);
+    refused(&plain, "\"handler\"", "there is none", "[handler]");
+    let lock = format!("{trapped}role = \"lock\"\n");
+    refused(&with(&lock), "\"handler\"", "before it has it", "\"loop\"");
     let inside = "[executors]\nstart = { interior = 2 }\n";
     refused(&with(inside), "{ interior", "begins at byte 2", "one instruction");
     refused(&with("[handler]\nresume = { at = 0x30 }\n"), "{ at", "nothing to execute 48 bytes", "5 (next)");
