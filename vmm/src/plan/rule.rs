@@ -19,6 +19,14 @@ impl VendorRule {
     /// Both.
     pub const ALL: [VendorRule; 2] = [VendorRule::Intel, VendorRule::Amd];
 
+    /// The vendor, in prose.
+    pub fn vendor(self) -> &'static str {
+        match self {
+            VendorRule::Intel => "Intel",
+            VendorRule::Amd => "AMD",
+        }
+    }
+
     /// Its name in scenarios, options and reports.
     pub fn name(self) -> &'static str {
         match self {
