@@ -171,6 +171,21 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
     assert_eq!(pieces(0x130, eight[0], eight[1]), [(0, 16), (16, 16)]);
 }
 
+/// What is torn may be a HLT, where a handler returns to. It is told, and nothing that is executed behind it halts.
+#[test]
+fn a_torn_halt_ends_an_execution_and_no_other() {
+    if !kvm::required() {
+        return;
+    }
+    let site = "old = \"3e b1 10 0f 1f 00\"\nnew = \"2e e8 bc f4 85 00\"\noffset = 0xc5e";
+    let text =
+        format!("protocol = \"text_poke_fixup\"\nexecutors = {{ count = 2, passes = 2 }}\n[site]\n{site}\n");
+    let report = check(&inline("torn-halt", &text), &options());
+    let torn = report.finding(Property::Torn).expect("site+3 is the middle of the call");
+    assert!(torn.violation.detail.contains("f4 "), "{}", torn.violation.detail);
+    assert!(torn.rendering.contains("the CPU halts until an interrupt comes"), "{}", torn.rendering);
+}
+
 #[test]
 fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
     if !kvm::required() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{HELD, NOT_HELD, UNUSABLE, crossmod, ok, refused, run, write};
+use super::{HELD, NOT_HELD, SKIPPED, UNUSABLE, crossmod, ok, refused, run, write};
 use crate::kvm;
 use crate::linux::synth::{self, Kernel, Packing, TEXT};
 
@@ -122,6 +122,20 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
     refused(&["sites", &image, "--crossing", "12"], &["boundaries are 8, 16, 32, 64, 4096"]);
     refused(&["sites", &image, "--length", "5"], &["--list"]);
     refused(&["sites", "--diff", &image], &["give two"]);
+    for format in ["csv", "html"] {
+        let explore = ["sites", "nowhere", "--windows", "kfree", "--explore", "--format", format];
+        refused(&explore, &["no form in CSV or HTML", "help: add --format json"]);
+    }
+    refused(&["sites", &image, "--rule", "via"], &["possible values: intel, amd"]);
+    let judge = ["sites", &image, "--judge", "plain_store"];
+    refused(
+        &[&judge[..], &["--function", "nosuch"]].concat(),
+        &["no jump-label or static-call site that can be judged", "help: `--list`"],
+    );
+    refused(
+        &[&judge[..], &["--function", "third_function"]].concat(),
+        &["help: of other kinds the filters leave", "1 endbr", "`--kind`"],
+    );
     refused(&["sites", &image, "--judge", "nonsense"], &["no shipped protocol", "text_poke_fixup"]);
     refused(&["sites", &image, "--windows", "nonsense"], &["no function is called `nonsense`"]);
     let out = directory.path().join("out");
@@ -135,6 +149,10 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
     });
     let counted = ["sites", &unknown, "--kind", "call-thunk", "--export", "third_function+0x50", out];
     refused(&counted, &["does not tell what", "call-thunk", "help: say it with `--new`"]);
+    refused(
+        &["sites", &unknown, "--judge", "plain_store", "--kind", "call-thunk"],
+        &["no call-thunk site", "call-thunk sites have one version only", "help: "],
+    );
     refused(
         &[&counted[..], &["--new", "nop9"]].concat(),
         &["the site has 5 bytes, and the new version 9", "help: "],
@@ -260,6 +278,7 @@ fn windows_are_explored_and_the_rules_are_right() {
     let directory = tempfile::tempdir().unwrap();
     let image = kernel(directory.path(), "image", |_| ());
     let explored = json(&["sites", &image, "--windows", "third_function", "--explore"]);
+    assert_eq!((&explored["tier"], &explored["images"][0]["name"]), (&"explore".into(), &"image".into()));
     let explored = explored["explored"].as_array().unwrap();
     assert!(!explored.is_empty());
     let mut inside = 0;
@@ -271,8 +290,11 @@ fn windows_are_explored_and_the_rules_are_right() {
             .map(|finding| finding["violation"]["property"].as_str().unwrap())
             .collect();
         if one["legal"] == true {
+            // That nothing was found is not enough: everything was searched.
+            assert_eq!(one["report"]["status"], "safe", "{one}");
             assert!(properties.is_empty(), "{one}");
         } else {
+            assert_eq!(one["report"]["status"], "hazard", "{one}");
             assert!(properties.contains(&"interior"), "{one}");
             inside += 1;
         }
@@ -290,5 +312,146 @@ fn windows_are_explored_and_the_rules_are_right() {
         assert!(replayed.contains("`interior` reproduced 3 of 3"), "{replayed}");
     }
     assert!(text.contains("entered inside") && text.contains("a saved RIP stands at site+"), "{text}");
+    for once in [
+        "2 executors, 1 pass each, ring 0, 0 NMIs, 0 IRQs; fetch model coherent, rule intel",
+        crossmod::report::TIER,
+        &crossmod::host::Host::read().line(),
+    ] {
+        assert_eq!(text.lines().filter(|line| *line == once).count(), 1, "{once}: {text}");
+    }
+    assert!(text.contains("safe within these bounds"), "{text}");
     refused(&["sites", &image, "--explore"], &["--windows"]);
+}
+
+#[test]
+fn where_no_window_can_be_explored_that_is_said_and_no_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "image", |kernel| {
+        kernel.symbol(TEXT + 0x400, 'T', "short_function");
+        kernel.code(TEXT + 0x400, &[0xc3]);
+        kernel.symbol(TEXT + 0x410, 'T', "behind_it");
+    });
+    for format in ["text", "json"] {
+        let explore = ["sites", &image, "--windows", "short_function", "--explore", "--format", format];
+        let run = run(&mut crossmod(&explore));
+        assert_eq!(run.status, SKIPPED, "{}{}", run.out, run.err);
+        assert!(
+            run.err.contains("none of these windows can be explored") && run.err.contains("help: "),
+            "{}",
+            run.err
+        );
+        assert!(run.out.contains("short_function+0x0"), "{}", run.out);
+    }
+    ok(&["sites", &image, "--windows", "short_function"]);
+}
+
+#[test]
+fn a_judgement_says_where_it_was_obtained_of_what_and_what_sites_need() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let digest: String = sha2::Digest::finalize({
+        let mut hash = <sha2::Sha256 as sha2::Digest>::new();
+        sha2::Digest::update(&mut hash, std::fs::read(&image).unwrap());
+        hash
+    })
+    .iter()
+    .map(|byte| format!("{byte:02x}"))
+    .collect();
+    let host = crossmod::host::Host::read();
+    let judge = ["sites", &image, "--judge", "text_poke_fixup", "--passes", "1", "--kind", "jump-label"];
+    let with = |more: &[&str]| ok(&[&judge[..], more].concat()).out;
+    for out in [with(&[]), with(&["--format", "html"])] {
+        for part in [
+            crossmod::report::TIER,
+            &host.line(),
+            &format!("vmlinuz, SHA-256 {digest}"),
+            "of 2 sites 1 are safe with one aligned store under the AMD rule, 1 need int3 (a handshake)",
+            "1 would tear: 0 at a quadword, 1 at a line, 0 at a page",
+        ] {
+            assert_eq!(out.matches(part).count(), 1, "`{part}` in\n{out}");
+        }
+    }
+    let value: Value = serde_json::from_str(&with(&["--format", "json"])).unwrap();
+    assert_eq!(value["tier"], "explore");
+    assert_eq!(value["host"]["kernel"], host.kernel);
+    assert_eq!(
+        (&value["images"][0]["name"], &value["images"][0]["sha256"]),
+        (&"vmlinuz".into(), &digest.clone().into())
+    );
+    let one = &value["judgements"][0];
+    for (key, expected) in
+        [("executors", 2), ("passes", 1), ("ring", 0), ("nmi", 0), ("sites", 2), ("safe", 2)]
+    {
+        assert_eq!(one[key], expected, "{key}");
+    }
+    assert_eq!(one["one-store"]["torn"]["line"], 1);
+    assert_eq!(one["of-the-safe"], serde_json::json!({ "adapted": 0, "misses": 0, "left-out": 0 }));
+    // A line for each verdict and fetch model, with what it was obtained by.
+    let csv = with(&["--format", "csv", "--fetch", "coherent", "--fetch", "line"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(
+        lines[0].starts_with(
+            "verdict,sites,classes,adapted,other bytes,first bytes,all sites,protocol,rule,fetch,"
+        )
+    );
+    assert!(
+        lines[1].starts_with("safe,2,2,0,0,0,2,text_poke_fixup,intel,coherent,2,1,0,0,\"tier explore: "),
+        "{csv}"
+    );
+    assert!(lines[2].contains(",line,") && lines[2].ends_with(&format!(",vmlinuz,{digest}")), "{csv}");
+    assert_eq!(lines.len(), 3, "{csv}");
+}
+
+#[test]
+fn a_judgement_says_what_was_not_judged_by_its_own_bytes() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    let judge = ["sites", &image, "--judge", "text_poke_fixup", "--passes", "1", "--kind", "lock"];
+    let text = ok(&judge).out;
+    assert!(text.contains("1 of the safe sites were judged with stand-ins or moved targets"), "{text}");
+    assert_eq!(json(&judge)["judgements"][0]["of-the-safe"]["adapted"], 1);
+}
+
+#[test]
+fn an_interrupted_judgement_ends_as_one() {
+    use std::process::{Command, Stdio};
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = kernel(directory.path(), "vmlinuz", |_| ());
+    // One class, searched for much longer than the test waits.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
+        .args(["sites", &image, "--judge", "text_poke_fixup", "--passes", "8", "--nmi", "4", "--length", "5"])
+        .args(["--kind", "jump-label"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Signals are caught before there is a vCPU.
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let runs = || {
+        let links = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        links
+            .filter_map(|link| std::fs::read_link(link.path()).ok())
+            .any(|to| to.to_string_lossy().contains("kvm-vcpu"))
+    };
+    while !runs() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // SAFETY: the process is our child, and has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(130), "{out}{err}");
+    assert!(err.contains("interrupted: what is printed is what was known until then"), "{err}");
+    assert!(out.contains("1 sites were not judged") && out.contains("1 are not decided"), "{out}");
 }

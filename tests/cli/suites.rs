@@ -372,6 +372,10 @@ fn whatever_a_file_or_report_names_is_explained() {
         scenario.contains("safe (fetch model intel)") && scenario.contains("matrix, fixup"),
         "{scenario}"
     );
+    for (model, whose) in [("amd-block", "AMD's"), ("intel", "Intel's"), ("line", "the scenario's")] {
+        let text = ok(&["explain", model]).out;
+        assert!(text.contains(&format!("  rule            {whose}\n")), "{text}");
+    }
     assert!(ok(&["explain", "nmi"]).out.contains("nmi: a tag"));
     assert!(ok(&["explain", "atom=16,stale,block"]).out.contains("16 bytes"));
     let both = ok(&["explain", "interior"]).out;

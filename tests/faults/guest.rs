@@ -158,6 +158,39 @@ fn hlt_stops_no_vcpu_at_ring_0_and_faults_at_ring_3() {
     assert_works(&mut machine);
 }
 
+/// A KVM that steps over a HLT may remember it, and halt where another state's instruction is.
+#[test]
+fn a_halt_that_was_stepped_over_does_not_come_later() {
+    if !kvm::required() {
+        return;
+    }
+    const IRETQ: [u8; 2] = [0x48, 0xcf];
+    for halt in [&[0xf4][..], &[0x66, 0xf4], &[0x2e, 0x48, 0xf4]] {
+        let mut machine = machine(halt);
+        for user in [false, true] {
+            let _ = machine.step(0, &at(SITE, false), Stimulus::Instruction);
+            load(&mut machine, &IRETQ);
+            let mut cpu = at(SITE, false);
+            let end = at(SITE, user).regs;
+            let frame = cpu.regs.gpr[reg::RSP] - 64;
+            let words = [SITE + 0x20, end.cs.into(), end.rflags, end.gpr[reg::RSP], end.ss.into()];
+            for (offset, word) in (frame - va::PRIVATE..).step_by(8).zip(words) {
+                cpu.private[offset as usize..][..8].copy_from_slice(&u64::to_le_bytes(word));
+            }
+            cpu.regs.gpr[reg::RSP] = frame;
+            let (after, landing) = machine.step(0, &cpu, Stimulus::InstructionTo(SITE + 0x20)).unwrap();
+            assert_eq!(
+                (after.regs.rip, landing),
+                (SITE + 0x20, Landing::Boundary),
+                "{halt:02x?}, user {user}"
+            );
+            assert_eq!(after.regs.user(), user);
+            load(&mut machine, halt);
+        }
+        assert_works(&mut machine);
+    }
+}
+
 /// A doorbell counts only where it belongs: otherwise guest code could pass for a handler, or for an end.
 #[test]
 fn doorbells_rung_by_the_wrong_code_are_told() {

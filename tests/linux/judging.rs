@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::judge::{self, Verdict};
 use crossmod::linux::{self, Filter, Image, Kind, State};
+use crossmod::plan::VendorRule;
 use crossmod::property::Property;
 use crossmod::{CheckOptions, Checker};
 
@@ -238,8 +239,8 @@ fn verdicts_are_those_of_the_protocols() {
     }
     let images = [parse(synth::sample(false).elf())];
     let mut checker = Checker::new().unwrap();
-    let mut verdicts = |protocol: &str, rule: &str| {
-        let question = Question { rule: rule.into(), passes: 1, ..Question::new(protocol) };
+    let mut verdicts = |protocol: &str, rule: VendorRule| {
+        let question = Question { rule, passes: 1, ..Question::new(protocol) };
         let check = |scenario: &crossmod::Scenario| {
             checker.check(scenario, &CheckOptions::default(), |_| {}).map(|report| Verdict::of(&report))
         };
@@ -248,10 +249,10 @@ fn verdicts_are_those_of_the_protocols() {
         assert!(error.is_none(), "{error:?}");
         judged.into_iter().map(|judged| (judged.class.traits, judged.verdict)).collect::<Vec<_>>()
     };
-    for (traits, verdict) in verdicts("text_poke_fixup", "intel") {
+    for (traits, verdict) in verdicts("text_poke_fixup", VendorRule::Intel) {
         assert_eq!(verdict, Verdict::Safe, "{traits:?}");
     }
-    for (traits, verdict) in verdicts("plain_store", "amd") {
+    for (traits, verdict) in verdicts("plain_store", VendorRule::Amd) {
         // One store inside an aligned quadword needs no sync; across a line it tears.
         match traits.crossing {
             None => assert_eq!(verdict, Verdict::Safe, "{traits:?}"),

@@ -1,10 +1,13 @@
-//! What is made of the sites: numbers, lists, differences, windows, pages.
+//! What is made of the sites: numbers, lists, differences, windows, verdicts, pages.
 
-use crossmod::linux::sheet;
-use crossmod::linux::{self, Filter, Hazard, Kind, State, Via};
+use crossmod::linux::export::Question;
+use crossmod::linux::judge::{self, Judged, OneStore, Provisos, Torn, Verdict};
+use crossmod::linux::sheet::{self, Table};
+use crossmod::linux::{self, Filter, Hazard, Image, Kind, State, Via};
+use crossmod::property::Property;
 
 use super::parse;
-use super::synth::{self, TEXT};
+use super::synth::{self, Kernel, TEXT};
 
 #[test]
 fn the_inventory_counts_what_there_is() {
@@ -150,4 +153,104 @@ fn a_page_needs_nothing_else_and_escapes_names() {
     let csv = sheet::csv(&list);
     assert!(csv.lines().all(|line| line.split(',').count() == 11), "{csv}");
     assert!(csv.contains("\"<script>&\"\"+0x3e\""), "{csv}");
+}
+
+/// Every class with the verdict that a rule of the test gives it.
+fn judged(images: &[Image], kinds: &[Kind], verdict: impl Fn(&str) -> Verdict) -> Vec<Judged> {
+    let classes = linux::classes(images, &Filter { kinds: kinds.to_vec(), ..Filter::default() });
+    let question = Question::new("text_poke_fixup");
+    let check = |scenario: &crossmod::Scenario| Ok::<_, ()>(verdict(&scenario.name));
+    let (judged, error) = judge::judge(images, classes, &question, check, |_, _| {});
+    assert_eq!(error, None);
+    judged
+}
+
+/// An alternative of 43 bytes, of which a scenario holds 30.
+fn long() -> Image {
+    let mut kernel = Kernel::default();
+    kernel.symbol(TEXT, 'T', "function");
+    kernel.code(TEXT + 0x100, &[&[0xeb, 41][..], &[0x90; 41]].concat());
+    kernel.code(TEXT + 0x900, &[0xb9, 1, 2, 3, 4].repeat(8));
+    kernel.code(TEXT + 0x940, &[0xc3]);
+    kernel.alternatives.push((TEXT + 0x100, TEXT + 0x900, 1, 43, 40));
+    parse(kernel.elf())
+}
+
+#[test]
+fn a_class_longer_than_a_scenario_shows_the_bytes_that_were_judged() {
+    let images = [long()];
+    let judged = judged(&images, &[Kind::Alternative], |_| Verdict::Hazard([Property::Interior].into()));
+    let [one] = &judged[..] else { panic!("{judged:?}") };
+    assert_eq!((one.class.traits.length, one.left_out), (43, 13));
+    let sheet = sheet::judgement(&images, &judged, &Question::new("text_poke_fixup"), "", 1);
+    let shown = format!("{} and 13 more", "x".repeat(30));
+    for form in [sheet::text(&sheet), sheet::html(&sheet)] {
+        assert!(form.contains(&shown), "{form}");
+    }
+}
+
+#[test]
+fn what_safe_rests_on_is_counted_and_said() {
+    let mut images = vec![long()];
+    images.push(parse(synth::sample(false).elf()));
+    let mut judged = judged(&images, &[Kind::Alternative, Kind::Lock, Kind::JumpLabel], |_| Verdict::Safe);
+    let provisos = Provisos::of(&judged, &Verdict::Safe);
+    // The lock's instruction and the shorter alternative access memory.
+    assert_eq!(provisos, Provisos { adapted: 2, misses: 0, left_out: 1 });
+    judged.iter_mut().find(|one| one.class.traits.kind == Kind::Lock).unwrap().misses = 1;
+    let sheet = sheet::judgement(&images, &judged, &Question::new("text_poke_fixup"), "", 5);
+    let text = sheet::text(&sheet);
+    for line in [
+        "5 of 5 sites are safe with text_poke_fixup under the intel rule",
+        "2 of the safe sites were judged with stand-ins or moved targets",
+        "1 of the safe sites were judged with versions that differ in other bytes than the real ones",
+        "1 of the safe sites were judged by their first bytes only",
+    ] {
+        assert!(text.contains(line), "`{line}` is not in\n{text}");
+        assert!(sheet::html(&sheet).contains(line), "{line}");
+    }
+    // Of what is not safe, nothing is claimed.
+    judged.iter_mut().for_each(|one| one.verdict = Verdict::NotDecided("cut".into()));
+    assert_eq!(Provisos::of(&judged, &Verdict::Safe).lines(), [""; 0]);
+}
+
+#[test]
+fn the_summary_says_what_a_store_alone_would_do() {
+    let mut kernel = Kernel::default();
+    kernel.symbol(TEXT, 'T', "function");
+    let key = kernel.key("key", 0);
+    // Inside of a quadword twice, across one, across a line, across a page twice; and what nobody judged.
+    for offset in [0x100, 0x200, 0x306, 0x43e, 0xffe, 0x1ffe] {
+        kernel.code(TEXT + offset, &[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+        kernel.labels.push((TEXT + offset, TEXT + offset + 0x145, key));
+    }
+    kernel.code(TEXT + 0x3000, &[0xc3]);
+    let images = [parse(kernel.elf())];
+    let mut judged = judged(&images, &[Kind::JumpLabel], |name| {
+        let torn = ["+0x306", "+0x43e", "+0xffe"].iter().any(|site| name.contains(site));
+        if torn { Verdict::Hazard([Property::Torn, Property::Unserialised].into()) } else { Verdict::Safe }
+    });
+    let sum = OneStore::of(&judged, 7);
+    let torn = Torn { inside: 0, quadword: 1, line: 1, page: 2 };
+    assert_eq!(sum, OneStore { sites: 7, safe: 2, int3: 4, wait: 0, not_decided: 1, torn });
+    let text = sum.text();
+    assert!(
+        text.starts_with(
+            "of 7 sites 2 are safe with one aligned store under the AMD rule, 4 need int3 (a handshake), 1 are not decided"
+        ) && text.ends_with("4 would tear: 1 at a quadword, 1 at a line, 2 at a page"),
+        "{text}"
+    );
+    judged.iter_mut().for_each(|one| one.verdict = Verdict::Hazard([Property::Interior].into()));
+    let sum = OneStore::of(&judged, 6);
+    assert_eq!((sum.wait, sum.int3, sum.torn), (6, 0, Torn::default()));
+}
+
+#[test]
+fn csv_may_have_a_table_of_its_own() {
+    let table =
+        |head| Table { columns: vec![(head, false)], rows: vec![vec!["a,b".into()]], ..Table::default() };
+    let mut sheet = sheet::Sheet { tables: vec![table("first")], ..sheet::Sheet::default() };
+    assert_eq!(sheet::csv(&sheet), "first\r\n\"a,b\"\r\n");
+    sheet.csv = Some(table("own"));
+    assert_eq!(sheet::csv(&sheet), "own\r\n\"a,b\"\r\n");
 }

@@ -215,6 +215,11 @@ pub fn is_int3(instruction: &Instruction) -> bool {
     instruction.code() == Code::Int3
 }
 
+/// True for the instruction that waits for an interrupt.
+pub fn is_halt(instruction: &Instruction) -> bool {
+    instruction.code() == Code::Hlt
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,14 @@
 //! addresses, bytes and atomic operations. Everything behind the scenario parser works on this.
 
 mod programs;
+mod rule;
 mod word;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use programs::{Check, Programs};
+pub use rule::VendorRule;
 pub use word::{Datum, Word};
 
 use crate::fetch::FetchModel;
@@ -295,16 +297,6 @@ pub struct Events {
     pub mce: u8,
     /// The machine-check handler runs the site.
     pub mce_runs_site: bool,
-}
-
-/// Which vendor's promises are in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VendorRule {
-    /// Intel SDM: what only AMD promises is not assumed.
-    Intel,
-    /// AMD APM: MFENCE serialises, one store inside an aligned quadword is safe.
-    Amd,
 }
 
 /// A patcher operation with the label of the step it came from.

@@ -106,8 +106,7 @@ fn model(model: FetchModel, cases: &[Case]) -> String {
     if let Some(promise) = model.promise() {
         let _ = writeln!(out, "  promised        {promise}");
     }
-    let rule =
-        model.rule().map_or("the scenario's".into(), |rule| format!("{rule:?}'s").replace("Amd", "AMD"));
+    let rule = model.rule().map_or("the scenario's".into(), |rule| format!("{}'s", rule.vendor()));
     let _ = writeln!(out, "  rule            {rule}");
     let _ = writeln!(out, "  asked for by    {}", some(asked.map(|case| case.scenario.name.as_str())));
     let _ = writeln!(out, "  select          crossmod check --fetch {model}");

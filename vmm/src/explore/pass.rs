@@ -178,9 +178,18 @@ impl<E: Engine> Model<'_, E> {
         let cpu = self.cpu_of(state, slot).clone();
         let site = self.seen(state, slot, view)?;
         let shared = self.env_of(state).shared;
+        let rip = cpu.regs.rip;
+        let window = self.window(rip, &site);
+        let halts = window
+            .and_then(|window| decode::decode(window.bytes(), rip))
+            .is_some_and(|instruction| decode::is_halt(&instruction));
         Ok(match self.engine.execute_aside(&cpu, Stimulus::Instruction, &site, &shared) {
             Ok(Executed { landing: Landing::Handler(fault), .. }) => {
                 format!("the CPU raises {}", fault_name(fault))
+            }
+            // A single step goes over it on some KVMs and ends in an exit on others; a CPU does neither.
+            Ok(_) | Err(MachineError::UnexpectedExit { .. }) if halts => {
+                "the CPU halts until an interrupt comes".into()
             }
             Ok(Executed { cpu: after, .. }) => {
                 format!("the CPU executes it and goes on at {:#x}", after.regs.rip)

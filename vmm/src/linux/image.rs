@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::error::ImageError;
 use super::limits;
 use super::read::elf::{Elf, FileKind};
@@ -19,6 +21,8 @@ pub struct Image {
     pub name: String,
     /// What it calls itself: the kernel's banner, or a module's `vermagic`.
     pub release: Option<String>,
+    /// SHA-256 of the file, in hex.
+    pub digest: String,
     /// How it was packed.
     pub compression: Option<Compression>,
     /// Bytes and names.
@@ -35,6 +39,7 @@ impl Image {
     /// With the place, the reason and a remedy. Nothing that a file holds makes this panic, run without end, or
     /// allocate more than a small multiple of [`limits`].
     pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
+        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let (bytes, compression) = open(bytes)?;
         let kind = Elf::parse(&bytes)?.kind;
         let binary = match kind {
@@ -42,7 +47,7 @@ impl Image {
             FileKind::Linked => vmlinux::read(bytes)?,
         };
         let tables = table::read(&binary)?;
-        Ok(Image { name: name.to_owned(), release: release(&binary), compression, binary, tables })
+        Ok(Image { name: name.to_owned(), release: release(&binary), digest, compression, binary, tables })
     }
 
     /// The function that a site belongs to, and its offset there.

@@ -97,6 +97,8 @@ pub struct Judged {
     pub adapted: bool,
     /// Bytes in which they differ otherwise than the representative's: see [`Exported::misses`].
     pub misses: usize,
+    /// Bytes at the end of the site that were not judged: see [`Exported::left_out`].
+    pub left_out: usize,
     /// Both directions together.
     pub verdict: Verdict,
 }
@@ -153,34 +155,159 @@ pub fn judge<E>(
     let mut judged = Vec::with_capacity(classes.len());
     for (done, class) in classes.into_iter().enumerate() {
         progress(done, &class);
-        let (representative, scenarios, adapted, misses, verdict) = match scenarios(images, &class, question)
-        {
+        let mut one = Judged {
+            representative: class.members[0],
+            class,
+            scenarios: Vec::new(),
+            adapted: false,
+            misses: 0,
+            left_out: 0,
+            verdict: Verdict::Safe,
+        };
+        match scenarios(images, &one.class, question) {
             Err(error) => {
                 let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-                (class.members[0], Vec::new(), false, 0, Verdict::Inexpressible(format!("{error}{why}")))
+                one.verdict = Verdict::Inexpressible(format!("{error}{why}"));
             }
             Ok((member, exported)) => {
-                let mut verdict = Verdict::Safe;
-                for exported in &exported {
-                    match check(&exported.scenario) {
-                        Ok(one) => verdict = verdict.and(one.of_class()),
+                one.representative = member;
+                for Exported { scenario, adapted, misses, left_out, .. } in exported {
+                    match check(&scenario) {
+                        Ok(verdict) => one.verdict = one.verdict.and(verdict.of_class()),
                         Err(error) => return (judged, Some(error)),
                     }
+                    one.scenarios.push(scenario.name);
+                    one.adapted |= adapted;
+                    one.misses = one.misses.max(misses);
+                    one.left_out = one.left_out.max(left_out);
                 }
-                let adapted = exported.iter().any(|exported| exported.adapted);
-                let misses = exported.iter().map(|exported| exported.misses).max().unwrap_or_default();
-                (
-                    member,
-                    exported.into_iter().map(|exported| exported.scenario.name).collect(),
-                    adapted,
-                    misses,
-                    verdict,
-                )
             }
-        };
-        judged.push(Judged { class, representative, scenarios, adapted, misses, verdict });
+        }
+        judged.push(one);
     }
     (judged, None)
+}
+
+/// How many sites were judged by bytes that are not quite theirs, in one or more of three ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Provisos {
+    /// With stand-ins or moved targets.
+    pub adapted: usize,
+    /// With bytes that differ between the versions where the real ones are equal, or the other way round.
+    pub misses: usize,
+    /// Without their last bytes.
+    pub left_out: usize,
+}
+
+impl Provisos {
+    /// Of the sites with this verdict.
+    pub fn of(judged: &[Judged], verdict: &Verdict) -> Provisos {
+        let mut provisos = Provisos::default();
+        for one in judged.iter().filter(|one| one.verdict == *verdict) {
+            let sites = |does: bool| if does { one.class.members.len() } else { 0 };
+            provisos.adapted += sites(one.adapted);
+            provisos.misses += sites(one.misses > 0);
+            provisos.left_out += sites(one.left_out > 0);
+        }
+        provisos
+    }
+
+    /// Of the safe ones, in words: a line for each way in which there are any.
+    pub fn lines(&self) -> Vec<String> {
+        let lines = [
+            (self.adapted, "were judged with stand-ins or moved targets"),
+            (self.misses, "were judged with versions that differ in other bytes than the real ones"),
+            (self.left_out, "were judged by their first bytes only: they are longer than a scenario's site"),
+        ];
+        let some = lines.into_iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, how)| format!("{count} of the safe sites {how}")).collect()
+    }
+}
+
+/// What sites need that are simply stored over, under AMD's rule: see [`Question::one_store`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OneStore {
+    /// All of them.
+    pub sites: usize,
+    /// Nothing.
+    pub safe: usize,
+    /// INT3, as a handshake.
+    pub int3: usize,
+    /// A wait as well: a CPU may stand between their instructions.
+    pub wait: usize,
+    /// Not known.
+    pub not_decided: usize,
+    /// Those of the above that would tear, by the largest block that ends inside.
+    pub torn: Torn,
+}
+
+/// Sites that would tear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Torn {
+    /// Inside of an aligned quadword.
+    pub inside: usize,
+    /// Where a quadword ends, or a block of 16 or 32 bytes.
+    pub quadword: usize,
+    /// Where a cache line ends.
+    pub line: usize,
+    /// Where a page ends.
+    pub page: usize,
+}
+
+impl OneStore {
+    /// From the verdicts of that question. `sites`: how many there are; those that were not judged are not decided.
+    pub fn of(judged: &[Judged], sites: usize) -> OneStore {
+        let mut sum = OneStore { sites, not_decided: sites, ..OneStore::default() };
+        for one in judged {
+            let count = one.class.members.len();
+            let need = match &one.verdict {
+                Verdict::Safe => &mut sum.safe,
+                Verdict::Hazard(properties) if properties.contains(&Property::Interior) => &mut sum.wait,
+                Verdict::Hazard(_) => &mut sum.int3,
+                Verdict::NotDecided(_) | Verdict::Inexpressible(_) => continue,
+            };
+            *need += count;
+            sum.not_decided = sum.not_decided.saturating_sub(count);
+            if matches!(&one.verdict, Verdict::Hazard(properties) if properties.contains(&Property::Torn)) {
+                *match one.class.traits.crossing {
+                    None => &mut sum.torn.inside,
+                    Some((4096.., _)) => &mut sum.torn.page,
+                    Some((64.., _)) => &mut sum.torn.line,
+                    Some(_) => &mut sum.torn.quadword,
+                } += count;
+            }
+        }
+        sum
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let Torn { inside, quadword, line, page } = self.torn;
+        let mut text = format!(
+            "of {} sites {} are safe with one aligned store under the AMD rule, {} need int3 (a handshake)",
+            self.sites, self.safe, self.int3
+        );
+        if self.wait > 0 {
+            text.push_str(&format!(
+                ", {} a wait, too (a CPU may stand between their instructions)",
+                self.wait
+            ));
+        }
+        if self.not_decided > 0 {
+            text.push_str(&format!(", {} are not decided", self.not_decided));
+        }
+        text.push_str(&format!(
+            "; with nothing but the store {} would tear: {quadword} at a quadword, {line} at a line, {page} at a page",
+            inside + quadword + line + page
+        ));
+        if inside > 0 {
+            text.push_str(&format!(", {inside} inside of a quadword"));
+        }
+        text
+    }
 }
 
 /// Sites and classes of each verdict, the worst first.

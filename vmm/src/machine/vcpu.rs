@@ -37,6 +37,8 @@ pub(super) enum Exit {
     Doorbell(u8),
     /// Single step or breakpoint.
     Debug,
+    /// HLT.
+    Halt,
     /// KVM could not emulate the instruction at RIP; suberror and data for the message.
     Internal(String),
     /// Anything else, by name.
@@ -48,6 +50,8 @@ pub(super) struct Vcpu {
     sregs: kvm_sregs,
     single_step: bool,
     unfinished: Unfinished,
+    /// A HLT that was stepped over: see [`owes_halt`](Vcpu::owes_halt).
+    halt_owed: bool,
     /// It has a bank for machine checks.
     machine_checks: bool,
 }
@@ -96,7 +100,14 @@ impl Vcpu {
         sregs.efer = 0x500; // LMA LME
         sregs.cr2 = 0;
         fd.get_kvm_run().kvm_valid_regs = u64::from(SYNC);
-        Ok(Vcpu { fd, sregs, single_step: false, unfinished: Unfinished::Nothing, machine_checks })
+        Ok(Vcpu {
+            fd,
+            sregs,
+            single_step: false,
+            unfinished: Unfinished::Nothing,
+            halt_owed: false,
+            machine_checks,
+        })
     }
 
     /// With an in-kernel interrupt controller: enables the local APIC and makes the vCPU runnable. Written back
@@ -199,6 +210,18 @@ impl Vcpu {
         self.unfinished = Unfinished::Out(rip);
     }
 
+    /// A single step ended behind a HLT. kvm-pvm emulates that, and remembers that it is to halt until some later
+    /// instruction, in whatever state, is emulated without a single step: it is that one which then ends in an exit.
+    /// No ioctl takes it back.
+    pub(super) fn owes_halt(&mut self) {
+        self.halt_owed = true;
+    }
+
+    /// An exit of that name came: true if one was owed. None is from then on, as KVM remembers one at most.
+    pub(super) fn pays_halt(&mut self) -> bool {
+        std::mem::take(&mut self.halt_owed)
+    }
+
     /// Lets KVM take the state from the page and finish the instruction of the last exit, and nothing else
     /// (KVM_RUN with `immediate_exit`).
     pub(super) fn settle(&mut self) -> Result<(), MachineError> {
@@ -232,6 +255,7 @@ impl Vcpu {
             return match result {
                 Ok(VcpuExit::IoOut(port, _)) if port <= 0xff => Ok(Exit::Doorbell(port as u8)),
                 Ok(VcpuExit::Debug(_)) => Ok(Exit::Debug),
+                Ok(VcpuExit::Hlt) => Ok(Exit::Halt),
                 Ok(VcpuExit::InternalError) => Ok(Exit::Internal(self.internal_error())),
                 Ok(VcpuExit::Intr) => Err(MachineError::Interrupted),
                 Ok(other) => {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Bounds, Report, Status};
 use crate::explore::Ended;
+use crate::plan::VendorRule;
 use crate::property::expectation;
 use crate::property::stall::Stall;
 
@@ -71,8 +72,8 @@ pub(super) fn short(report: &Report) -> Option<&'static str> {
     }
 }
 
-fn rule(report: &Report) -> String {
-    report.rule.map_or_else(|| "-".into(), |rule| format!("{rule:?}").to_lowercase())
+fn rule(report: &Report) -> &'static str {
+    report.rule.map_or("-", VendorRule::name)
 }
 
 fn no_verdict(report: &Report) -> String {

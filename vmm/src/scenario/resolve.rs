@@ -129,11 +129,7 @@ pub(super) fn plan(
         executors,
         events,
         program,
-        rule: match file.rule {
-            Some(syntax::Rule::Intel) => VendorRule::Intel,
-            Some(syntax::Rule::Amd) => VendorRule::Amd,
-            None => fetch.rule().unwrap_or(VendorRule::Intel),
-        },
+        rule: file.rule.or(fetch.rule()).unwrap_or(VendorRule::Intel),
         fetch,
         programs,
         forbidden,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::forms::{Expect, Fetch, Mask, OneOrMore, Operand, Sites};
+use crate::plan::VendorRule;
 
 pub(super) type Int = Spanned<i64>;
 pub(super) type Text = Spanned<String>;
@@ -35,7 +36,7 @@ pub(super) struct File {
     pub order: Option<Spanned<Vec<Text>>>,
     pub expect: Spanned<Expect>,
     pub fetch: Option<Spanned<Fetch>>,
-    pub rule: Option<Rule>,
+    pub rule: Option<VendorRule>,
     pub site: Spanned<Sites>,
     pub forbid: Option<Vec<Spanned<Combination>>>,
     #[serde(default)]
@@ -103,13 +104,6 @@ pub(super) enum Order {
     Block,
     Program,
     Any,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Rule {
-    Intel,
-    Amd,
 }
 
 #[derive(Debug, Deserialize)]

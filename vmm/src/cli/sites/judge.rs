@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crossmod::fetch::FetchModel;
-use crossmod::linux::export::Question;
-use crossmod::linux::judge::{self, Judged, Verdict};
-use crossmod::linux::sheet::{self, Sheet};
+use crossmod::linux::export::{EXECUTORS, Question};
+use crossmod::linux::judge::{self, Judged, OneStore, Provisos, Verdict};
+use crossmod::linux::sheet::{self, Cell, Sheet, Table};
 use crossmod::linux::{self, Class, Filter, Image, Kind};
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
-use crossmod::report::detail;
-use crossmod::{CheckError, CheckOptions, Checker};
+use crossmod::report::{TIER, detail};
+use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario};
 use serde_json::{Value, json};
 
 use super::bar;
+use super::origin::Origin;
 use crate::cli::tell::write_traces;
 use crate::cli::{Failure, width};
 
 /// Kinds that are judged unless others are named: what is patched while other CPUs run.
 const JUDGED: [Kind; 2] = [Kind::JumpLabel, Kind::StaticCall];
+/// Ring of the executors.
+const RING: u8 = 0;
 
 /// What is judged, and how.
 pub struct Asked<'a> {
@@ -56,28 +59,81 @@ pub fn run(mut asked: Asked<'_>) -> Result<Outcome, Failure> {
     let classes = linux::classes(images, &asked.filter);
     let sites = classes.iter().map(|class| class.members.len()).sum();
     let without = linux::without_class(images, &asked.filter);
+    if sites == 0 {
+        return Err(nothing(images, &asked.filter, &without));
+    }
     let fail = |error| Failure::of(CheckError::Machine(error));
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
-    let (mut sheets, mut values) = (Vec::new(), Vec::new());
+    let origin = Origin::new(images, checker.host());
+    let (mut sheets, mut values, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let (mut safe, mut failed, mut ended) = (true, false, None);
     for model in asked.models.iter().copied() {
         let mut schedules = BTreeMap::new();
-        let done = under(model, &asked, classes.clone(), &mut checker, &mut schedules)?;
+        let done = under(model, question, &asked, classes.clone(), &mut checker, Some(&mut schedules))?;
         let Done { judged, bounds, .. } = done;
+        failed |= done.failed;
+        ended = done.ended;
+        // What the sites need at all, whatever protocol is asked about.
+        let plain = question.one_store();
+        let one_store = if ended.is_some() {
+            OneStore::of(&[], sites)
+        } else if plain == *question {
+            OneStore::of(&judged, sites)
+        } else {
+            let done = under(model, &plain, &asked, classes.clone(), &mut checker, None)?;
+            failed |= done.failed;
+            ended = done.ended;
+            OneStore::of(&done.judged, sites)
+        };
         let mut sheet = sheet::judgement(images, &judged, question, &bounds, sites);
+        sheet.summary.insert(1, one_store.text());
         sheet.summary.extend(sheet::without_class(&without));
         sheet.schedules = pick(&judged, &schedules);
         sheets.push((model, sheet));
-        values.push(value(images, &judged, question, model, sites, &without));
+        rows.extend(plain_rows(&judged, question, model, sites, &origin));
+        let mut value = value(images, &judged, question, model, sites, &without);
+        value["one-store"] = json!(one_store);
+        values.push(value);
         safe &= judged.iter().all(|judged| judged.verdict == Verdict::Safe);
-        failed |= done.failed;
-        ended = done.ended;
         if ended.is_some() {
             break;
         }
     }
-    Ok(Outcome { sheet: together(sheets), json: json!({ "judgements": values }), safe, failed, ended })
+    let mut sheet = together(sheets);
+    sheet.notes.extend([TIER.into(), origin.host.line(), origin.images()]);
+    sheet.csv = Some(Table { caption: String::new(), columns: COLUMNS.to_vec(), rows });
+    let json = json!({
+        "tier": "explore", "host": origin.host, "images": origin.list(), "judgements": values,
+    });
+    Ok(Outcome { sheet, json, safe, failed, ended })
+}
+
+/// Why there is nothing to judge, and what can be done.
+fn nothing(images: &[Image], filter: &Filter, without: &BTreeMap<Kind, usize>) -> Failure {
+    let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
+    let mut message =
+        format!("error: no {} site that can be judged is left by the filters", kinds.join(" or "));
+    for line in sheet::without_class(without) {
+        message.push_str(&format!("\n{line}"));
+    }
+    let any = Filter { kinds: Vec::new(), ..filter.clone() };
+    let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
+    for image in images {
+        for site in image.tables.sites.iter().filter(|site| any.wants(image, site)) {
+            *others.entry(site.kind).or_default() += 1;
+        }
+    }
+    others.retain(|kind, _| !filter.kinds.contains(kind));
+    let others: Vec<String> = others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    message.push_str(&if others.is_empty() {
+        "\nhelp: `--list` shows the sites and the functions that they are in; in `--function`, `*` stands for anything at \
+         either end"
+            .to_owned()
+    } else {
+        format!("\nhelp: of other kinds the filters leave {}: name one by `--kind`", others.join(", "))
+    });
+    Failure::unusable(message)
 }
 
 /// What was judged under one fetch model, within which bounds, and the error that ended it.
@@ -89,15 +145,17 @@ struct Done {
     ended: Option<CheckError>,
 }
 
-/// Judges classes under one fetch model. An error is one of writing traces.
+/// Judges classes under one fetch model. Traces are written only of what schedules are wanted of. An error is one of
+/// writing traces.
 fn under(
     model: FetchModel,
+    question: &Question,
     asked: &Asked<'_>,
     classes: Vec<Class>,
     checker: &mut Checker,
-    schedules: &mut BTreeMap<String, String>,
+    mut schedules: Option<&mut BTreeMap<String, String>>,
 ) -> Result<Done, Failure> {
-    let Asked { images, question, .. } = asked;
+    let images = asked.images;
     let total = classes.len();
     let options = CheckOptions { fetch: Some(model), width: width(), ..CheckOptions::default() };
     let bar = bar(total as u64);
@@ -111,7 +169,7 @@ fn under(
             if stop_requested() || unwritten.is_some() {
                 return Err(MachineError::Interrupted.into());
             }
-            let report = match checker.check(scenario, &options, |_| bar.tick()) {
+            let report = match whole(checker.check(scenario, &options, |_| bar.tick())) {
                 Ok(report) => report,
                 Err(error @ CheckError::Machine(MachineError::Interrupted)) => return Err(error),
                 // One class that the harness fails at leaves the others to be judged.
@@ -121,9 +179,9 @@ fn under(
                     return Ok(Verdict::NotDecided(why));
                 }
             };
-            unwritten = write_traces(asked.traces, &report).err();
-            if asked.schedules && !report.findings.is_empty() {
-                schedules.insert(scenario.name.clone(), detail(&report));
+            if let Some(schedules) = &mut schedules {
+                unwritten = write_traces(asked.traces, &report).err();
+                keep(asked, scenario, &report, schedules);
             }
             Ok(Verdict::of(&report))
         },
@@ -131,7 +189,7 @@ fn under(
             bar.set_position(done as u64);
             let image = &images[class.members[0].image];
             let label = image.label(&image.tables.sites[class.members[0].site]);
-            bar.set_message(format!("{model} {label}"));
+            bar.set_message(format!("{} {model} {label}", question.protocol));
         },
     );
     bar.finish_and_clear();
@@ -139,8 +197,8 @@ fn under(
         return Err(failure);
     }
     let bounds = format!(
-        "2 executors, {} passes each, ring 0, {} NMIs; fetch model {model}, rule {}; {} of {total} classes, each in \
-         both directions{}",
+        "{EXECUTORS} executors, {} passes each, ring {RING}, {} NMIs; fetch model {model}, rule {}; {} of {total} classes, \
+         each in both directions{}",
         question.passes,
         question.nmi,
         question.rule,
@@ -153,6 +211,20 @@ fn under(
         }
     );
     Ok(Done { judged, bounds, failed, ended: error })
+}
+
+/// A search that was cut by a signal is none: what it has not found says nothing.
+fn whole(checked: Result<Report, CheckError>) -> Result<Report, CheckError> {
+    match checked {
+        Ok(report) if report.interrupted() => Err(MachineError::Interrupted.into()),
+        other => other,
+    }
+}
+
+fn keep(asked: &Asked<'_>, scenario: &Scenario, report: &Report, schedules: &mut BTreeMap<String, String>) {
+    if asked.schedules && !report.findings.is_empty() {
+        schedules.insert(scenario.name.clone(), detail(report));
+    }
 }
 
 /// For each verdict but safe the schedule of one of its scenarios, of the largest class; the worst first.
@@ -193,6 +265,71 @@ fn together(mut sheets: Vec<(FetchModel, Sheet)>) -> Sheet {
     all
 }
 
+/// Columns of CSV: a verdict, how many sites have it and what it rests on, then what is the same in every line of a
+/// fetch model.
+const COLUMNS: [(&str, bool); 18] = [
+    ("verdict", false),
+    ("sites", true),
+    ("classes", true),
+    ("adapted", true),
+    ("other bytes", true),
+    ("first bytes", true),
+    ("all sites", true),
+    ("protocol", false),
+    ("rule", false),
+    ("fetch", false),
+    ("executors", true),
+    ("passes", true),
+    ("ring", true),
+    ("nmi", true),
+    ("tier", false),
+    ("host", false),
+    ("image", false),
+    ("sha256", false),
+];
+
+/// The verdicts under one fetch model, each with everything that goes with it.
+fn plain_rows(
+    judged: &[Judged],
+    question: &Question,
+    model: FetchModel,
+    all: usize,
+    origin: &Origin,
+) -> Vec<Vec<Cell>> {
+    let tally = judge::tally(judged);
+    let left = all - tally.iter().map(|(_, sites, _)| sites).sum::<usize>();
+    let known = tally.iter().map(|(verdict, sites, classes)| {
+        (verdict.text(), *sites, classes.to_string(), Provisos::of(judged, verdict))
+    });
+    let unknown = (left > 0).then(|| ("not judged".to_owned(), left, String::new(), Provisos::default()));
+    known
+        .chain(unknown)
+        .map(|(verdict, sites, classes, Provisos { adapted, misses, left_out })| {
+            let Question { protocol, rule, nmi, passes } = question;
+            vec![
+                verdict.into(),
+                sites.into(),
+                classes.into(),
+                adapted.into(),
+                misses.into(),
+                left_out.into(),
+                all.into(),
+                protocol.into(),
+                rule.into(),
+                model.into(),
+                EXECUTORS.into(),
+                passes.into(),
+                RING.into(),
+                nmi.into(),
+                TIER.into(),
+                origin.host.line().into(),
+                origin.name.as_str().into(),
+                origin.digest.as_str().into(),
+            ]
+        })
+        .collect()
+}
+
 fn value(
     images: &[Image],
     judged: &[Judged],
@@ -220,15 +357,35 @@ fn value(
                 "representative": label(&judged.representative),
                 "adapted": judged.adapted,
                 "misses": judged.misses,
+                "left-out": judged.left_out,
                 "members": judged.class.members.iter().map(label).collect::<Vec<_>>(),
             })
         })
         .collect();
     let sites: usize = judged.iter().map(|judged| judged.class.members.len()).sum();
+    let safe = judged.iter().filter(|judged| judged.verdict == Verdict::Safe);
+    let safe: usize = safe.map(|judged| judged.class.members.len()).sum();
     let without: BTreeMap<&str, usize> = without.iter().map(|(kind, count)| (kind.name(), *count)).collect();
     json!({
-        "protocol": question.protocol, "rule": question.rule, "nmi": question.nmi, "passes": question.passes,
-        "fetch": fetch.to_string(), "sites": all, "not-judged": all - sites, "one-version": without,
-        "classes": classes,
+        "protocol": question.protocol, "rule": question.rule, "fetch": fetch.to_string(),
+        "executors": EXECUTORS, "passes": question.passes, "ring": RING, "nmi": question.nmi,
+        "sites": all, "safe": safe, "of-the-safe": Provisos::of(judged, &Verdict::Safe), "not-judged": all - sites,
+        "one-version": without, "classes": classes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossmod::report::{BEFORE_PROVED, Status};
+
+    #[test]
+    fn a_search_that_was_interrupted_is_no_verdict() {
+        let mut report = Report::skipped("one", "");
+        assert!(whole(Ok(report.clone())).is_ok(), "nothing was cut short");
+        report.reason = Some(BEFORE_PROVED.into());
+        report.status = Status::NotDecided;
+        let cut = whole(Ok(report));
+        assert!(matches!(cut, Err(CheckError::Machine(MachineError::Interrupted))), "{cut:?}");
+    }
 }

@@ -2,29 +2,35 @@
 
 mod export;
 mod judge;
+mod origin;
 mod windows;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use crossmod::linux::export::Question;
 use crossmod::linux::sheet::{self, Sheet};
-use crossmod::linux::{self, BOUNDARIES, Filter, Image, Kind, State};
+use crossmod::linux::{self, BOUNDARIES, Filter, Image, Kind, State, Window};
 use crossmod::machine::MachineError;
+use crossmod::plan::VendorRule;
 use crossmod::{CheckError, scenario};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
+use self::origin::Origin;
 use super::choose::models;
 use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
 
 #[derive(Args)]
 #[command(
     after_help = "Sites are named as lists name them, `kfree+0xe`, or by address, `0xffffffff812a8c7e`. In names \
-of functions `*` stands for anything, at either end.\n\nExit status: 0 nothing to report, 1 --diff found a difference \
-or --judge a site that is not safe, 2 an image that cannot be read, 70 harness error, 130 interrupted.\n\nExamples:
+of functions `*` stands for anything, at either end.\n\nExit status: 0 nothing to report, 1 --diff found a difference, \
+--judge a site that is not safe or not decided, or --explore a verdict that the rules do not foresee, 2 an image that \
+cannot be read or nothing to judge in it, 4 skipped (no usable /dev/kvm, or none of the --windows can be explored), 70 \
+harness error, 130 interrupted (what is known until then is printed).\n\nExamples:
   crossmod sites vmlinuz                                  what there is, in numbers
   crossmod sites vmlinuz --list --kind static-call --crossing 64
   crossmod sites lib/modules --format json                every module of a directory
@@ -80,8 +86,8 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL", requires = "judge")]
     fetch: Vec<String>,
     /// Vendor rule of --judge and --export: what serialises, and which stores need no sync.
-    #[arg(long, value_enum, default_value_t = Rule::Intel)]
-    rule: Rule,
+    #[arg(long, value_name = "RULE", default_value_t = VendorRule::Intel, value_parser = rule())]
+    rule: VendorRule,
     /// NMIs of --judge and --export, whose handler runs the site.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
     nmi: u8,
@@ -126,10 +132,9 @@ enum Format {
     Html,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Rule {
-    Intel,
-    Amd,
+fn rule() -> impl TypedValueParser<Value = VendorRule> {
+    PossibleValuesParser::new(VendorRule::ALL.map(VendorRule::name))
+        .try_map(|name| name.parse::<VendorRule>())
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -159,6 +164,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.traces.is_some() && !(arguments.explore || arguments.judge.is_some()) {
         return Err(Failure::unusable(
             "error: --traces needs findings\nhelp: add --judge PROTOCOL, or --windows FUNCTION --explore",
+        ));
+    }
+    if arguments.explore && matches!(arguments.format, Format::Csv | Format::Html) {
+        return Err(Failure::unusable(
+            "error: what --explore finds has no form in CSV or HTML\nhelp: add --format json, or leave --format out for text",
         ));
     }
     if arguments.diff && arguments.images.len() != 2 {
@@ -194,16 +204,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 "error: no function is called `{pattern}`\nhelp: `*` stands for anything at either end, as in `*{pattern}*`"
             )));
         }
-        let traces = arguments.traces.as_deref();
-        let explored = if arguments.explore { windows::explore(&windows, traces)? } else { Vec::new() };
-        arguments.show(
-            || sheet::windows(release, pattern, &windows),
-            || json!({ "release": release, "function": pattern, "windows": windows, "explored": explored }),
-        )?;
-        if arguments.explore && arguments.format == Format::Text {
-            print(&windows::text(&explored, traces));
-        }
-        return Ok(if windows::agree(&explored) { HELD } else { NOT_HELD });
+        return arguments.windows(&images, pattern, &windows);
     }
     if arguments.list {
         let rows = || linux::rows(&images, &filter);
@@ -247,6 +248,17 @@ fn bar(length: u64) -> ProgressBar {
     bar
 }
 
+/// What to say of what was cut short, when it has been printed.
+fn ended(error: CheckError) -> Result<u8, Failure> {
+    match error {
+        CheckError::Machine(MachineError::Interrupted) => {
+            eprintln!("interrupted: what is printed is what was known until then");
+            Ok(INTERRUPTED)
+        }
+        error => Err(Failure::of(error)),
+    }
+}
+
 fn known_protocol(name: &str) -> Result<(), Failure> {
     let names: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
     if names.iter().any(|known| known == name) {
@@ -270,11 +282,7 @@ impl Arguments {
     }
 
     fn question(&self, protocol: &str) -> Question {
-        let rule = match self.rule {
-            Rule::Intel => "intel",
-            Rule::Amd => "amd",
-        };
-        Question { rule: rule.into(), nmi: self.nmi, passes: self.passes, ..Question::new(protocol) }
+        Question { rule: self.rule, nmi: self.nmi, passes: self.passes, ..Question::new(protocol) }
     }
 
     fn show<T: Serialize>(
@@ -297,6 +305,30 @@ impl Arguments {
         Ok(())
     }
 
+    fn windows(&self, images: &[Image], pattern: &str, windows: &[Window]) -> Result<u8, Failure> {
+        let release = images.first().and_then(|image| image.release.as_ref());
+        let traces = self.traces.as_deref();
+        let exploration = self.explore.then(|| windows::explore(windows, traces)).transpose()?;
+        let sheet = || sheet::windows(release, pattern, windows);
+        let Some(exploration) = exploration else {
+            let value =
+                || json!({ "release": release, "function": pattern, "windows": windows, "explored": [] });
+            return self.show(sheet, value).map(|()| HELD);
+        };
+        self.show(sheet, || {
+            let origin = Origin::new(images, &exploration.host);
+            json!({
+                "release": release, "function": pattern, "windows": windows, "explored": exploration.explored,
+                "shapes": exploration.shapes, "tier": "explore", "host": origin.host, "images": origin.list(),
+            })
+        })?;
+        if self.format == Format::Text && exploration.shapes > 0 {
+            print(&exploration.text(traces));
+        }
+        let status = exploration.status();
+        exploration.ended.map_or(status, ended)
+    }
+
     fn judge(&self, images: &[Image], filter: Filter, protocol: &str) -> Result<u8, Failure> {
         let page = self.format == Format::Html;
         let outcome = judge::run(judge::Asked {
@@ -316,11 +348,7 @@ impl Arguments {
         };
         self.show(sheet, || outcome.json)?;
         match outcome.ended {
-            Some(CheckError::Machine(MachineError::Interrupted)) => {
-                eprintln!("interrupted: what is printed is what was known until then");
-                Ok(INTERRUPTED)
-            }
-            Some(error) => Err(Failure::of(error)),
+            Some(error) => ended(error),
             None if outcome.failed => Ok(HARNESS),
             None if outcome.safe => Ok(HELD),
             None => Ok(NOT_HELD),

@@ -40,6 +40,7 @@ pub use versions::Versions;
 use super::image::Image;
 use super::nops::{self, Style};
 use super::site::{Kind, Site, State};
+use crate::plan::VendorRule;
 use crate::scenario::{self, Scenario, ScenarioError};
 use code::pieces;
 use stand_in::{Level, Stood};
@@ -58,23 +59,31 @@ impl Direction {
     pub const BOTH: [Direction; 2] = [Direction::Forward, Direction::Back];
 }
 
+/// Executors of a scenario.
+pub const EXECUTORS: usize = 2;
+
 /// How a site is patched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// Name of a shipped protocol.
     pub protocol: String,
-    /// Vendor rule, `intel` or `amd`.
-    pub rule: String,
+    /// Vendor rule.
+    pub rule: VendorRule,
     /// NMIs, whose handler runs the site.
     pub nmi: u8,
-    /// Passes of each of two executors.
+    /// Passes of each executor.
     pub passes: u8,
 }
 
 impl Question {
     /// A protocol under Intel's rule, without NMIs, two passes of each executor.
     pub fn new(protocol: &str) -> Question {
-        Question { protocol: protocol.into(), rule: "intel".into(), nmi: 0, passes: 2 }
+        Question { protocol: protocol.into(), rule: VendorRule::Intel, nmi: 0, passes: 2 }
+    }
+
+    /// The same, of a site that is simply stored over, under AMD's rule: what that allows needs nothing else.
+    pub fn one_store(&self) -> Question {
+        Question { protocol: "plain_store".into(), rule: VendorRule::Amd, ..self.clone() }
     }
 }
 
@@ -90,6 +99,8 @@ pub struct Exported {
     /// Bytes that differ between the versions where the real ones are equal, or the other way round; nearly always 0.
     /// The verdict is then one of the scenario, and of the site only as far as these do not matter.
     pub misses: usize,
+    /// Bytes at the end of the site that are not in the scenario: see [`Versions::left_out`].
+    pub left_out: usize,
 }
 
 /// Why a site is no scenario.
@@ -167,10 +178,11 @@ pub fn scenario(
         let text = text::text(image, site, &versions, question, real, &candidate);
         let scenario = Scenario { path: path.clone(), name: name.clone(), text };
         let Candidate { adapted, stand_ins, misses, .. } = candidate;
+        let left_out = versions.left_out;
         match scenario.plan(&scenario::Options::default()) {
-            Ok(_) if misses == 0 => return Ok(Exported { scenario, adapted, stand_ins, misses }),
+            Ok(_) if misses == 0 => return Ok(Exported { scenario, adapted, stand_ins, misses, left_out }),
             Ok(_) if fallback.is_none() => {
-                fallback = Some(Exported { scenario, adapted, stand_ins, misses });
+                fallback = Some(Exported { scenario, adapted, stand_ins, misses, left_out });
             }
             Ok(_) => {}
             Err(first) => error = error.or(Some(first)),

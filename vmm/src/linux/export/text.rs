@@ -5,7 +5,7 @@ use std::fmt::Write;
 use iced_x86::{Decoder, DecoderOptions};
 
 use super::code::{Flow, Piece, pieces};
-use super::{Candidate, Question, StandIn, Versions};
+use super::{Candidate, EXECUTORS, Question, StandIn, Versions};
 use crate::linux::image::Image;
 use crate::linux::inventory::hex;
 use crate::linux::site::{Kind, Site, State};
@@ -127,7 +127,7 @@ pub(super) fn text(
     }
     line(format_args!("\n[site]\nold = \"{}\"\nnew = \"{}\"", hex(old), hex(new)));
     line(format_args!("offset = {:#x}\n", versions.address % 4096));
-    line(format_args!("[executors]\ncount = 2\npasses = {passes}"));
+    line(format_args!("[executors]\ncount = {EXECUTORS}\npasses = {passes}"));
     if *nmi > 0 {
         line(format_args!("\n[events]\nnmi = {nmi}               # its handler runs the site"));
     }

@@ -6,7 +6,7 @@ use super::build::{LISTED, more, release};
 use super::{Cell, Sheet, Table};
 use crate::linux::export::Question;
 use crate::linux::image::Image;
-use crate::linux::judge::{self, Judged, Verdict};
+use crate::linux::judge::{self, Judged, Provisos, Verdict};
 use crate::linux::{Kind, Traits};
 
 /// The sort of each version, with the lengths of its instructions if there are several.
@@ -19,6 +19,17 @@ fn versions(traits: &Traits) -> String {
         }
     };
     format!("{} - {}", one(traits.disk.name(), 0), one(traits.other.name(), 1))
+}
+
+/// A letter for each byte that was judged: `x` where the versions differ; and how many were not.
+fn differs(traits: &Traits, left_out: usize) -> String {
+    let judged = traits.length.saturating_sub(left_out as u64).min(u32::BITS.into());
+    let mut text: String =
+        (0..judged).map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' }).collect();
+    if judged < traits.length {
+        text.push_str(&format!(" and {} more", traits.length - judged));
+    }
+    text
 }
 
 /// Lines about sites that cannot be judged.
@@ -65,8 +76,7 @@ pub fn judgement(
         let crossing = traits.crossing.map_or_else(String::new, |(boundary, split)| {
             format!("{split}+{} @{boundary}", traits.length - split)
         });
-        let differs: String =
-            (0..traits.length).map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' }).collect();
+        let differs = differs(traits, judged.left_out);
         let image = &images[judged.representative.image];
         vec![
             judged.verdict.text().into(),
@@ -83,6 +93,7 @@ pub fn judgement(
         "{safe} of {all} sites are safe with {} under the {} rule",
         question.protocol, question.rule
     )];
+    summary.extend(Provisos::of(judged, &Verdict::Safe).lines());
     if sites < all {
         summary.push(format!("{} sites were not judged: nothing is decided about them", all - sites));
     }

@@ -55,8 +55,10 @@ pub struct Sheet {
     pub title: String,
     /// Lines before the tables.
     pub notes: Vec<String>,
-    /// Its tables; the first is what CSV holds.
+    /// Its tables.
     pub tables: Vec<Table>,
+    /// What CSV holds, if not the first of them.
+    pub csv: Option<Table>,
     /// Lines behind the tables.
     pub summary: Vec<String>,
     /// Schedules: what each is of, and its columns. Only a page shows them.

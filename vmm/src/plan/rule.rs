@@ -1,0 +1,67 @@
+//! Whose promises about code that changes under a CPU are in force.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which vendor's promises are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VendorRule {
+    /// Intel SDM: what only AMD promises is not assumed.
+    Intel,
+    /// AMD APM: MFENCE serialises, one store inside an aligned quadword is safe.
+    Amd,
+}
+
+impl VendorRule {
+    /// Both.
+    pub const ALL: [VendorRule; 2] = [VendorRule::Intel, VendorRule::Amd];
+
+    /// The vendor, in prose.
+    pub fn vendor(self) -> &'static str {
+        match self {
+            VendorRule::Intel => "Intel",
+            VendorRule::Amd => "AMD",
+        }
+    }
+
+    /// Its name in scenarios, options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            VendorRule::Intel => "intel",
+            VendorRule::Amd => "amd",
+        }
+    }
+}
+
+impl fmt::Display for VendorRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for VendorRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<VendorRule, String> {
+        let rule = VendorRule::ALL.into_iter().find(|rule| rule.name() == text);
+        rule.ok_or_else(|| format!("rules are {}", VendorRule::ALL.map(VendorRule::name).join(" and ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_has_one_name_everywhere() {
+        for rule in VendorRule::ALL {
+            assert_eq!(rule.name().parse(), Ok(rule));
+            assert_eq!(serde_json::to_value(rule).ok(), Some(rule.name().into()));
+            assert_eq!(format!("{rule:<6}|"), format!("{:<6}|", rule.name()));
+        }
+        assert_eq!("via".parse::<VendorRule>(), Err("rules are intel and amd".into()));
+    }
+}
