@@ -71,10 +71,11 @@ impl Code<'_, '_> {
         for item in items {
             labels.insert(&item.label, self.emitter.a.create_label());
         }
-        if items.iter().any(switches_off) && matches!(self.frame, Frame::Executor(_)) {
-            if let Some(item) = items.iter().find(|item| switches_on(item)) {
-                return Err(on_again(&item.place));
-            }
+        if items.iter().any(switches_off)
+            && matches!(self.frame, Frame::Executor(_))
+            && let Some(item) = items.iter().find(|item| switches_on(item))
+        {
+            return Err(on_again(&item.place));
         }
         let mut end = self.emitter.a.create_label();
         labels.entry(END).or_insert(end);
