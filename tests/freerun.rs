@@ -9,6 +9,7 @@ use crossmod::freerun::cell::{Cell, Crosses};
 use crossmod::freerun::outcome::Odd;
 use crossmod::freerun::{Options, Side, Survey, survey};
 use crossmod::machine::free::Length;
+use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
 use crate::kvm;
@@ -30,7 +31,7 @@ pub fn possible() -> bool {
 }
 
 fn run(cells: Vec<Cell>) -> Survey {
-    let options = Options { cells, duration: Duration::from_millis(1500), seed: 7 };
+    let options = Options { cells, duration: Duration::from_millis(1500), seed: 7, ring: Ring::User };
     // A thread of its own: the survey binds the one that calls it to a CPU.
     std::thread::spawn(move || survey(&options, |_| {}, |_| {}).unwrap()).join().unwrap()
 }
@@ -176,7 +177,9 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
         assert_eq!(outcome.overcommitted, case.executors > spare);
         let protocols = Protocol::ALL.len() - usize::from(case.nmi_rate > 0);
         assert_eq!(outcome.lines.len(), protocols, "{case}");
-        assert!(outcome.nmis_delivered <= outcome.nmis_sent);
+        let nmis = outcome.nmis;
+        assert_eq!((nmis.injected, nmis.pending), (nmis.delivered + nmis.coalesced, 0), "{case} {nmis:?}");
+        assert!(nmis.coalesced <= nmis.crowded && (nmis.crowded > 0) <= (nmis.injected > 1), "{nmis:?}");
         for line in &outcome.lines {
             assert_eq!(line.patches, 5);
             // Each message of each round, to each executor, seen by a handler; as many for all sites as for one.
@@ -188,11 +191,17 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
             assert!(line.patch.p50 <= line.patch.p99 && line.patch.p99 <= line.patch.max, "{line:?}");
             assert_eq!(line.patch_ratio.is_none(), outcome.overcommitted, "{case} {line:?}");
             assert!(line.stall.max > 0, "{line:?}");
+            // A round is part of a patch, and only what has rounds has their times; so with traps.
+            assert_eq!(line.round.max > 0, line.protocol.rounds() > 0, "{line:?}");
+            assert!(line.round.max <= line.patch.max + line.patch.max / 500, "{line:?}");
+            assert_eq!(line.trap.max > 0, line.traps > 0, "{case} {line:?}");
+            assert_eq!(line.a_site, line.patch.p50 as f64 / case.sites as f64);
         }
         let base = outcome.line(Protocol::BASE).unwrap();
         assert!(outcome.overcommitted || base.patch_ratio == Some(1.0) && base.stall_ratio == Some(1.0));
     }
     let text = crossmod::report::bench::text(&bench);
+    assert!(text.contains("one round of messages") && text.contains("a pass with traps"), "{text}");
     assert!(text.contains("256 sites") && text.contains("* overcommitted"), "{text}");
     // Saved and read again, it is the same, and has not changed.
     let json = serde_json::to_string(&bench).unwrap();
@@ -266,13 +275,14 @@ fn an_exception_in_the_guest_is_counted_and_the_executor_goes_on() {
             code: vec![0x0f, 0x0b], // ud2; the writer stores to a byte that is not executed
             store: cell.store + 8,
             length: cell.length,
+            alternating: None,
             shape: crossmod::machine::free::Shape::Tight,
             spacing: 127,
             seed: 7,
             duration: Duration::from_millis(100),
         };
         let place = Place { executor: cpus[0], writer: cpus[1] };
-        let mut machine = FreeMachine::new().unwrap();
+        let mut machine = FreeMachine::new(Ring::User).unwrap();
         let slice = machine.slice(&job, Writer::Vcpu, place, |_| panic!("no pass can be complete")).unwrap();
         assert_eq!(slice.passes, 0);
         // The same machine still works.

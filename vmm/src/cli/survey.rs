@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use crossmod::freerun::cell::Cell;
 use crossmod::freerun::{self, Options};
+use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
 use super::free::{Format, begin, end, fail, json};
@@ -32,6 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         cells: if arguments.quick { Cell::few() } else { Cell::all() },
         duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 9 } else { 50 })),
         seed: arguments.seed,
+        ring: Ring::User,
     };
     // Each line as soon as it is known: what was found stays found if the process is killed.
     let text = arguments.format == Format::Text;

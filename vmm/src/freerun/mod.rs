@@ -28,11 +28,13 @@
 pub mod allowed;
 pub mod bench;
 pub mod cell;
+mod messages;
 pub mod outcome;
 pub mod stress;
 mod summary;
 mod survey;
 
+pub use messages::{Messages, Rates};
 pub use summary::{Class, Rule, Standing};
 pub use survey::{Finding, ModelLine, Options, Row, Seen, Side, Survey, survey};
 

@@ -12,6 +12,7 @@ use crate::fetch::FetchModel;
 use crate::host::Host;
 use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Shape, Slice, Writer};
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+use crate::plan::Ring;
 
 /// Up to so many loop rounds between two stores: a writer that never pauses keeps the line to itself.
 const SPACING: u64 = 127;
@@ -78,6 +79,8 @@ pub struct Options {
     pub duration: Duration,
     /// Seed of the spacing of stores.
     pub seed: u64,
+    /// Ring of the executors; of the two threads without KVM it is always 3.
+    pub ring: Ring,
 }
 
 /// An outcome that the CPU should not have: the `line` model or that of the vendor does not have it, or nothing does.
@@ -226,7 +229,7 @@ pub fn survey(
     };
     let place = Place { executor, writer };
     let host = Host::read();
-    let mut machine = FreeMachine::new()?;
+    let mut machine = FreeMachine::new(options.ring)?;
     let mut plain = Plain::new()?;
     let binding = binding(&host);
     let slices = options.cells.len() * Side::ALL.len();
@@ -266,6 +269,7 @@ pub fn survey(
                 code: cell.code(),
                 store: cell.store,
                 length: cell.length,
+                alternating: None,
                 shape: side.shape(),
                 spacing: SPACING,
                 seed: options.seed.wrapping_add(number as u64),

@@ -18,7 +18,6 @@
 //! * Budgets of events are rates; passes are as many as there is time for.
 
 mod finding;
-mod inject;
 mod round;
 mod sense;
 mod versions;
@@ -33,11 +32,12 @@ use crossmod_abi::{PAGE, va};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use super::messages::{Messages, Rates};
 pub use finding::{Finding, write};
-pub use inject::{Messages, Rates};
 pub use sense::Refusal;
 pub use watch::Counts;
 
+use super::messages::inject;
 use crate::host::Host;
 use crate::machine::free::{Course, Ground, Hands, Injector, Message, Pass, Trap, Waited, Watch};
 use crate::machine::{MachineError, allowed_cpus, initial_text, pin, stop_requested};
@@ -198,16 +198,15 @@ pub fn stress(
     let patch = |hands: &mut Hands<'_>, injector: Injector<'_>| {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let sender = scope.spawn(|| inject::inject(injector, options.rates, options.seed, &stop));
+            let sender = scope.spawn(|| inject(injector, options.rates, options.seed, &stop));
             let rounds = rounds(options, &shared, hands, began, &mut tick);
             stop.store(true, Ordering::Relaxed);
             let crowded = sender.join().expect("the sender has nothing that can panic")?;
             let (rounds, ended) = rounds?;
-            let messages = match ended {
-                Ended::Complete => account(hands, injector, crowded)?,
-                // Executors that do not answer, or were stopped by the signal, owe what was pending.
-                Ended::Stuck | Ended::Interrupted => owed(injector, crowded),
-            };
+            // Executors that do not answer, or were stopped by the signal, owe what was pending.
+            let settled = ended == Ended::Complete && settle(hands)?;
+            let messages = |message| Messages::of(injector, message, crowded, settled);
+            let messages = [messages(Message::Nmi)?, messages(Message::Irq)?];
             Ok((rounds, ended, messages))
         })
     };
@@ -270,26 +269,15 @@ fn rounds(
     Ok((rounds, ended))
 }
 
-/// Counts messages once every executor has taken what was pending: an NMI comes before an interrupt that was sent
-/// after it.
-fn account(
-    hands: &mut Hands<'_>,
-    injector: Injector<'_>,
-    crowded: [u64; 2],
-) -> Result<[Messages; 2], MachineError> {
+/// True once every executor has taken what was pending: an NMI comes before an interrupt that was sent after it.
+fn settle(hands: &mut Hands<'_>) -> Result<bool, MachineError> {
     for _ in 0..3 {
         hands.broadcast(Function::Sync, hands.everyone())?;
         if hands.wait_acks(hands.everyone()) != Waited::Done {
-            return Ok(owed(injector, crowded));
+            return Ok(false);
         }
     }
-    Ok([inject::account(injector, Message::Nmi, crowded)?, inject::account(injector, Message::Irq, crowded)?])
-}
-
-/// What is known of messages where executors did not take what was pending.
-fn owed(injector: Injector<'_>, crowded: [u64; 2]) -> [Messages; 2] {
-    [Message::Nmi, Message::Irq]
-        .map(|message| inject::account(injector, message, crowded).unwrap_or_default())
+    Ok(true)
 }
 
 fn circumstances(plan: &Plan, options: &Options, host: Host, executors: usize) -> Circumstances {

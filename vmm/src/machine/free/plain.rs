@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use crossmod_abi::PAGE;
 
 use super::code::{BEGUN, COUNTERS, DONE, Loop};
-use super::{BATCH, Job, Pass, Place, Slice, WRITES, text};
+use super::{Alternating, BATCH, FAR, Job, Pass, Place, Slice, WRITES, text};
 use crate::machine::{MachineError, pin, stop_requested};
 
-const LEN: usize = 3 * PAGE as usize;
+/// Two pages of text, a page of counters, and what is far behind a site.
+const LEN: usize = FAR;
 
-/// Two pages of text and a page of counters.
+/// Two pages of text, a page of counters, and what pads stand in.
 #[derive(Debug)]
 pub struct Plain(*mut u8);
 
@@ -29,6 +30,17 @@ impl Plain {
         Ok(Plain(start.cast()))
     }
 
+    /// Address of the first page of text.
+    pub fn text(&self) -> u64 {
+        self.0 as u64
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= LEN, "outside of the mapping");
+        // SAFETY: the mapping is ours, long enough, and no other thread runs in it while it is borrowed mutably.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
+    }
+
     /// Runs an executor on the calling thread against a writer on another one.
     pub fn slice(
         &mut self,
@@ -37,11 +49,10 @@ impl Plain {
         mut sink: impl FnMut(&[Pass]),
     ) -> Result<Slice, MachineError> {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        let text = text(job);
-        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
-        unsafe {
-            std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len());
-            std::ptr::write_bytes(self.0.add(2 * PAGE as usize), 0, COUNTERS as usize);
+        self.put(0, &text(job));
+        self.put(2 * PAGE as usize, &job.counters());
+        if let Some(Alternating { pads, .. }) = &job.alternating {
+            pads.iter().for_each(|(offset, pad)| self.put(*offset, pad));
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
@@ -73,9 +84,7 @@ impl Plain {
     /// How long so many batches of [`BATCH`] passes take with nobody storing.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        let text = text(job);
-        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
-        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len()) };
+        self.put(0, &text(job));
         // Self-modifying code, as in `slice`.
         core::arch::x86_64::__cpuid(0);
         let mut log = vec![Pass::default(); BATCH];
@@ -101,7 +110,7 @@ pub(super) fn write(job: &Job, target: u64, counters: u64, stop: &AtomicBool) ->
     while !stop.load(Ordering::Relaxed) {
         let arguments = [target, counters, WRITES, generation, random, job.spacing];
         // SAFETY: the callers pass addresses inside a mapping that outlives this thread.
-        random = unsafe { Loop::Write(job.length).call(arguments) };
+        random = unsafe { job.writer().call(arguments) };
         generation += WRITES;
     }
     generation
