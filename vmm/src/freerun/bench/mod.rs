@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Change, Comparison, compare};
+pub use compare::{Change, Comparison, compare, same_machine};
 pub use protocol::{MOST_SITES, Protocol};
 
 use super::messages::Messages;

@@ -17,7 +17,7 @@ mod window;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossmod_abi::{PAGE, port, va};
+use crossmod_abi::{PAGE, port, va, vector};
 use kvm_ioctls::VmFd;
 
 pub use course::{Course, Ground, Trap, Watch};
@@ -49,6 +49,12 @@ const CODE: u64 = 0x18_0000;
 const FINISH: u64 = CODE - 16;
 /// The log, below the image and above what an SMI would use.
 const LOG: u64 = 0x4_0000;
+/// The handler of #BP: what the INT3 stands for has five bytes.
+const TRAPPED: u64 = FINISH - 16;
+/// `mov eax, 0x3cc; add qword ptr [rsp], 4; iretq`.
+const TRAP: [u8; 12] = [0xb8, 0xcc, 0x03, 0, 0, 0x48, 0x83, 0x04, 0x24, 4, 0x48, 0xcf];
+/// Passes of [`FreeMachine::alone`].
+const FEW: usize = 16;
 /// Offset of the counters in the shared page; what is before them belongs to the explorer.
 const COUNTERS_AT: u64 = 0x400;
 
@@ -147,12 +153,27 @@ impl Job {
 pub struct Alternating {
     /// What is stored: the first byte of each, or all eight.
     pub versions: [[u8; 8]; 2],
-    /// What stands at offsets from the first site page, behind both and up to [`FAR`].
+    /// What stands at offsets from the first site page: in one of the two, or behind them and the next one, up to
+    /// sixteen pages from there.
     pub pads: Vec<(usize, Vec<u8>)>,
 }
 
-/// One past the offsets that a pad may have.
-const FAR: usize = 16 * PAGE as usize;
+/// Offsets that a pad outside of the site pages may have: the counters of [`Plain`] stand between.
+const FAR: std::ops::Range<usize> = 3 * PAGE as usize..16 * PAGE as usize;
+
+impl Alternating {
+    /// Pads in the site pages, or those behind.
+    fn pads(&self, far: bool) -> impl Iterator<Item = (usize, &[u8])> {
+        let all = self.pads.iter().map(|(offset, pad)| (*offset, &pad[..]));
+        all.filter(move |&(offset, _)| (offset >= 2 * PAGE as usize) == far)
+    }
+}
+
+/// `mov eax, value; ret`.
+pub fn pad(value: u32) -> Vec<u8> {
+    let [a, b, c, d] = value.to_le_bytes();
+    vec![0xb8, a, b, c, d, 0xc3]
+}
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -231,9 +252,11 @@ impl FreeMachine {
     pub fn new(ring: Ring) -> Result<FreeMachine, MachineError> {
         if ring == Ring::Kernel && Host::read().emulates_ring_0() {
             let why = "kvm_pvm emulates ring 0 instruction by instruction: what was counted there would be its emulator's";
-            return Err(MachineError::NotHere(format!("{why}, not this CPU's")));
+            return Err(MachineError::NotHere(format!("{why}, not this CPU's; use --ring 3")));
         }
         let Vm { fd: vm, memory, cpuid, .. } = free(2, Controller::None, code::bytes())?;
+        memory.write(TRAPPED, &TRAP)?;
+        tables::gate(&memory, vector::BP, TRAPPED)?;
         let executor = Vcpu::new(&vm, 0, &cpuid, None)?;
         let writer = Vcpu::new(&vm, 1, &cpuid, None)?;
         Ok(FreeMachine { executor, writer, _vm: vm, memory, guard: Guard::new()?, ring })
@@ -248,15 +271,7 @@ impl FreeMachine {
         place: Place,
         mut sink: impl FnMut(&[Pass]),
     ) -> Result<Slice, MachineError> {
-        self.memory.write(layout::MASTER, &text(job))?;
-        self.memory.write(layout::SHARED + COUNTERS_AT, &job.counters())?;
-        if let Some(Alternating { pads, .. }) = &job.alternating {
-            // One page stands behind all that is not a site page: what differs only in the page is one pad there.
-            self.memory.write(layout::LANDING, &[FILLER; PAGE as usize])?;
-            for (offset, pad) in pads {
-                self.memory.write(layout::LANDING + *offset as u64 % PAGE, pad)?;
-            }
-        }
+        self.put(job)?;
         let host = self.memory.host_address()?;
         let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut slice = Slice::default();
@@ -291,6 +306,44 @@ impl FreeMachine {
 }
 
 impl FreeMachine {
+    /// What a job needs in memory.
+    fn put(&self, job: &Job) -> Result<(), MachineError> {
+        self.memory.write(layout::MASTER, &text(job))?;
+        self.memory.write(layout::SHARED + COUNTERS_AT, &job.counters())?;
+        if let Some(alternating) = &job.alternating {
+            // One page stands behind all that is not a site page: what differs only in the page is one pad there.
+            self.memory.write(layout::LANDING, &[FILLER; PAGE as usize])?;
+            for (offset, pad) in alternating.pads(true) {
+                self.memory.write(layout::LANDING + offset as u64 % PAGE, pad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a few passes leave in RAX with nobody storing; none if they do not all leave the same, or raise an
+    /// exception.
+    ///
+    /// # Errors
+    ///
+    /// Of the machine.
+    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>, MachineError> {
+        self.put(job)?;
+        let mut bytes = [0; FEW * size_of::<Pass>()];
+        let site = va::SITE + job.entry() as u64;
+        let arguments = [site, va::SHARED + COUNTERS_AT, FEW as u64, LOG, 0, 0];
+        let regs = enter(Loop::Execute(job.shape), arguments, self.ring);
+        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
+        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        match self.executor.run(&self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            Exit::Doorbell(_) => return Ok(None),
+            exit => return Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        }
+        self.memory.read(LOG, &mut bytes)?;
+        let passes = Pass::read(&bytes);
+        Ok(passes.iter().all(|pass| pass.value == passes[0].value).then_some(passes[0].value))
+    }
+
     /// How long so many batches of [`BATCH`] passes take with nobody storing and no exit between them. The executor
     /// runs on the calling thread.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
@@ -328,6 +381,9 @@ fn text(job: &Job) -> Vec<u8> {
     let mut text = vec![FILLER; 2 * PAGE as usize];
     text[job.site - BEFORE.len()..job.site].copy_from_slice(&BEFORE);
     text[job.site..job.site + job.code.len()].copy_from_slice(&job.code);
+    for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(false)) {
+        text[offset..offset + pad.len()].copy_from_slice(pad);
+    }
     text
 }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crossmod_abi::PAGE;
 
 use super::code::{BEGUN, COUNTERS, DONE, Loop};
-use super::{Alternating, BATCH, FAR, Job, Pass, Place, Slice, WRITES, text};
+use super::{BATCH, FAR, Job, Pass, Place, Slice, WRITES, text};
 use crate::machine::{MachineError, pin, stop_requested};
 
 /// Two pages of text, a page of counters, and what is far behind a site.
-const LEN: usize = FAR;
+const LEN: usize = FAR.end;
 
 /// Two pages of text, a page of counters, and what pads stand in.
 #[derive(Debug)]
@@ -30,11 +30,6 @@ impl Plain {
         Ok(Plain(start.cast()))
     }
 
-    /// Address of the first page of text.
-    pub fn text(&self) -> u64 {
-        self.0 as u64
-    }
-
     fn put(&mut self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= LEN, "outside of the mapping");
         // SAFETY: the mapping is ours, long enough, and no other thread runs in it while it is borrowed mutably.
@@ -51,8 +46,9 @@ impl Plain {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
         self.put(0, &text(job));
         self.put(2 * PAGE as usize, &job.counters());
-        if let Some(Alternating { pads, .. }) = &job.alternating {
-            pads.iter().for_each(|(offset, pad)| self.put(*offset, pad));
+        for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(true)) {
+            assert!(FAR.contains(&offset), "a pad among the counters");
+            self.put(offset, pad);
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
