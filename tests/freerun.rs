@@ -341,7 +341,6 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
         assert_eq!((nmis.injected, nmis.pending), (nmis.delivered + nmis.coalesced, 0), "{case} {nmis:?}");
         assert!(nmis.coalesced <= nmis.crowded && (nmis.crowded > 0) <= (nmis.injected > 1), "{nmis:?}");
         for line in &outcome.lines {
-            assert_eq!(line.patches, 5);
             // Each message of each round, to each executor, seen by a handler; as many for all sites as for one.
             assert_eq!(line.sent, 5 * line.protocol.rounds() * case.executors as u64, "{case} {line:?}");
             assert_eq!(line.delivered, line.sent, "{case} {line:?}");

@@ -72,6 +72,11 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
             assert!((1..=handlers).contains(&counts.handler_passes), "{counts:?}");
         }
         assert!(result.claims.contains(&Property::Stale) && !result.two_valued);
+        // What nothing explains is no success.
+        let mut ahead = result;
+        assert!(ahead.held());
+        ahead.counts.ahead = 1;
+        assert!(!ahead.held() && ahead.unexpected().is_empty());
     }
 }
 

@@ -145,9 +145,9 @@ impl PairCell {
         PairCell::about(&[8, 16, 32, LINE, PAGE])
     }
 
-    /// Every pair inside a quadword, across lines and across pages.
+    /// Every pair inside a quadword and across lines.
     pub fn few() -> Vec<PairCell> {
-        PairCell::about(&[LINE, PAGE])
+        PairCell::about(&[LINE])
     }
 
     fn about(blocks: &[usize]) -> Vec<PairCell> {

@@ -221,7 +221,6 @@ impl Measured {
         let counted = self.counted[index];
         Line {
             protocol: Protocol::ALL[index],
-            patches: self.rounds(),
             patch_ratio: ratio(0),
             stall_ratio: ratio(1),
             a_site: patch.p50 as f64 / self.case.sites as f64,
@@ -266,7 +265,7 @@ mod tests {
         assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));
         assert_eq!((naive.patch.p50, naive.stall.max), (100, 50));
         assert!(naive.patch.max >= 10_000 && naive.patch.max < 10_020, "{naive:?}");
-        assert_eq!((naive.patches, naive.traps, naive.sent, naive.delivered), (5, 2, 4, 4));
+        assert_eq!((outcome.rounds, naive.traps, naive.sent, naive.delivered), (5, 2, 4, 4));
         assert_eq!((naive.round.p50, naive.round.max, naive.trap.max), (5, 9, 0));
         let base = outcome.line(Protocol::BASE).unwrap();
         assert_eq!((base.patch_ratio, base.stall_ratio), (Some(1.0), Some(1.0)));

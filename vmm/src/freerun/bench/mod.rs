@@ -146,8 +146,6 @@ fn record(histogram: &mut Histogram<u64>, nanoseconds: u64) {
 pub struct Line {
     /// Which.
     pub protocol: Protocol,
-    /// How often it was performed.
-    pub patches: u64,
     /// Median over the rounds of its patcher time over that of [`Protocol::BASE`] in the same round; none where there
     /// are more executors than CPUs for them, since times are then those of the host's scheduler.
     pub patch_ratio: Option<f64>,

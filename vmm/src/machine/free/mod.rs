@@ -275,13 +275,14 @@ impl FreeMachine {
         let host = self.memory.host_address()?;
         let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut slice = Slice::default();
-        let began = Instant::now();
+        let turn = AtomicBool::new(false);
         let FreeMachine { executor, writer: second, memory, guard, ring, .. } = self;
         let (memory, ring) = (&*memory, *ring);
         std::thread::scope(|scope| {
-            let (stop, stores) = (&stop, &stores);
+            let (stop, stores, turn) = (&stop, &stores, &turn);
             let thread = scope.spawn(move || {
                 pin(place.writer);
+                turn.store(true, Ordering::Relaxed);
                 let count = match writer {
                     Writer::Host => {
                         let counters = host + layout::SHARED + COUNTERS_AT;
@@ -291,7 +292,9 @@ impl FreeMachine {
                 };
                 count.map(|count| stores.store(count, Ordering::Relaxed))
             });
+            let began = await_turn(turn);
             let result = execute(executor, memory, guard, (job, ring), began, &mut slice, &mut sink);
+            slice.seconds = began.elapsed().as_secs_f64();
             stop.store(true, Ordering::Relaxed);
             let written = thread.join().expect("the writer has nothing that can panic");
             match result.and(written) {
@@ -300,9 +303,16 @@ impl FreeMachine {
             }
         })?;
         slice.stores = stores.load(Ordering::Relaxed);
-        slice.seconds = began.elapsed().as_secs_f64();
         Ok(slice)
     }
+}
+
+/// Waits until the writer's thread has had its first turn: passes before that would all show the first version.
+fn await_turn(turn: &AtomicBool) -> Instant {
+    while !turn.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    Instant::now()
 }
 
 impl FreeMachine {

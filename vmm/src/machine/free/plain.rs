@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossmod_abi::PAGE;
 
 use super::code::{BEGUN, COUNTERS, DONE, Loop};
-use super::{BATCH, FAR, Job, Pass, Place, Slice, WRITES, text};
+use super::{BATCH, FAR, Job, Pass, Place, Slice, WRITES, await_turn, text};
 use crate::machine::{MachineError, pin, stop_requested};
 
 /// Two pages of text, a page of counters, and what is far behind a site.
@@ -54,13 +54,15 @@ impl Plain {
         core::arch::x86_64::__cpuid(0);
         let mut log = vec![Pass::default(); BATCH];
         let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let began = Instant::now();
-        let mut passes = 0;
+        let turn = AtomicBool::new(false);
+        let (mut passes, mut seconds) = (0, 0.0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 pin(place.writer);
+                turn.store(true, Ordering::Relaxed);
                 stores.store(write(job, start + job.store as u64, counters, &stop), Ordering::Relaxed);
             });
+            let began = await_turn(&turn);
             while began.elapsed() < job.duration && !stop_requested() {
                 let log_address = log.as_mut_ptr() as u64;
                 let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
@@ -70,9 +72,10 @@ impl Plain {
                 sink(&log);
             }
             stop.store(true, Ordering::Relaxed);
+            seconds = began.elapsed().as_secs_f64();
         });
         let stores = stores.load(Ordering::Relaxed);
-        Ok(Slice { passes, stores, seconds: began.elapsed().as_secs_f64(), exceptions: Vec::new() })
+        Ok(Slice { passes, stores, seconds, exceptions: Vec::new() })
     }
 }
 

@@ -101,7 +101,7 @@ fn table(plain: &Outcome) -> Markup {
             tbody { @for line in &plain.lines { tr {
                 th scope="row" { (line.protocol.name()) }
                 td.number { (ratio(line.patch_ratio)) } td.number { (ratio(line.stall_ratio)) }
-                @for count in [line.sent, line.traps] { td.number { (format!("{:.2}", count as f64 / line.patches.max(1) as f64)) } }
+                @for count in [line.sent, line.traps] { td.number { (format!("{:.2}", count as f64 / plain.rounds.max(1) as f64)) } }
                 @for times in [&line.patch, &line.stall, &line.round, &line.trap] { (quantiles(times)) }
             } } }
         }

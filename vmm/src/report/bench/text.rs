@@ -61,7 +61,7 @@ fn ratios(out: &mut String, plain: &Outcome) {
         "protocol", "patch", "stall", "rounds", "messages", "traps"
     );
     for line in &plain.lines {
-        let per_patch = |count: u64| count as f64 / line.patches.max(1) as f64;
+        let per_patch = |count: u64| count as f64 / plain.rounds.max(1) as f64;
         let _ = writeln!(
             out,
             "  {:18}  {:>7}  {:>7}  {:>6}  {:>8.1}  {:>9.3}",
