@@ -72,6 +72,11 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
             assert!((1..=handlers).contains(&counts.handler_passes), "{counts:?}");
         }
         assert!(result.claims.contains(&Property::Stale) && !result.two_valued);
+        // What nothing explains is no success.
+        let mut ahead = result;
+        assert!(ahead.held());
+        ahead.counts.ahead = 1;
+        assert!(!ahead.held() && ahead.unexpected().is_empty());
     }
 }
 
@@ -154,12 +159,82 @@ fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("a directory that can be written to"));
 }
 
+/// Nothing but its name is free: the file cannot be put in its place.
+#[test]
+fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
+    if !possible() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let name = "seed.skip-over-call.wrong-resume.finding.json";
+    std::fs::create_dir(directory.path().join(name)).unwrap();
+    let (child, mut lines) = started(directory.path());
+    let mut out = String::new();
+    lines.read_to_string(&mut out).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{out}{errors}");
+    let (finding, message) = errors.split_once("\n}\n").unwrap();
+    let finding: serde_json::Value = serde_json::from_str(&format!("{finding}\n}}")).unwrap();
+    assert_eq!((&finding["property"], &finding["replayable"]), (&"wrong-resume".into(), &false.into()));
+    assert!(message.starts_with("harness error: ") && message.contains(name), "{message}");
+}
+
+/// One message at a time, each waited for: none of them can become one with another.
+#[test]
+fn every_message_that_meets_no_other_arrives() {
+    use crossmod::machine::free::{Course, Ground, Message, Pass, Trap, Waited, Watch};
+    use crossmod::plan::Function;
+    struct Blind;
+    impl Watch for Blind {
+        fn passes(&mut self, _: &[Pass]) {}
+        fn trap(&mut self, _: u64) -> Trap {
+            Trap::Abandon
+        }
+        fn fault(&mut self, _: &str, _: u64) {}
+        fn handler_begins(&mut self) {}
+        fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
+    }
+    if !possible() {
+        return;
+    }
+    let run = || {
+        let mut text = vec![0xcc; 0x200];
+        text[0x100] = 0xc3;
+        let course = Course::new(Ground {
+            executors: 1,
+            site: crossmod_abi::va::SITE + 0x100,
+            text,
+            landing: vec![0xcc; 4096],
+            nmi_runs_site: false,
+            irq_runs_site: false,
+        })
+        .unwrap();
+        let cpus = crossmod::machine::allowed_cpus();
+        let sent = course.run(&cpus[1..], vec![Blind], |hands, injector| {
+            for message in [Message::Nmi, Message::Irq] {
+                for number in 1..=200 {
+                    assert!(!injector.outstanding(message, 0), "{message:?} {number}");
+                    injector.send(message, 0)?;
+                    // What comes later is taken later.
+                    hands.broadcast(Function::Sync, 1)?;
+                    assert_eq!(hands.wait_acks(1), Waited::Done);
+                    assert_eq!((injector.sent(message, 0), injector.counted(message, 0)), (number, number));
+                }
+            }
+            Ok(())
+        });
+        sent.map(|_| ()).unwrap();
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
 fn started(directory: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(BINARY)
         .args(["stress", "seed/skip-over-call", "--seconds", "60", "--findings"])
         .arg(directory)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());

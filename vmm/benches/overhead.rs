@@ -6,6 +6,7 @@
 use crossmod::freerun::cell::Cell;
 use crossmod::machine::free::{BATCH, FreeMachine, Job, Length, Pass, Place, Plain, Shape, Writer};
 use crossmod::machine::{MachineError, allowed_cpus, pin};
+use crossmod::plan::Ring;
 
 /// Pairs of measurements.
 const PAIRS: usize = 201;
@@ -22,12 +23,13 @@ fn main() -> Result<(), MachineError> {
         code: cell.code(),
         store: cell.store,
         length: cell.length,
+        alternating: None,
         shape: Shape::Tight,
         spacing: 0,
         seed: 1,
         duration: std::time::Duration::from_millis(20),
     };
-    let (mut machine, mut plain) = (FreeMachine::new()?, Plain::new()?);
+    let (mut machine, mut plain) = (FreeMachine::new(Ring::User)?, Plain::new()?);
     let passes = (BATCHES * BATCH as u64) as f64;
     let (mut ratios, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
     for pair in 0..PAIRS {

@@ -45,6 +45,16 @@ impl Host {
         }
     }
 
+    /// The fetch model of what the CPU's vendor promises: `amd`, or else `intel`, which promises least.
+    pub fn vendor(&self) -> &'static str {
+        if self.cpu.contains("AMD") { "amd" } else { "intel" }
+    }
+
+    /// True where KVM emulates ring 0 instead of running it: without hardware virtualisation.
+    pub fn emulates_ring_0(&self) -> bool {
+        self.kvm == "kvm_pvm"
+    }
+
     /// One line.
     pub fn line(&self) -> String {
         let lab = if self.emulated { "QEMU/TCG lab: correctness only; " } else { "" };

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use crossmod::freerun::bench::{Bench, Case, Options, bench, compare};
+use crossmod::freerun::bench::{Bench, Case, Options, bench, compare, same_machine};
 use crossmod::freerun::stress::write;
+use crossmod::host::Host;
 use crossmod::machine::{MAX_CPUS, allowed_cpus};
 use crossmod::report;
 
@@ -50,6 +51,14 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     // Before anything is measured that could not be compared in the end.
     let baseline = arguments.compare.as_deref().map(load).transpose()?;
     begin()?;
+    if let (Some(path), Some(then)) = (&arguments.compare, &baseline) {
+        same_machine(&then.host, &Host::read()).map_err(|why| {
+            let path = path.display();
+            Failure::unusable(format!(
+                "error: {path}: {why}\nsave one on this machine: `crossmod bench --save FILE`"
+            ))
+        })?;
+    }
     let spare = allowed_cpus().len().saturating_sub(1).clamp(1, MAX_CPUS);
     let executors = arguments.executors.map_or(spare, |count| count as usize);
     let options = Options {

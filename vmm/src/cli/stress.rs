@@ -10,7 +10,7 @@ use crossmod::{report, scenario};
 
 use super::choose::select;
 use super::free::{begin, end, fail, json, progress};
-use super::{Failure, HELD, NOT_HELD, print};
+use super::{Failure, HARNESS, HARNESS_ERROR, HELD, NOT_HELD, print};
 
 /// Events a second of each kind that a scenario has a budget for.
 const RATE: f64 = 1000.0;
@@ -20,7 +20,7 @@ const RATE: f64 = 1000.0;
     after_help = "Each round starts from the old version, performs the scenario's steps while executors pass \
 through the site at full speed, and puts the old version back. The first finding of each property is written to \
 DIR/SCENARIO.PROPERTY.finding.json before it is printed. Exit status 1: a property was seen violated that the \
-scenario does not expect.
+scenario does not expect, or a pass showed what nothing explains.
 
 Examples:
   crossmod stress seed/naive-store-crossing-line --seconds 5
@@ -103,11 +103,21 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             "error: {} makes no sense at full speed: {}\n{}: `crossmod check {}`",
             scenario.name, refusal.reason, refusal.remedy, arguments.scenario
         )),
+        StressError::Lost { ref findings, .. } => {
+            // Nowhere else is it kept.
+            findings
+                .iter()
+                .filter_map(|finding| json(finding).ok())
+                .for_each(|finding| eprintln!("{finding}"));
+            let message =
+                format!("{HARNESS_ERROR}{error}\nthe findings above are not all on disk; the run was ended");
+            Failure { status: HARNESS, message }
+        }
         StressError::Output { .. } => Failure::unusable(format!(
             "error: {error}\nlet --findings name a directory that can be written to"
         )),
         StressError::Machine(error) => fail(error),
     })?;
     print(&if text { report::stress::text(&stress) } else { json(&stress)? });
-    Ok(end(stress.interrupted, if stress.unexpected().is_empty() { HELD } else { NOT_HELD }))
+    Ok(end(stress.interrupted, if stress.held() { HELD } else { NOT_HELD }))
 }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use crossmod::freerun::cell::Cell;
-use crossmod::freerun::{self, Options};
+use crossmod::freerun::pairs::PairCell;
+use crossmod::freerun::{self, Done, Options};
+use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
+use super::check::ring;
 use super::free::{Format, begin, end, fail, json};
 use super::{Failure, HELD, NOT_HELD, print};
 
@@ -15,9 +18,12 @@ pub struct Arguments {
     /// Few places, in about 10 seconds.
     #[arg(long)]
     quick: bool,
-    /// How long to run altogether; 50 seconds without it, 9 with --quick.
+    /// How long to run altogether; 50 seconds without it, 8 with --quick.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
+    /// Ring that the executors run at, 0 or 3; 3 without it, the one that is native under every KVM.
+    #[arg(long, value_parser = ring)]
+    ring: Option<Ring>,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -29,23 +35,30 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     begin()?;
     let options = Options {
+        pairs: if arguments.quick { PairCell::few() } else { PairCell::all() },
         cells: if arguments.quick { Cell::few() } else { Cell::all() },
-        duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 9 } else { 50 })),
+        duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 8 } else { 50 })),
         seed: arguments.seed,
+        ring: arguments.ring.unwrap_or(Ring::User),
     };
     // Each line as soon as it is known: what was found stays found if the process is killed.
     let text = arguments.format == Format::Text;
-    let begun = std::cell::Cell::new(false);
-    let say = |line: &str| {
-        // Not before something runs: a host that cannot gets the reason alone.
-        let header = if begun.replace(true) { String::new() } else { format!("{}\n", report::HEADER) };
+    // Not before something runs: a host that cannot gets the reason alone.
+    let headed = std::cell::Cell::new(None);
+    let say = |header: Option<&'static str>, line: &str| {
+        let header = header.or(headed.get()).unwrap_or(report::HEADER);
+        let header =
+            if headed.replace(Some(header)) == Some(header) { String::new() } else { format!("{header}\n") };
         let line = header + line;
         if text { print(&line) } else { eprintln!("{line}") }
     };
     let survey = freerun::survey(
         &options,
-        |finding| say(&format!("FINDING: {finding}")),
-        |row| say(&report::line(row)),
+        |finding| say(None, &format!("FINDING: {finding}")),
+        |done| match done {
+            Done::Row(row) => say(Some(report::HEADER), &report::line(row)),
+            Done::Pair(row) => say(Some(report::PAIRS), &report::pair(row)),
+        },
     )
     .map_err(fail)?;
     match arguments.format {
@@ -57,6 +70,5 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Format::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.
-    let broken = survey.findings.iter().any(|finding| finding.broken);
-    Ok(end(survey.interrupted, if broken { NOT_HELD } else { HELD }))
+    Ok(end(survey.interrupted, if survey.held() { HELD } else { NOT_HELD }))
 }

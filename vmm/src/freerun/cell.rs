@@ -7,7 +7,7 @@ use crate::machine::free::Length;
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
 /// Bytes of a page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// Where the line begins that places inside one page lie in.
 const BASE: usize = 0x400;
 
@@ -123,7 +123,7 @@ impl Crosses {
 }
 
 /// What `len` bytes from `first` cross.
-fn crosses(first: usize, len: usize) -> Crosses {
+pub(super) fn crosses(first: usize, len: usize) -> Crosses {
     let last = first + len - 1;
     [
         (PAGE, Crosses::Page),
@@ -135,6 +135,11 @@ fn crosses(first: usize, len: usize) -> Crosses {
     .into_iter()
     .find(|&(block, _)| first / block != last / block)
     .map_or(Crosses::Nothing, |(_, crosses)| crosses)
+}
+
+/// Offset in the site pages of what stands so many bytes into a line.
+pub(super) fn in_line(offset: usize) -> usize {
+    BASE + offset
 }
 
 /// A place.
@@ -149,7 +154,7 @@ pub struct Cell {
 impl Cell {
     /// The place of a store that begins `offset` bytes into a line.
     pub fn in_line(length: Length, offset: usize) -> Cell {
-        Cell { length, store: BASE + offset }
+        Cell { length, store: in_line(offset) }
     }
 
     /// The place of a store whose first `first` bytes lie in one page and the others in the next.

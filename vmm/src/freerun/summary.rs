@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::cell::Crosses;
 use super::outcome::{Counts, bound};
+use super::pairs::PairRow;
 use super::{Row, Side, Survey};
 
 /// Places of single stores that cross the same.
@@ -90,7 +91,7 @@ impl Survey {
     /// what nothing explains.
     pub fn headlines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let vendor = if self.host.cpu.contains("AMD") { "amd" } else { "intel" };
+        let vendor = self.host.vendor();
         for model in self.models.iter().filter(|line| line.model == "line" || line.model == vendor) {
             for (&boundary, passes) in &model.forbidden_by_boundary {
                 let places = self.rows.iter().filter(|row| row.crosses == boundary).count();
@@ -112,11 +113,33 @@ impl Survey {
         let sum = |what: fn(&Counts) -> u64| -> u64 {
             self.rows.iter().flat_map(|row| &row.seen).map(|seen| what(&seen.counts)).sum()
         };
-        let (exceptions, ahead) = (sum(|counts| counts.exceptions), sum(|counts| counts.ahead));
-        if exceptions + ahead > 0 {
-            lines.push(format!("unexplained: {exceptions} exceptions, {ahead} passes ahead of the writer"));
+        let (mut exceptions, ahead) = (sum(|counts| counts.exceptions), sum(|counts| counts.ahead));
+        let mut unexplained = 0;
+        for row in &self.pairs {
+            let torn: u64 = row.seen.iter().map(|seen| seen.torn).sum();
+            exceptions += row.seen.iter().map(|seen| seen.exceptions).sum::<u64>();
+            unexplained += row.seen.iter().map(|seen| seen.unexplained).sum::<u64>();
+            if torn > 0 && row.crosses < Crosses::Line {
+                let (pair, offset) = (&row.pair, row.offset);
+                let within = if row.amd_promises_whole { "an aligned quadword" } else { "a line" };
+                lines.push(format!(
+                    "{torn} passes executed bytes of both versions of {pair} at {offset}, inside {within}"
+                ));
+            }
+        }
+        if exceptions + ahead + unexplained > 0 {
+            lines.push(format!(
+                "unexplained: {exceptions} exceptions, {ahead} passes ahead of the writer, {unexplained} that no mix of \
+                 the bytes of a pair leads to"
+            ));
         }
         lines
+    }
+
+    /// False if something was seen that the vendor promises not to happen, or that nothing explains.
+    pub fn held(&self) -> bool {
+        !self.findings.iter().any(|finding| finding.broken)
+            && self.rules().iter().all(|rule| rule.standing != Standing::Broken)
     }
 
     /// Rates by what single stores cross.
@@ -150,7 +173,11 @@ impl Survey {
             seen.filter(|seen| sides(seen.side))
                 .fold((0, 0), |(all, some), seen| (all + seen.counts.passes, some + what(&seen.counts)))
         };
-        let amd = self.host.cpu.contains("AMD");
+        let pairs = |rows: &dyn Fn(&PairRow) -> bool| {
+            let seen = self.pairs.iter().filter(|row| rows(row)).flat_map(|row| &row.seen);
+            seen.fold((0, 0), |(all, some), seen| (all + seen.passes, some + seen.torn))
+        };
+        let amd = self.host.vendor() == "amd";
         let any = |_: Side| true;
         let wide = |row: &Row| row.length.bytes() > 1;
         let in_quadword = |row: &Row| row.amd_promises_whole && wide(row);
@@ -170,6 +197,12 @@ impl Survey {
                 "one store inside an aligned quadword is seen whole",
                 amd,
                 sum(&in_quadword, &any, torn),
+            ),
+            rule(
+                "AMD",
+                "the same where one store makes another instruction of it",
+                amd,
+                pairs(&|row| row.amd_promises_whole && row.several_bytes),
             ),
             rule(
                 "AMD",

@@ -1,4 +1,5 @@
-//! The run: every place, each with every writer and the reference, one after the other, in slices of equal length.
+//! The run: every place, each with every writer and the reference, one after the other, in slices of equal length;
+//! then the pairs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
 use super::outcome::{Counts, Odd, Tally};
+use super::pairs::{Pair, PairCell, PairRow, PairSeen};
 use crate::fetch::FetchModel;
 use crate::host::Host;
 use crate::machine::free::{FreeMachine, Job, Length, Pass, Place, Plain, Shape, Slice, Writer};
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+use crate::plan::Ring;
 
 /// Up to so many loop rounds between two stores: a writer that never pauses keeps the line to itself.
 const SPACING: u64 = 127;
@@ -46,7 +49,7 @@ impl Side {
     pub const ALL: [Side; 7] =
         [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
 
-    fn shape(self) -> Shape {
+    pub(super) fn shape(self) -> Shape {
         match self {
             Side::Host | Side::Vcpu | Side::Plain | Side::SameCpu => Shape::Tight,
             Side::Serialised => Shape::Serialised,
@@ -74,17 +77,21 @@ impl Side {
 pub struct Options {
     /// Where.
     pub cells: Vec<Cell>,
+    /// Pairs of instructions, and where.
+    pub pairs: Vec<PairCell>,
     /// For how long altogether.
     pub duration: Duration,
     /// Seed of the spacing of stores.
     pub seed: u64,
+    /// Ring of the executors; of the two threads without KVM it is always 3.
+    pub ring: Ring,
 }
 
 /// An outcome that the CPU should not have: the `line` model or that of the vendor does not have it, or nothing does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Length of the store.
-    pub length: Length,
+    /// Length of the store, or the pair.
+    pub what: String,
     /// Offset of the store in its line.
     pub offset: usize,
     /// What it crosses.
@@ -101,12 +108,9 @@ pub struct Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Finding { length, offset, crosses, side, outcome, against, broken: _ } = self;
-        let (length, crosses, side) = (length.name(), crosses.name(), side.name());
-        write!(
-            f,
-            "store {length} at {offset}, crosses {crosses}, {side}: {outcome} ({against}; not replayable)"
-        )
+        let Finding { what, offset, crosses, side, outcome, against, broken: _ } = self;
+        let (crosses, side) = (crosses.name(), side.name());
+        write!(f, "{what} at {offset}, crosses {crosses}, {side}: {outcome} ({against}; not replayable)")
     }
 }
 
@@ -195,18 +199,40 @@ pub struct Survey {
     pub interrupted: bool,
     /// The places.
     pub rows: Vec<Row>,
+    /// The pairs of instructions.
+    pub pairs: Vec<PairRow>,
     /// What the fetch models say.
     pub models: Vec<ModelLine>,
     /// What should not have been seen.
     pub findings: Vec<Finding>,
 }
 
-/// The models whose disagreement is a finding: the line at once, which practice relies on, and the vendor's.
-fn binding(host: &Host) -> Vec<FetchModel> {
-    let vendor = if host.cpu.contains("AMD") { "amd" } else { "intel" };
-    FetchModel::presets()
-        .filter(|model| model.preset().is_some_and(|name| name == "line" || name == vendor))
-        .collect()
+/// The models whose disagreement is a finding: the vendor's, whose is a broken promise, before the line at once, which
+/// practice relies on.
+fn binding(host: &Host) -> Vec<(FetchModel, bool)> {
+    let named = |name| FetchModel::presets().find(|model| model.preset() == Some(name));
+    let vendor = named(host.vendor()).map(|model| (model, true));
+    vendor.into_iter().chain(named("line").map(|model| (model, false))).collect()
+}
+
+/// The findings of one place and side that are told: the first few that break a promise, and as many of the others.
+struct Told([usize; 2]);
+
+impl Told {
+    fn may(&mut self, broken: bool) -> bool {
+        let count = &mut self.0[usize::from(broken)];
+        *count += 1;
+        *count <= REPORTED
+    }
+}
+
+/// What is complete.
+#[derive(Debug)]
+pub enum Done<'a> {
+    /// A place.
+    Row(&'a Row),
+    /// A pair at a place.
+    Pair(&'a PairRow),
 }
 
 /// Runs a survey. `found` is told of a finding at once, `done` of each place.
@@ -214,11 +240,12 @@ fn binding(host: &Host) -> Vec<FetchModel> {
 /// # Errors
 ///
 /// [`MachineError::NoKvm`] and [`MachineError::NotHere`] if it cannot run here, which includes a process
-/// that may use one CPU only: nothing would run at the same time.
+/// that may use one CPU only, where nothing would run at the same time, and ring 0 where it is emulated;
+/// [`MachineError::Contract`] if a mix of the bytes of a pair is not harmless here.
 pub fn survey(
     options: &Options,
     mut found: impl FnMut(&Finding),
-    mut done: impl FnMut(&Row),
+    mut done: impl FnMut(Done<'_>),
 ) -> Result<Survey, MachineError> {
     let cpus = allowed_cpus();
     let &[executor, writer, ..] = &cpus[..] else {
@@ -226,15 +253,16 @@ pub fn survey(
     };
     let place = Place { executor, writer };
     let host = Host::read();
-    let mut machine = FreeMachine::new()?;
+    let mut machine = FreeMachine::new(options.ring)?;
     let mut plain = Plain::new()?;
     let binding = binding(&host);
-    let slices = options.cells.len() * Side::ALL.len();
+    let pairs = options.pairs.iter().map(|cell| sides(cell.pair).count()).sum::<usize>();
+    let mut slices = options.cells.len() * Side::ALL.len() + pairs;
     let began = Instant::now();
     let pinned = pin(executor);
     let mut survey = Survey {
         crossmod: env!("CARGO_PKG_VERSION").into(),
-        tier: super::TIER.into(),
+        tier: super::tier(options.ring),
         host,
         cpus: [executor, writer],
         pinned,
@@ -242,10 +270,29 @@ pub fn survey(
         seconds: 0.0,
         interrupted: false,
         rows: Vec::new(),
+        pairs: Vec::new(),
         models: Vec::new(),
         findings: Vec::new(),
     };
-    for (number, &cell) in options.cells.iter().enumerate() {
+    let mut seed = options.seed;
+    let mut like = || {
+        // Of the time that is left, whatever starting and stopping threads took of it.
+        let left = options.duration.saturating_sub(began.elapsed()) / slices as u32;
+        slices = slices.saturating_sub(1).max(1);
+        seed = seed.wrapping_add(1);
+        Job {
+            site: 0,
+            code: Vec::new(),
+            store: 0,
+            length: Length::One,
+            alternating: None,
+            shape: Shape::Tight,
+            spacing: SPACING,
+            seed,
+            duration: left.max(SHORTEST),
+        }
+    };
+    for &cell in &options.cells {
         let mut row = Row {
             cell,
             length: cell.length,
@@ -258,22 +305,17 @@ pub fn survey(
             if stop_requested() {
                 break;
             }
-            let number = number * Side::ALL.len() + side as usize;
-            // Of the time that is left, whatever starting and stopping threads took of it.
-            let left = options.duration.saturating_sub(began.elapsed()) / (slices - number) as u32;
             let job = Job {
                 site: cell.site(),
                 code: cell.code(),
                 store: cell.store,
                 length: cell.length,
                 shape: side.shape(),
-                spacing: SPACING,
-                seed: options.seed.wrapping_add(number as u64),
-                duration: left.max(SHORTEST),
+                ..like()
             };
             let mut report = |outcome: String, against: String, broken: bool| {
                 let finding = Finding {
-                    length: cell.length,
+                    what: format!("store {}", cell.length.name()),
                     offset: row.offset,
                     crosses: row.crosses,
                     side,
@@ -288,16 +330,73 @@ pub fn survey(
         }
         survey.interrupted = stop_requested();
         if !row.seen.is_empty() {
-            done(&row);
+            done(Done::Row(&row));
             survey.rows.push(row);
         }
         if survey.interrupted {
             break;
         }
     }
+    let alone = like();
+    for &cell in &options.pairs {
+        if stop_requested() {
+            survey.interrupted = true;
+            break;
+        }
+        let outcomes = cell.outcomes(&mut machine, &alone)?;
+        let mut row = cell.row();
+        for side in sides(cell.pair) {
+            if stop_requested() {
+                break;
+            }
+            let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..like() });
+            let mut seen = PairSeen::new(side);
+            let sink = |passes: &[Pass]| seen.add(passes, &outcomes);
+            let Slice { stores, seconds, exceptions, .. } =
+                run(&mut machine, &mut plain, &job, side, place, sink)?;
+            (seen.stores, seen.seconds, seen.exceptions) = (stores, seconds, exceptions.len() as u64);
+            for finding in row.judge(&seen, &survey.host) {
+                found(&finding);
+                survey.findings.push(finding);
+            }
+            row.seen.push(seen);
+        }
+        survey.interrupted = stop_requested();
+        if !row.seen.is_empty() {
+            done(Done::Pair(&row));
+            survey.pairs.push(row);
+        }
+    }
     survey.models = FetchModel::presets().map(|model| judge(model, &survey.rows)).collect();
     survey.seconds = began.elapsed().as_secs_f64();
     Ok(survey)
+}
+
+/// Sides that run a pair: two threads of this process have no handler of #BP.
+fn sides(pair: Pair) -> impl Iterator<Item = Side> {
+    PairRow::SIDES.into_iter().filter(move |&side| !(pair.traps && side == Side::Plain))
+}
+
+/// One slice of one side.
+fn run(
+    machine: &mut FreeMachine,
+    plain: &mut Plain,
+    job: &Job,
+    side: Side,
+    place: Place,
+    sink: impl FnMut(&[Pass]),
+) -> Result<Slice, MachineError> {
+    match side {
+        Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
+            machine.slice(job, Writer::Host, place, sink)
+        }
+        Side::SameCpu => {
+            let place = Place { writer: place.executor, ..place };
+            machine.slice(job, Writer::Host, place, sink)
+        }
+        Side::Vcpu => machine.slice(job, Writer::Vcpu, place, sink),
+        Side::Plain => plain.slice(job, place, sink),
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one loop body of `survey`, each borrowed")]
@@ -308,20 +407,18 @@ fn slice(
     cell: Cell,
     side: Side,
     place: Place,
-    binding: &[FetchModel],
+    binding: &[(FetchModel, bool)],
     report: &mut impl FnMut(String, String, bool),
 ) -> Result<Seen, MachineError> {
     let mut tally = Tally::new(cell);
-    let (mut reported, mut ahead) = (0, false);
+    let (mut told, mut ahead) = (Told([0; 2]), false);
     let mut sink = |passes: &[Pass]| {
         for pass in passes {
             tally.add(pass, |odd| {
-                let against = binding.iter().find(|model| {
-                    ask(**model, cell, job.shape == Shape::Serialised, odd) == Answer::Forbidden
+                let against = binding.iter().find(|(model, _)| {
+                    ask(*model, cell, job.shape == Shape::Serialised, odd) == Answer::Forbidden
                 });
-                if let Some(model) = against.filter(|_| reported < REPORTED) {
-                    reported += 1;
-                    let broken = model.rule().is_some();
+                if let Some(&(model, broken)) = against.filter(|(_, broken)| told.may(*broken)) {
                     report(odd.to_string(), format!("the `{model}` model does not have it"), broken);
                 }
             });
@@ -331,17 +428,7 @@ fn slice(
             report("a generation that was not stored yet".into(), "nothing explains it".into(), true);
         }
     };
-    let Slice { stores, seconds, exceptions, .. } = match side {
-        Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
-            machine.slice(job, Writer::Host, place, &mut sink)?
-        }
-        Side::SameCpu => {
-            let place = Place { writer: place.executor, ..place };
-            machine.slice(job, Writer::Host, place, &mut sink)?
-        }
-        Side::Vcpu => machine.slice(job, Writer::Vcpu, place, &mut sink)?,
-        Side::Plain => plain.slice(job, place, &mut sink)?,
-    };
+    let Slice { stores, seconds, exceptions, .. } = run(machine, plain, job, side, place, &mut sink)?;
     if let Some(vector) = exceptions.first() {
         let count = exceptions.len();
         let outcome = format!("{count} exceptions, the first of vector {vector}");

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::survey::per_million;
-use crate::freerun::stress::{Messages, Stress};
+use crate::freerun::stress::Stress;
 use crate::property::Property;
 
 /// What the run came to.
@@ -39,12 +39,7 @@ pub fn text(stress: &Stress) -> String {
     }
     for (name, messages) in [("NMIs", &stress.nmi), ("interrupts", &stress.irq)] {
         if messages.injected > 0 {
-            let Messages { injected, delivered, coalesced, crowded } = messages;
-            let _ = writeln!(
-                out,
-                "  {name}: {injected} injected = {delivered} counted in the guest + {coalesced} coalesced (of {crowded} \
-                 sent close behind another)"
-            );
+            let _ = writeln!(out, "  {name}: {messages}");
         }
     }
     for finding in &stress.findings {

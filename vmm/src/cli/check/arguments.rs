@@ -107,7 +107,7 @@ enum KeepStalls {
     No,
 }
 
-fn ring(text: &str) -> Result<Ring, String> {
+pub fn ring(text: &str) -> Result<Ring, String> {
     match text {
         "0" => Ok(Ring::Kernel),
         "3" => Ok(Ring::User),

@@ -13,7 +13,7 @@ use super::progress::{progress, show};
 use super::tell::{Format, Manner, finish, write_traces};
 use super::{Failure, HARNESS, HARNESS_ERROR, INTERRUPTED};
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, ring};
 
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     // Unusable input is told before KVM is opened: it is unusable on every machine.

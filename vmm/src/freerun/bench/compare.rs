@@ -3,13 +3,14 @@
 //! Compared are the ratios of single rounds, in which a protocol and the one that it is relative to met the same
 //! machine: the speed of the machine cancels out. Whether two medians differ is asked of a bootstrap (Efron,
 //! Annals of Statistics 1979): the ratios of both runs are drawn anew, with replacement, and the middle 99 % of the
-//! quotients of their medians are an interval. Eighteen quotients are looked at, so that one outside of a 95 %
+//! quotients of their medians are an interval. Sixteen quotients are looked at, so that one outside of a 95 %
 //! interval would be no surprise. Rounds that follow each other are not quite independent: an interval that ends
 //! close to 1 says little.
 
 use serde::Serialize;
 
 use super::{Bench, Protocol};
+use crate::host::Host;
 
 /// Draws.
 const DRAWS: usize = 2000;
@@ -61,6 +62,22 @@ pub struct Comparison {
     pub change: Change,
 }
 
+/// Whether ratios of another run say anything about one on this host. A kernel or microcode that has changed is what one
+/// may want to compare; another CPU, another number of them or another KVM makes other ratios, whatever the protocols
+/// do.
+///
+/// # Errors
+///
+/// Which of these differs, and how.
+pub fn same_machine(then: &Host, now: &Host) -> Result<(), String> {
+    let facts = |host: &Host| [host.cpu.clone(), format!("{} CPUs", host.cpus), host.kvm.clone()];
+    let (then, now) = (facts(then), facts(now));
+    match then.iter().zip(&now).find(|(then, now)| then != now) {
+        Some((then, now)) => Err(format!("it was measured on another machine: {then}, and here {now}")),
+        None => Ok(()),
+    }
+}
+
 /// Compares the plain cases of two runs.
 ///
 /// # Errors
@@ -70,6 +87,7 @@ pub fn compare(then: &Bench, now: &Bench, seed: u64) -> Result<Vec<Comparison>, 
     let (Some(old), Some(new)) = (then.cases.first(), now.cases.first()) else {
         return Err("there is no case in it".into());
     };
+    same_machine(&then.host, &now.host)?;
     if old.case != new.case {
         return Err(format!("its plain case is another: {}, and here {}", old.case, new.case));
     }
@@ -143,6 +161,20 @@ mod tests {
             found += u32::from(low > 1.0 && low < 1.2 && high > 1.2);
         }
         assert!(missed <= 5 && found >= 95, "{missed} {found}");
+    }
+
+    #[test]
+    fn another_machine_is_named_and_another_kernel_is_none() {
+        let here = Host { cpu: "A".into(), cpus: 2, kvm: "kvm_amd".into(), ..Host::read() };
+        assert_eq!(same_machine(&here, &Host { kernel: "7.0".into(), ..here.clone() }), Ok(()));
+        for (other, what) in [
+            (Host { cpu: "B".into(), ..here.clone() }, "B, and here A"),
+            (Host { cpus: 3, ..here.clone() }, "3 CPUs, and here 2 CPUs"),
+            (Host { kvm: "kvm_pvm".into(), ..here.clone() }, "kvm_pvm, and here kvm_amd"),
+        ] {
+            let why = same_machine(&other, &here).unwrap_err();
+            assert_eq!(why, format!("it was measured on another machine: {what}"));
+        }
     }
 
     #[test]

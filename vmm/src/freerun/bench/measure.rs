@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use super::protocol::{Protocol, SITE, code};
 use super::{Case, KEPT, Line, Outcome, Quantiles};
-use crate::machine::free::{Counted, Patcher, Rig, Strays, ticks};
+use crate::freerun::messages::{Messages, Rates, inject};
+use crate::machine::free::{Counted, Injector, Message, Patcher, Rig, spin, ticks};
 use crate::machine::{MachineError, stop_requested};
 
 /// Longest pause between two patches.
@@ -15,15 +18,39 @@ const ALL: usize = Protocol::ALL.len();
 /// What was measured of one patch: patcher time and stall in nanoseconds.
 type Sample = [u64; 2];
 
+/// Times of parts of patches, of which there are several or none in one patch.
+struct Parts {
+    /// Rounds of messages.
+    rounds: Histogram<u64>,
+    /// What traps add to a pass.
+    traps: Histogram<u64>,
+}
+
+impl Parts {
+    fn new() -> Parts {
+        Parts { rounds: super::histogram(), traps: super::histogram() }
+    }
+}
+
+/// The same of one slice, in ticks.
+#[derive(Default)]
+struct Ticks {
+    rounds: Vec<u64>,
+    traps: Vec<u64>,
+}
+
 /// A case so far.
 pub(super) struct Measured {
     case: Case,
+    /// In the order of [`Protocol::ALL`].
+    parts: [Parts; ALL],
     /// Per round, in the order of [`Protocol::ALL`].
     samples: Vec<[Sample; ALL]>,
     counted: [Counted; ALL],
     sent: [u64; ALL],
     passes: u64,
-    strays: [u64; 2],
+    /// NMIs from beside.
+    beside: Messages,
     generation: u32,
 }
 
@@ -31,11 +58,12 @@ impl Measured {
     pub fn new(case: Case) -> Measured {
         Measured {
             case,
+            parts: std::array::from_fn(|_| Parts::new()),
             samples: Vec::new(),
             counted: Default::default(),
             sent: Default::default(),
             passes: 0,
-            strays: [0; 2],
+            beside: Messages::default(),
             generation: 0,
         }
     }
@@ -61,21 +89,23 @@ impl Measured {
         let case = self.case;
         let rig = Rig::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
         let seed = random.u64(..);
-        rig.run(places, |patcher, strays| {
+        rig.run(places, |patcher, injector| {
             let stop = AtomicBool::new(false);
+            let rates = Rates { nmi: case.nmi_rate.into(), irq: 0.0 };
             std::thread::scope(|scope| {
-                let sender = scope.spawn(|| beside(strays, case.nmi_rate, seed, &stop));
-                let result = self.several(patcher, duration, limit, random);
+                let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
+                let result = self.several(patcher, injector, duration, limit, random);
                 stop.store(true, Ordering::Relaxed);
-                self.strays[0] += sender.join().expect("the sender has nothing that can panic")?;
+                let crowded = sender.join().expect("the sender has nothing that can panic")?;
                 // What was pending is taken before a message that comes later.
-                if result.is_ok() && !stop_requested() && case.nmi_rate > 0 {
+                let settled = result.is_ok() && !stop_requested();
+                if settled && case.nmi_rate > 0 {
                     Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
                 }
-                let counted = patcher.counted();
-                self.passes += counted.passes;
-                self.strays[1] += counted.strays;
-                result
+                self.passes += patcher.counted().passes;
+                result?;
+                self.beside.add(&Messages::of(injector, Message::Nmi, crowded, settled)?);
+                Ok(())
             })
         })
     }
@@ -83,28 +113,40 @@ impl Measured {
     fn several(
         &mut self,
         patcher: &mut Patcher<'_>,
+        injector: Injector<'_>,
         duration: Duration,
         limit: u64,
         random: &mut fastrand::Rng,
     ) -> Result<(), MachineError> {
         let (began, first, before) = (Instant::now(), ticks(), self.samples.len());
+        let mut parts: [Ticks; ALL] = Default::default();
         while self.samples.len() == before
             || (began.elapsed() < duration && ((self.samples.len() - before) as u64) < limit)
         {
-            match self.round(patcher, random) {
+            match self.round(patcher, injector, &mut parts, random) {
                 Err(MachineError::Interrupted) => break,
                 result => result?,
             }
         }
         let ticks_per_ns = (ticks() - first) as f64 / began.elapsed().as_nanos() as f64;
-        for sample in self.samples[before..].iter_mut().flatten().flatten() {
-            *sample = (*sample as f64 / ticks_per_ns) as u64;
+        let ns = |ticks: u64| (ticks as f64 / ticks_per_ns) as u64;
+        self.samples[before..].iter_mut().flatten().flatten().for_each(|sample| *sample = ns(*sample));
+        for (all, new) in self.parts.iter_mut().zip(parts) {
+            for (histogram, times) in [(&mut all.rounds, new.rounds), (&mut all.traps, new.traps)] {
+                times.into_iter().for_each(|time| super::record(histogram, ns(time)));
+            }
         }
         Ok(())
     }
 
     /// Every protocol once. Times are in ticks.
-    fn round(&mut self, patcher: &mut Patcher<'_>, random: &mut fastrand::Rng) -> Result<(), MachineError> {
+    fn round(
+        &mut self,
+        patcher: &mut Patcher<'_>,
+        injector: Injector<'_>,
+        parts: &mut [Ticks; ALL],
+        random: &mut fastrand::Rng,
+    ) -> Result<(), MachineError> {
         let mut order: Vec<usize> = self.performed().collect();
         random.shuffle(&mut order);
         let mut round = [Sample::default(); ALL];
@@ -114,19 +156,23 @@ impl Measured {
                 return Err(MachineError::Interrupted);
             }
             self.generation += 1;
-            let pause = Duration::from_nanos(random.u64(0..PAUSE.as_nanos() as u64));
-            let from = Instant::now();
-            while from.elapsed() < pause {
-                std::hint::spin_loop();
-            }
+            spin(Duration::from_nanos(random.u64(0..PAUSE.as_nanos() as u64)));
             let before = patcher.counted();
+            let nmis = injector.all_sent();
             patcher.begin()?;
             let from = ticks();
             let delay = Duration::from_micros(self.case.delay.into());
-            sent[index] += Protocol::ALL[index].patch(patcher, self.generation, self.case.sites, delay)?;
+            let performed = Protocol::ALL[index].patch(patcher, self.generation, self.case.sites, delay)?;
             let took = ticks() - from;
             let stall = patcher.end()?;
+            if performed.sent > 0 {
+                // An NMI that was sent before a broadcast is taken before it is acknowledged.
+                injector.settle(&nmis);
+            }
             round[index] = [took, stall];
+            sent[index] += performed.sent;
+            parts[index].rounds.extend(performed.rounds());
+            parts[index].traps.extend(patcher.trapped());
             counted[index] = sum(counted[index], before, patcher.counted());
         }
         self.samples.push(round);
@@ -143,14 +189,12 @@ impl Measured {
             let what = format!("{name}: {} messages sent, {} counted by handlers", line.sent, line.delivered);
             return Err(MachineError::Contract { rip: 0, what });
         }
-        let [nmis_sent, nmis_delivered] = self.strays;
         Ok(Outcome {
             case: self.case,
             overcommitted,
             rounds: self.rounds(),
             passes: self.passes,
-            nmis_sent,
-            nmis_delivered,
+            nmis: self.beside,
             lines,
         })
     }
@@ -168,16 +212,23 @@ impl Measured {
         let ratio = |what: usize| {
             (!overcommitted && !self.samples.is_empty()).then(|| super::compare::median(&mut ratios(what)))
         };
-        let quantiles = |what: usize| Quantiles::of(self.samples.iter().map(|round| round[index][what]));
+        let quantiles = |what: usize| {
+            let mut histogram = super::histogram();
+            self.samples.iter().for_each(|round| super::record(&mut histogram, round[index][what]));
+            Quantiles::of(&histogram)
+        };
+        let patch = quantiles(0);
         let counted = self.counted[index];
         Line {
             protocol: Protocol::ALL[index],
-            patches: self.rounds(),
             patch_ratio: ratio(0),
             stall_ratio: ratio(1),
-            patch: quantiles(0),
+            a_site: patch.p50 as f64 / self.case.sites as f64,
+            patch,
             stall: quantiles(1),
+            round: Quantiles::of(&self.parts[index].rounds),
             traps: counted.traps,
+            trap: Quantiles::of(&self.parts[index].traps),
             sent: self.sent[index],
             delivered: counted.ipis + counted.nmis,
             ratios: if overcommitted { Default::default() } else { [0, 1].map(|what| thinned(ratios(what))) },
@@ -191,21 +242,7 @@ fn sum(sum: Counted, before: Counted, after: Counted) -> Counted {
         traps: sum.traps + after.traps - before.traps,
         ipis: sum.ipis + after.ipis - before.ipis,
         nmis: sum.nmis + after.nmis - before.nmis,
-        strays: sum.strays + after.strays - before.strays,
     }
-}
-
-/// NMIs at moments that a seed decides. Returns how many were sent.
-fn beside(strays: Strays<'_>, rate: u32, seed: u64, stop: &AtomicBool) -> Result<u64, MachineError> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut sent = 0;
-    while rate > 0 && !stop.load(Ordering::Relaxed) {
-        let pause = (-(1.0 - random.f64()).ln() / f64::from(rate)).min(0.1);
-        std::thread::sleep(Duration::from_secs_f64(pause));
-        strays.send(random.usize(..strays.executors()))?;
-        sent += 1;
-    }
-    Ok(sent)
 }
 
 #[cfg(test)]
@@ -220,14 +257,16 @@ mod tests {
             round[0] = [100, 50];
         }
         measured.samples[4][0] = [10_000, 50];
-        measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1, strays: 0 }; ALL];
+        measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1 }; ALL];
         measured.sent = [4; ALL];
+        (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0].rounds, time));
         let outcome = measured.outcome(1).unwrap();
         let naive = outcome.line(Protocol::Naive).unwrap();
         assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));
         assert_eq!((naive.patch.p50, naive.stall.max), (100, 50));
         assert!(naive.patch.max >= 10_000 && naive.patch.max < 10_020, "{naive:?}");
-        assert_eq!((naive.patches, naive.traps, naive.sent, naive.delivered), (5, 2, 4, 4));
+        assert_eq!((outcome.rounds, naive.traps, naive.sent, naive.delivered), (5, 2, 4, 4));
+        assert_eq!((naive.round.p50, naive.round.max, naive.trap.max), (5, 9, 0));
         let base = outcome.line(Protocol::BASE).unwrap();
         assert_eq!((base.patch_ratio, base.stall_ratio), (Some(1.0), Some(1.0)));
         assert_eq!(naive.ratios[0].len(), 5);

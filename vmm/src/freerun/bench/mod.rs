@@ -2,8 +2,8 @@
 //!
 //! A host thread patches five-byte instructions, each inside an aligned quadword, which executors pass through without
 //! pause. Each round performs every protocol once, in an order drawn anew. Measured of each patch: the
-//! patcher's time from its first store to its last wait; the *stall*, the longest time between two passes of any
-//! executor from just before the patch until two passes after it; traps and messages.
+//! patcher's time from its first store to its last wait, and of each round of messages; the *stall*, the longest time between two passes of any
+//! executor from just before the patch until two passes after it; traps, how much longer a pass with traps took; messages.
 //!
 //! Cases differ from the first one in one thing each: the number of sites patched at once, of executors, NMIs from
 //! beside, or how long the patcher is away before its last store, as if a softirq ran there. They take turns in short
@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Change, Comparison, compare};
+pub use compare::{Change, Comparison, compare, same_machine};
 pub use protocol::{MOST_SITES, Protocol};
 
+use super::messages::Messages;
 use crate::host::Host;
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
 use measure::Measured;
@@ -124,17 +125,20 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(nanoseconds: impl Iterator<Item = u64>) -> Quantiles {
-        // Three digits, up to whatever occurs: an auto-resizing histogram accepts every value.
-        let Ok(mut histogram) = Histogram::<u64>::new(3) else { return Quantiles::default() };
-        for value in nanoseconds {
-            // Cannot fail: it resizes, and has room for any u64.
-            let _ = histogram.record(value);
-        }
+    fn of(histogram: &Histogram<u64>) -> Quantiles {
         let at = |quantile| histogram.value_at_quantile(quantile);
         let curve = CURVE.map(|quantile| (quantile, at(quantile))).to_vec();
         Quantiles { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max(), curve }
     }
+}
+
+/// Three digits, and room for whatever occurs.
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are within what the crate takes")
+}
+
+fn record(histogram: &mut Histogram<u64>, nanoseconds: u64) {
+    histogram.record(nanoseconds).expect("a histogram that resizes has room for any u64");
 }
 
 /// One protocol in one case.
@@ -142,19 +146,25 @@ impl Quantiles {
 pub struct Line {
     /// Which.
     pub protocol: Protocol,
-    /// How often it was performed.
-    pub patches: u64,
     /// Median over the rounds of its patcher time over that of [`Protocol::BASE`] in the same round; none where there
     /// are more executors than CPUs for them, since times are then those of the host's scheduler.
     pub patch_ratio: Option<f64>,
     /// The same of stalls.
     pub stall_ratio: Option<f64>,
+    /// Median of its patcher time for each of the sites, in nanoseconds.
+    pub a_site: f64,
     /// Patcher time.
     pub patch: Quantiles,
     /// Stall of the executor that stalled longest.
     pub stall: Quantiles,
+    /// A round of messages, from sending the first until every executor has acknowledged it, or is held. Zeros
+    /// without rounds.
+    pub round: Quantiles,
     /// Traps of executors.
     pub traps: u64,
+    /// How much longer than the last pass without a trap one with traps took: with one site, what a trap costs, and
+    /// whatever message came in the same pass. Zeros without traps.
+    pub trap: Quantiles,
     /// IPIs and NMIs that were sent.
     pub sent: u64,
     /// IPIs and NMIs that handlers counted.
@@ -175,10 +185,8 @@ pub struct Outcome {
     pub rounds: u64,
     /// Passes of all executors, each through all sites.
     pub passes: u64,
-    /// NMIs from beside that were sent.
-    pub nmis_sent: u64,
-    /// NMIs from beside that handlers counted; the others became one with a pending one.
-    pub nmis_delivered: u64,
+    /// NMIs from beside.
+    pub nmis: Messages,
     /// The protocols, in the order of [`Protocol::ALL`]; NMI rounds are not performed among other NMIs.
     pub lines: Vec<Line>,
 }

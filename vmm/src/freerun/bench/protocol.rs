@@ -1,11 +1,11 @@
 //! The protocols that [`bench`](super::bench) compares, as a host thread performs them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineError;
-use crate::machine::free::{Patcher, Signal};
+use crate::machine::free::{Patcher, Signal, spin, ticks};
 
 /// Where the site stands: on a line of its own, at its beginning.
 pub(super) const SITE: usize = 0x400;
@@ -78,54 +78,61 @@ impl Protocol {
     }
 
     /// Performs it on so many sites, one round of messages for all of them. Before the last store, while executors
-    /// are held or trap, the patcher is away for `delay`. Returns how many messages were sent.
+    /// are held or trap, the patcher is away for `delay`.
     pub(super) fn patch(
         self,
         patcher: &mut Patcher<'_>,
         generation: u32,
         sites: usize,
         delay: Duration,
-    ) -> Result<u64, MachineError> {
+    ) -> Result<Performed, MachineError> {
         let new = quadword(generation);
         let [first, a, b, c, d, ..] = new;
         let tail = [a, b, c, d];
-        let mut sent = 0;
+        let mut performed = Performed::default();
         let each = |patcher: &mut Patcher<'_>, offset: usize, bytes: &[u8]| {
             (0..sites).for_each(|site| patcher.store(SITE + site * SLOT + offset, bytes));
         };
-        let mut sync = |patcher: &mut Patcher<'_>, signal| -> Result<(), MachineError> {
-            sent += patcher.signal(signal)?;
-            patcher.acknowledged()
+        let mut round = |patcher: &mut Patcher<'_>, signal| -> Result<(), MachineError> {
+            let from = ticks();
+            performed.sent += patcher.signal(signal)?;
+            if signal == Signal::Hold {
+                patcher.held()?
+            } else {
+                patcher.acknowledged()?
+            }
+            performed.rounds[performed.count] = ticks() - from;
+            performed.count += 1;
+            Ok(())
         };
         match self {
             Protocol::Naive => {
-                away(delay);
+                spin(delay);
                 each(patcher, 1, &tail);
             }
             Protocol::Atomic8 => {
-                away(delay);
+                spin(delay);
                 each(patcher, 0, &new);
             }
             Protocol::Int3One | Protocol::Int3Two | Protocol::Int3Three | Protocol::Int3Nmi => {
                 let signal = if self == Protocol::Int3Nmi { Signal::Nmi } else { Signal::Sync };
                 each(patcher, 0, &[INT3]);
-                sync(patcher, signal)?;
+                round(patcher, signal)?;
                 each(patcher, 1, &tail);
                 if self.rounds() == 3 {
-                    sync(patcher, signal)?;
+                    round(patcher, signal)?;
                 }
-                away(delay);
+                spin(delay);
                 each(patcher, 0, &[first]);
                 if self.rounds() >= 2 {
-                    sync(patcher, signal)?;
+                    round(patcher, signal)?;
                 }
             }
             Protocol::IpiHeld => {
                 each(patcher, 0, &[INT3]);
                 each(patcher, 1, &tail);
-                sent += patcher.signal(Signal::Hold)?;
-                patcher.held()?;
-                away(delay);
+                round(patcher, Signal::Hold)?;
+                spin(delay);
                 each(patcher, 0, &[first]);
                 patcher.release();
                 patcher.acknowledged()?;
@@ -133,28 +140,37 @@ impl Protocol {
             Protocol::IpiEarly => {
                 each(patcher, 0, &[INT3]);
                 each(patcher, 1, &tail);
-                sync(patcher, Signal::Sync)?;
-                away(delay);
+                round(patcher, Signal::Sync)?;
+                spin(delay);
                 each(patcher, 0, &[first]);
             }
             Protocol::Stop => {
-                sent += patcher.signal(Signal::Hold)?;
-                patcher.held()?;
-                away(delay);
+                round(patcher, Signal::Hold)?;
+                spin(delay);
                 each(patcher, 1, &tail);
                 each(patcher, 0, &[first]);
                 patcher.release();
                 patcher.acknowledged()?;
             }
         }
-        Ok(sent)
+        Ok(performed)
     }
 }
 
-fn away(delay: Duration) {
-    let from = Instant::now();
-    while from.elapsed() < delay {
-        std::hint::spin_loop();
+/// What one patch took beside its time.
+#[derive(Debug, Default)]
+pub(super) struct Performed {
+    /// Messages sent.
+    pub sent: u64,
+    /// Time of each round of messages in TSC ticks, from sending the first message until every executor has
+    /// acknowledged it, or is held.
+    rounds: [u64; 3],
+    count: usize,
+}
+
+impl Performed {
+    pub fn rounds(&self) -> &[u64] {
+        &self.rounds[..self.count]
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde::Serialize;
 
@@ -108,17 +108,13 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Bytes as `0f 1f 44`.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-}
-
 /// Keeps the first finding of each property.
 pub struct Recorder<'a> {
     directory: PathBuf,
     stem: String,
     /// Bit *i*: the property with this place in [`Property::ALL`] has a finding.
     seen: AtomicU32,
+    failed: AtomicBool,
     kept: Mutex<Kept>,
     /// Told of each finding once it is on disk.
     told: &'a (dyn Fn(&Finding, &Path) + Sync),
@@ -137,6 +133,7 @@ impl<'a> Recorder<'a> {
             directory: directory.to_owned(),
             stem: name.replace(['/', '\\'], "."),
             seen: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
             kept: Mutex::default(),
             told,
         }
@@ -158,9 +155,17 @@ impl<'a> Recorder<'a> {
         let mut kept = self.kept.lock().unwrap_or_else(|error| error.into_inner());
         match text.and_then(|text| write(&path, &(text + "\n"))) {
             Ok(()) => (self.told)(&finding, &path),
-            Err(error) => kept.failed = Some((path, error)),
+            Err(error) => {
+                kept.failed.get_or_insert((path, error));
+                self.failed.store(true, Ordering::Relaxed);
+            }
         }
         kept.findings.insert(property, finding);
+    }
+
+    /// True once a finding could not be written.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// The findings, and what could not be written.

@@ -4,7 +4,8 @@
 //! scenario's steps; executors pass through the site meanwhile without pause; at the end all are held, and the
 //! old version is put back. Versions carry numbers in the bytes of their branch where it has room for them, so
 //! that a pass says which round its bytes are of, byte by byte: what is stale does not hide behind a later round
-//! that looks the same. Where neither version has room, only `torn` is claimed.
+//! that looks the same. A version without room for one is taken for the newest of its kind, so that it is never seen
+//! stale; where neither version has room, `stale` and `order` are not claimed.
 //!
 //! What differs from the scenario as it is explored:
 //!
@@ -18,7 +19,6 @@
 //! * Budgets of events are rates; passes are as many as there is time for.
 
 mod finding;
-mod inject;
 mod round;
 mod sense;
 mod versions;
@@ -33,17 +33,19 @@ use crossmod_abi::{PAGE, va};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use super::messages::{Messages, Rates};
 pub use finding::{Finding, write};
-pub use inject::{Messages, Rates};
 pub use sense::Refusal;
 pub use watch::Counts;
 
+use super::messages::inject;
 use crate::host::Host;
+use crate::linux::hex;
 use crate::machine::free::{Course, Ground, Hands, Injector, Message, Pass, Trap, Waited, Watch};
-use crate::machine::{MachineError, allowed_cpus, initial_text, pin, stop_requested};
+use crate::machine::{MachineError, allowed_cpus, initial_text, pin};
 use crate::plan::{Function, Plan};
 use crate::property::Property;
-use finding::{Circumstances, Recorder, hex};
+use finding::{Circumstances, Recorder};
 use round::{Ended, Patching};
 use versions::Versions;
 use watch::{Observer, Shared};
@@ -73,13 +75,23 @@ pub enum StressError {
     /// The scenario makes no sense at full speed.
     #[error("{}", .0.reason)]
     NoSense(Refusal),
-    /// A finding cannot be written.
+    /// The directory for findings cannot be made: nothing was run.
     #[error("{}: {source}", path.display())]
     Output {
         /// Where to.
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A finding could not be written, and the run was ended.
+    #[error("{}: {source}", path.display())]
+    Lost {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// All findings until then, of which some may be on disk.
+        findings: Vec<Finding>,
     },
     /// The machine failed.
     #[error(transparent)]
@@ -119,6 +131,11 @@ pub struct Stress {
 }
 
 impl Stress {
+    /// True if nothing was seen that the scenario does not expect, or that nothing explains.
+    pub fn held(&self) -> bool {
+        self.unexpected().is_empty() && self.counts.ahead == 0
+    }
+
     /// Properties that were seen violated and that the scenario does not expect.
     pub fn unexpected(&self) -> Vec<Property> {
         let found = self.findings.iter().map(|finding| finding.event.property);
@@ -141,8 +158,9 @@ pub struct Tick {
 ///
 /// # Errors
 ///
-/// [`StressError::NoSense`] before anything runs; [`StressError::Output`] if a finding cannot be written;
-/// [`StressError::Machine`] if it cannot run here, or fails, or if messages are lost.
+/// [`StressError::NoSense`] and [`StressError::Output`] before any round; [`StressError::Lost`] if a finding cannot be
+/// written; [`StressError::Machine`] if it cannot run here, or fails, or if messages are lost, and for an interruption
+/// before the first round.
 pub fn stress(
     plan: &Plan,
     options: &Options,
@@ -159,10 +177,8 @@ pub fn stress(
     // Before the calling thread is bound: it counts the CPUs that the process may use.
     let host = Host::read();
     let places = if others.is_empty() { &cpus[..] } else { others };
-    let versions = Versions::of(plan, |ground| {
-        alone(plan, ground.text(), ground.landing(), places).unwrap_or_else(|error| Err(error.to_string()))
-    })
-    .map_err(|reason| {
+    let versions = Versions::of(plan, |ground| alone(plan, ground.text(), ground.landing(), places))?;
+    let versions = versions.map_err(|reason| {
         StressError::NoSense(Refusal {
             reason,
             remedy: "choose another pair of versions, or explore it".into(),
@@ -198,16 +214,15 @@ pub fn stress(
     let patch = |hands: &mut Hands<'_>, injector: Injector<'_>| {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let sender = scope.spawn(|| inject::inject(injector, options.rates, options.seed, &stop));
+            let sender = scope.spawn(|| inject(injector, options.rates, options.seed, &stop));
             let rounds = rounds(options, &shared, hands, began, &mut tick);
             stop.store(true, Ordering::Relaxed);
             let crowded = sender.join().expect("the sender has nothing that can panic")?;
             let (rounds, ended) = rounds?;
-            let messages = match ended {
-                Ended::Complete => account(hands, injector, crowded)?,
-                // Executors that do not answer, or were stopped by the signal, owe what was pending.
-                Ended::Stuck | Ended::Interrupted => owed(injector, crowded),
-            };
+            // Executors that do not answer, or were stopped by the signal, owe what was pending.
+            let settled = ended == Ended::Complete && settle(hands)?;
+            let messages = |message| Messages::of(injector, message, crowded, settled);
+            let messages = [messages(Message::Nmi)?, messages(Message::Irq)?];
             Ok((rounds, ended, messages))
         })
     };
@@ -224,7 +239,7 @@ pub fn stress(
     let claims = Property::ALL.into_iter().filter(visible).collect();
     let (findings, failed) = recorder.finish();
     if let Some((path, source)) = failed {
-        return Err(StressError::Output { path, source });
+        return Err(StressError::Lost { path, source, findings });
     }
     Ok(Stress {
         title: plan.title.clone(),
@@ -255,7 +270,7 @@ fn rounds(
     let (mut rounds, mut told) = (0, Instant::now());
     let mut ended = patching.reset(0)?;
     while ended == Ended::Complete && rounds < options.rounds && began.elapsed() < options.duration {
-        if stop_requested() {
+        if patching.hands.stopped() || shared.recorder.failed() {
             return Ok((rounds, Ended::Interrupted));
         }
         ended = patching.round(rounds)?;
@@ -270,26 +285,15 @@ fn rounds(
     Ok((rounds, ended))
 }
 
-/// Counts messages once every executor has taken what was pending: an NMI comes before an interrupt that was sent
-/// after it.
-fn account(
-    hands: &mut Hands<'_>,
-    injector: Injector<'_>,
-    crowded: [u64; 2],
-) -> Result<[Messages; 2], MachineError> {
+/// True once every executor has taken what was pending: an NMI comes before an interrupt that was sent after it.
+fn settle(hands: &mut Hands<'_>) -> Result<bool, MachineError> {
     for _ in 0..3 {
         hands.broadcast(Function::Sync, hands.everyone())?;
         if hands.wait_acks(hands.everyone()) != Waited::Done {
-            return Ok(owed(injector, crowded));
+            return Ok(false);
         }
     }
-    Ok([inject::account(injector, Message::Nmi, crowded)?, inject::account(injector, Message::Irq, crowded)?])
-}
-
-/// What is known of messages where executors did not take what was pending.
-fn owed(injector: Injector<'_>, crowded: [u64; 2]) -> [Messages; 2] {
-    [Message::Nmi, Message::Irq]
-        .map(|message| inject::account(injector, message, crowded).unwrap_or_default())
+    Ok(true)
 }
 
 fn circumstances(plan: &Plan, options: &Options, host: Host, executors: usize) -> Circumstances {
@@ -310,7 +314,7 @@ fn circumstances(plan: &Plan, options: &Options, host: Host, executors: usize) -
     }
 }
 
-/// What a pass leaves in EAX where nobody patches.
+/// What a pass leaves in EAX where nobody patches, or why it leaves nothing.
 fn alone(
     plan: &Plan,
     text: Vec<u8>,
@@ -326,14 +330,14 @@ fn alone(
         irq_runs_site: false,
     })?;
     let ready = AtomicBool::new(false);
-    let (_, looks) = course.run(places, vec![Look { ready: &ready, seen: None }], |_, _| {
-        while !ready.load(Ordering::Relaxed) && !stop_requested() {
+    let (_, looks) = course.run(places, vec![Look { ready: &ready, seen: None }], |hands, _| {
+        while !ready.load(Ordering::Relaxed) && !hands.stopped() {
             std::thread::yield_now();
         }
         Ok(())
     })?;
-    let seen = looks.into_iter().find_map(|look| look.seen);
-    Ok(seen.unwrap_or_else(|| Err("was interrupted".into())))
+    // An executor that failed is an error already: nothing but a signal is left.
+    looks.into_iter().find_map(|look| look.seen).ok_or(MachineError::Interrupted)
 }
 
 /// Takes the first batch.

@@ -1,14 +1,14 @@
 //! The patcher: one round after the other, each from a site that every executor has been serialised for.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossmod_abi::va;
 
 use super::finding::Event;
 use super::watch::Shared;
 use crate::machine::MachineError;
-use crate::machine::free::{Hands, Waited};
+use crate::machine::free::{Hands, Waited, spin};
 use crate::plan::{Function, OpKind, Word};
 use crate::property::Property;
 
@@ -178,12 +178,5 @@ impl Patching<'_, '_> {
 
     fn alone(&mut self, longest: Duration) {
         spin(Duration::from_nanos(self.random.u64(..longest.as_nanos() as u64)));
-    }
-}
-
-fn spin(time: Duration) {
-    let from = Instant::now();
-    while from.elapsed() < time {
-        std::hint::spin_loop();
     }
 }

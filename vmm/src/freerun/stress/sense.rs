@@ -88,6 +88,33 @@ mod tests {
     use crate::scenario::{Options, library};
 
     #[test]
+    fn a_step_that_nothing_answers_at_full_speed_is_refused_by_name() {
+        let all = library();
+        let fixup = all.iter().find(|scenario| scenario.name == "seed/fixup").unwrap();
+        let plan = fixup.plan(&Options::default()).unwrap();
+        assert_eq!(sense(&plan), Ok(()));
+        let broadcast = |function| OpKind::Broadcast { function, mask: 3 };
+        for (kind, why) in [
+            (broadcast(Function::Nmi), "nothing at full speed answers that message"),
+            (broadcast(Function::Call(0)), "nothing at full speed answers that message"),
+            (OpKind::WaitWord { word: Word::Lock, value: 0 }, "no executor takes the lock"),
+            (OpKind::SetWord { word: Word::Lock, value: 1 }, "no executor takes the lock"),
+        ] {
+            let mut plan = plan.clone();
+            let op = &mut plan.program[2];
+            op.kind = kind;
+            let expected = format!("step `{}`: {why}", op.step);
+            let refusal = sense(&plan).unwrap_err();
+            assert_eq!((refusal.reason, &*refusal.remedy), (expected, "leave the step out, or explore it"));
+        }
+        for function in [Function::Sync, Function::Hold, Function::Stop] {
+            let mut plan = plan.clone();
+            plan.program[2].kind = broadcast(function);
+            assert_eq!(sense(&plan), Ok(()), "{function:?}");
+        }
+    }
+
+    #[test]
     fn every_shipped_scenario_makes_sense_or_says_why_not() {
         let (mut good, mut bad) = (0, 0);
         for scenario in library() {

@@ -62,16 +62,16 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of a plan; `outcome` says what a pass leaves in EAX with this text in the machine, whose site runs to the
-    /// end, or why it does not.
+    /// Those of a plan, or why they cannot be told apart; `outcome` says what a pass leaves in EAX with this text in the
+    /// machine, whose site runs to the end, or why it does not.
     ///
     /// # Errors
     ///
-    /// Why the versions cannot be told apart.
-    pub fn of(
+    /// Those of `outcome`, of which nothing follows about the plan.
+    pub fn of<E>(
         plan: &Plan,
-        mut outcome: impl FnMut(&Ground<'_>) -> Result<u32, String>,
-    ) -> Result<Versions, String> {
+        mut outcome: impl FnMut(&Ground<'_>) -> Result<Result<u32, String>, E>,
+    ) -> Result<Result<Versions, String>, E> {
         let end = plan.site.address + plan.site.len() as u64;
         let next = plan.pads.iter().find(|pad| pad.address == end).map_or(1, |pad| pad.mark);
         let mut versions = Versions {
@@ -86,20 +86,23 @@ impl Versions {
                 Some(form) => form,
                 None => {
                     let ground = Ground { plan, versions: &versions, number: u64::from(new) };
-                    let outcome = outcome(&ground).map_err(|why| {
-                        format!("the {} version alone {why}", if new { "new" } else { "old" })
-                    })?;
-                    Form::Fixed { bytes: code.bytes.clone(), outcome }
+                    match outcome(&ground)? {
+                        Ok(outcome) => Form::Fixed { bytes: code.bytes.clone(), outcome },
+                        Err(why) => {
+                            let which = if new { "new" } else { "old" };
+                            return Ok(Err(format!("the {which} version alone {why}")));
+                        }
+                    }
                 }
             };
             *(if new { &mut versions.new } else { &mut versions.old }) = form;
         }
-        match (&versions.old, &versions.new) {
+        Ok(match (&versions.old, &versions.new) {
             (Form::Fixed { outcome: a, .. }, Form::Fixed { outcome: b, .. }) if a == b => {
                 Err("a pass through the new version leaves nothing that one through the old does not".into())
             }
             _ => Ok(versions),
-        }
+        })
     }
 
     fn carrying(&self, plan: &Plan, code: &Code) -> Option<Form> {
@@ -127,7 +130,7 @@ impl Versions {
         if number.is_multiple_of(2) { &self.old } else { &self.new }
     }
 
-    /// Neither version carries a number: only what is neither can be claimed.
+    /// Neither version carries a number: nothing that is a matter of order can be claimed, neither `stale` nor `order`.
     pub fn two_valued(&self) -> bool {
         matches!((&self.old, &self.new), (Form::Fixed { .. }, Form::Fixed { .. }))
     }
@@ -244,13 +247,25 @@ mod tests {
         scenario::parse("t", &text, &scenario::Options::default()).unwrap()
     }
 
+    fn of(plan: &Plan, mut outcome: impl FnMut() -> u32) -> Result<Versions, String> {
+        Versions::of::<()>(plan, |_| Ok(Ok(outcome()))).unwrap()
+    }
+
+    #[test]
+    fn a_machine_that_fails_says_nothing_about_the_plan() {
+        let plan = plan("old = \"nop2\"\nnew = \"jmp8\"\noffset = 0x100");
+        assert_eq!(Versions::of(&plan, |_| Err("no machine")).unwrap_err(), "no machine");
+        let why = Versions::of::<()>(&plan, |_| Ok(Err("raises #BP".into()))).unwrap().unwrap_err();
+        assert_eq!(why, "the old version alone raises #BP");
+    }
+
     #[test]
     fn every_byte_of_a_branch_says_which_version_it_is_of() {
         for (site, offset) in
             [("old = \"nop5\"\nnew = \"jmp32\"", 0x13e), ("old = \"call\"\nnew = \"call\"", 0x100)]
         {
             let plan = plan(&format!("{site}\noffset = {offset}"));
-            let versions = Versions::of(&plan, |_| Ok(1)).unwrap();
+            let versions = of(&plan, || 1).unwrap();
             assert!(!versions.two_valued());
             let call = site.contains("call");
             for number in (1..600).filter(|number| call || number % 2 == 1) {
@@ -276,12 +291,12 @@ mod tests {
     fn what_carries_no_number_is_old_or_new() {
         let plan = plan("old = \"nop2\"\nnew = \"jmp8\"\noffset = 0x100");
         let mut outcomes = [1, 2].into_iter();
-        let versions = Versions::of(&plan, |_| Ok(outcomes.next().unwrap())).unwrap();
+        let versions = of(&plan, || outcomes.next().unwrap()).unwrap();
         assert!(versions.two_valued() && versions.target(1).is_none());
         assert_eq!(versions.shown(1), Shown::Old);
         assert_eq!(versions.shown(2), Shown::New);
         assert_eq!(versions.shown(3), Shown::Neither(3));
-        assert!(Versions::of(&plan, |_| Ok(1)).unwrap_err().contains("leaves nothing"));
+        assert!(of(&plan, || 1).unwrap_err().contains("leaves nothing"));
         assert_eq!(nearest(3, 2), None);
     }
 
@@ -289,7 +304,7 @@ mod tests {
     fn a_byte_that_both_versions_share_stays_shared() {
         let plan = plan("old = \"0f 1f 44 00 00\"\nnew = \"e9 86 01 00 00\"\noffset = 0x3fc");
         let mut outcomes = [1, 4].into_iter();
-        let versions = Versions::of(&plan, |_| Ok(outcomes.next().unwrap())).unwrap();
+        let versions = of(&plan, || outcomes.next().unwrap()).unwrap();
         assert!(versions.two_valued());
         assert_eq!((versions.bytes(6), versions.bytes(7)), (plan.site.old.bytes, plan.site.new.bytes));
     }
@@ -297,7 +312,7 @@ mod tests {
     #[test]
     fn cells_keep_off_the_pads_of_the_other_version() {
         let plan = plan("old = [\"xor-ecx-ecx\", \"nop3\"]\nnew = \"jmp32\"\noffset = 0x100");
-        let versions = Versions::of(&plan, |_| Ok(1)).unwrap();
+        let versions = of(&plan, || 1).unwrap();
         let landing = versions.landing(&plan);
         for number in 0..256 {
             let Some(target) = versions.target(2 * number + 1) else { continue };

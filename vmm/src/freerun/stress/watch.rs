@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use super::finding::{Circumstances, Event, Finding, Logged, NOT_REPLAYABLE, Recorder, hex};
+use super::finding::{Circumstances, Event, Finding, Logged, NOT_REPLAYABLE, Recorder};
 use super::versions::{Shown, Versions, nearest};
+use crate::linux::hex;
 use crate::machine::free::{Pass, Trap, Watch};
 use crate::plan::{Action, Plan};
 use crate::property::Property;

@@ -6,7 +6,8 @@ use super::{Length, Shape};
 pub const BEGUN: u64 = 0;
 /// See [`BEGUN`].
 pub const DONE: u64 = 64;
-const SCRATCH: u64 = 128;
+/// Where the writers of two versions find them.
+pub const SCRATCH: u64 = 128;
 /// Bytes that the counters take up.
 pub const COUNTERS: u64 = 192;
 
@@ -22,7 +23,7 @@ macro_rules! labels {
 }
 labels!(crossmod_free_start crossmod_free_end crossmod_free_execute crossmod_free_execute_serialised crossmod_free_execute_cold crossmod_free_repeat
     crossmod_free_write_1 crossmod_free_write_2 crossmod_free_write_4 crossmod_free_write_5
-    crossmod_free_write_8 crossmod_free_write_16);
+    crossmod_free_write_8 crossmod_free_write_16 crossmod_free_alternate_1 crossmod_free_alternate_8);
 
 /// One of the loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,11 @@ pub enum Loop {
     Repeat,
     /// Stores to it.
     Write(Length),
+    /// Stores two versions in turn, one byte of each or else eight.
+    Alternate {
+        /// One byte.
+        byte: bool,
+    },
 }
 
 impl Loop {
@@ -48,6 +54,8 @@ impl Loop {
             Loop::Write(Length::Five) => &raw const crossmod_free_write_5,
             Loop::Write(Length::Eight) => &raw const crossmod_free_write_8,
             Loop::Write(Length::Sixteen) => &raw const crossmod_free_write_16,
+            Loop::Alternate { byte: true } => &raw const crossmod_free_alternate_1,
+            Loop::Alternate { byte: false } => &raw const crossmod_free_alternate_8,
         }
     }
 

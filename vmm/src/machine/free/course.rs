@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use crossmod_abi::{PAGE, port, private, va, vector};
 use kvm_ioctls::VmFd;
 
-use super::hands::{Hands, Injector, Ledger};
+use super::hands::Hands;
 use super::lane::Lane;
+use super::message::{Injector, Ledger};
 use super::window::Window;
 use super::{APIC, APIC_VA, CODE, EOI, LOG, Pass, free};
 use crate::cpu::Cpu;
@@ -239,7 +240,7 @@ impl Course {
         let mut hands = Hands::new(window, &self.vm, executors);
         let ledgers: Vec<Ledger> = (0..executors).map(|_| Ledger::default()).collect();
         let ledgers = &ledgers[..];
-        let injector = Injector::new(window, &self.vm, ledgers);
+        let injector = Injector::new(window, &self.vm, ledgers, [own::NMIS, own::IRQS]);
         std::thread::scope(|scope| {
             let stop = hands.stop_flag();
             let mut threads = Vec::new();

@@ -7,13 +7,15 @@
 crossmod_rig_start:
 
 // Passes through the site (rdi) until told to stop. Keeps the longest time between two passes since the epoch
-// last changed, in TSC ticks. Returns to the address on its stack.
+// last changed, the times of the last passes with a trap, and that of the last one without, in TSC ticks. Returns to the address on its stack.
 .global crossmod_rig_execute
 crossmod_rig_execute:
     mov r8, rdi
     xor r9d, r9d                        // longest
     xor r10d, r10d                      // epoch
     xor r11d, r11d                      // passes
+    xor r12d, r12d                      // traps
+    xor r13d, r13d                      // passes with a trap
     xor ecx, ecx                        // time of the last pass
 1:  call r8
     rdtsc
@@ -22,7 +24,11 @@ crossmod_rig_execute:
     mov rdx, rax
     sub rdx, rcx
     mov rcx, rax
-    mov rax, [{epoch}]
+    mov rax, [{traps}]
+    cmp rax, r12
+    jne 4f
+    mov [{untrapped}], rdx
+5:  mov rax, [{epoch}]
     cmp rax, r10
     jne 3f
     cmp rdx, r9
@@ -39,6 +45,13 @@ crossmod_rig_execute:
     mov [{longest}], r9
     mov [{epoch_seen}], r10
     jmp 2b
+4:  mov r12, rax
+    mov rax, r13
+    and eax, {trap_log_mask}
+    mov [{trap_log} + 8*rax], rdx
+    inc r13
+    mov [{trapped}], r13
+    jmp 5b
 
 // MOV to CR2 serialises (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
 .macro rig_serialise

@@ -1,16 +1,13 @@
-//! What a host does to a running [`Course`](super::Course): the patcher's operations, and messages from a thread of
-//! their own.
+//! What a patcher does to a running [`Course`](super::Course).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossmod_abi::vector;
-use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 
-use super::APIC;
 use super::course::{common, own};
+use super::message::send;
 use super::window::Window;
 use crate::machine::{MachineError, stop_requested};
 use crate::plan::Function;
@@ -66,6 +63,11 @@ impl<'a> Hands<'a> {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// True once a signal has asked to stop, or an executor has failed.
+    pub fn stopped(&self) -> bool {
+        stop_requested() || self.stop.load(Ordering::Relaxed)
+    }
+
     /// Bit *i* = executor *i*.
     pub fn everyone(&self) -> u32 {
         (1 << self.executors) - 1
@@ -74,41 +76,17 @@ impl<'a> Hands<'a> {
     /// Stores to the site pages: one instruction for 1, 2, 4, 8 or 16 bytes; for as many others as fit, the one that
     /// also stores what stands beside them; for more than 16, one for each 8.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        compiler_fence(Ordering::SeqCst);
         let mut done = 0;
         while done < bytes.len() {
             let rest = &bytes[done..];
             let take = if rest.len() > 16 { 8 } else { rest.len() };
             let (first, len) = cover(at + done, take);
+            // Nobody else stores to the site pages.
             let mut word = [0; 16];
-            for (offset, byte) in word[..len].iter_mut().enumerate() {
-                let address = self.window.text(first + offset);
-                // SAFETY: inside the guest memory; volatile, no reference. Nobody else stores to the site pages.
-                *byte = unsafe { std::ptr::read_volatile(address as *const u8) };
-            }
+            (0..len).for_each(|offset| word[offset] = self.window.text_byte(first + offset));
             word[at + done - first..][..take].copy_from_slice(&rest[..take]);
-            self.store_word(first, len, word);
+            self.window.store(first, &word[..len]);
             done += take;
-        }
-        compiler_fence(Ordering::SeqCst);
-    }
-
-    fn store_word(&self, at: usize, len: usize, word: [u8; 16]) {
-        let target = self.window.text(at);
-        let low = u64::from_le_bytes(word[..8].try_into().expect("eight bytes"));
-        // SAFETY: inside the guest memory (`cover` stays within the site pages); no reference to it exists, and x86
-        // takes unaligned words.
-        unsafe {
-            match len {
-                1 => core::arch::asm!("mov [{}], {}", in(reg) target, in(reg_byte) low as u8),
-                2 => core::arch::asm!("mov [{}], {:x}", in(reg) target, in(reg) low as u16),
-                4 => core::arch::asm!("mov [{}], {:e}", in(reg) target, in(reg) low as u32),
-                8 => core::arch::asm!("mov [{}], {}", in(reg) target, in(reg) low),
-                _ => {
-                    let value = core::arch::x86_64::_mm_loadu_si128(word.as_ptr().cast());
-                    core::arch::asm!("movups [{}], {}", in(reg) target, in(xmm_reg) value);
-                }
-            }
         }
     }
 
@@ -169,7 +147,7 @@ impl<'a> Hands<'a> {
             std::hint::spin_loop();
             if spins.is_multiple_of(1 << 12) {
                 std::thread::yield_now();
-                if stop_requested() || self.stop.load(Ordering::Relaxed) {
+                if self.stopped() {
                     return Waited::Interrupted;
                 }
                 if began.elapsed() > PATIENCE {
@@ -179,96 +157,6 @@ impl<'a> Hands<'a> {
         }
         Waited::Done
     }
-}
-
-/// What became of the messages to one executor: NMIs, device interrupts.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    sent: [AtomicU64; 2],
-    /// Messages sent by some time, and how many of them were counted; the others coalesced.
-    settled: Mutex<[[u64; 2]; 2]>,
-}
-
-impl Ledger {
-    pub fn sent(&self) -> [u64; 2] {
-        [0, 1].map(|kind| self.sent[kind].load(Ordering::SeqCst))
-    }
-
-    pub fn settle(&self, sent: [u64; 2], counted: [u64; 2]) {
-        *self.settled.lock().unwrap_or_else(|error| error.into_inner()) = [sent, counted];
-    }
-
-    /// Sent, neither counted nor known to have coalesced.
-    fn outstanding(&self, kind: usize, counted: u64) -> bool {
-        let [settled, of_these] = *self.settled.lock().unwrap_or_else(|error| error.into_inner());
-        let since = self.sent[kind].load(Ordering::SeqCst) - settled[kind];
-        since > counted.saturating_sub(of_these[kind])
-    }
-}
-
-/// A message that a thread beside the patcher's sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message {
-    /// An NMI.
-    Nmi,
-    /// A device interrupt.
-    Irq,
-}
-
-/// Sends messages from another thread than the patcher's.
-#[derive(Clone, Copy)]
-pub struct Injector<'a> {
-    window: Window,
-    vm: &'a VmFd,
-    ledgers: &'a [Ledger],
-}
-
-impl<'a> Injector<'a> {
-    pub(super) fn new(window: Window, vm: &'a VmFd, ledgers: &'a [Ledger]) -> Injector<'a> {
-        Injector { window, vm, ledgers }
-    }
-
-    /// How many executors there are.
-    pub fn executors(self) -> usize {
-        self.ledgers.len()
-    }
-
-    /// Sends one.
-    pub fn send(self, message: Message, executor: usize) -> Result<(), MachineError> {
-        let data = match message {
-            Message::Nmi => NMI,
-            Message::Irq => u32::from(vector::IRQ),
-        };
-        send(self.vm, executor, data)?;
-        self.ledgers[executor].sent[message as usize].fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// True if one that was sent to the executor may still be pending: the next may become one with it.
-    pub fn outstanding(self, message: Message, executor: usize) -> bool {
-        self.ledgers[executor].outstanding(message as usize, self.counted(message, executor))
-    }
-
-    /// How many were sent to an executor.
-    pub fn sent(self, message: Message, executor: usize) -> u64 {
-        self.ledgers[executor].sent()[message as usize]
-    }
-
-    /// How many the executor's handler has counted.
-    pub fn counted(self, message: Message, executor: usize) -> u64 {
-        self.window.own(executor, if message == Message::Nmi { own::NMIS } else { own::IRQS })
-    }
-}
-
-/// The data of a message that is an NMI: its delivery mode (SDM vol. 3, 11.11.2).
-pub(super) const NMI: u32 = 4 << 8;
-
-/// Sends a message to one executor.
-pub(super) fn send(vm: &VmFd, executor: usize, data: u32) -> Result<(), MachineError> {
-    let address_lo = APIC as u32 | (executor as u32) << 12;
-    let message = kvm_msi { address_lo, data, ..kvm_msi::default() };
-    // 0: it coalesced with one that is pending.
-    vm.signal_msi(message).map(|_| ()).map_err(MachineError::kvm("KVM_SIGNAL_MSI"))
 }
 
 /// First byte and length of the one store that covers so many bytes at an offset of the site pages, of the shortest

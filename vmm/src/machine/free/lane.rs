@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossmod_abi::{port, private, va, vector};
 
 use super::course::{BATCH, Entries, LOG_LEN, Trap, Watch, own};
-use super::hands::Ledger;
+use super::message::Ledger;
 use super::window::Window;
 use super::{CODE, LOG, Pass, unexpected};
 use crate::cpu::{Cpu, FRAME, IF, Regs, reg};
@@ -61,16 +61,7 @@ impl<W: Watch> Lane<'_, W> {
             }
             let logged = (self.window.own(self.index, own::LOG) - log) as usize;
             self.memory.read(log, &mut bytes[..logged])?;
-            let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-            let passes: Vec<Pass> = bytes[..logged]
-                .chunks_exact(size_of::<Pass>())
-                .map(|pass| Pass {
-                    done: word(&pass[..8]),
-                    value: word(&pass[8..16]),
-                    begun: word(&pass[16..]),
-                })
-                .collect();
-            self.watch.passes(&passes);
+            self.watch.passes(&Pass::read(&bytes[..logged]));
         }
         Ok(())
     }
@@ -165,12 +156,14 @@ impl<W: Watch> Lane<'_, W> {
             Trap::Abandon => return Ok(false),
             Trap::Resume(at) => regs.rip = at,
             Trap::Call { target, return_to } => {
-                regs.gpr[reg::RSP] -= 8;
-                let stack = regs.gpr[reg::RSP].wrapping_sub(va::PRIVATE);
                 // A torn site may have put RSP anywhere.
+                let pushed = regs.gpr[reg::RSP].wrapping_sub(8);
+                let stack = pushed.wrapping_sub(va::PRIVATE);
                 if stack > crossmod_abi::PAGE - 8 {
+                    self.watch.fault(&format!("a trap with RSP at {:#x}", regs.gpr[reg::RSP]), rip);
                     return Ok(false);
                 }
+                regs.gpr[reg::RSP] = pushed;
                 self.window.set_own(self.index, stack & !7, return_to);
                 regs.rip = target;
             }

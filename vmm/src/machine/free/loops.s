@@ -11,13 +11,8 @@
 .global crossmod_free_start
 crossmod_free_start:
 
-// rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes a pass: done before, result, begun after.
-.balign 64
-.global crossmod_free_execute
-crossmod_free_execute:
-    mov r8, rdi
-1:  mov r10, [rsi + {done}]
-    call r8
+// What comes behind each pass.
+.macro record
     mov r11, [rsi + {begun}]
     mov [rcx], r10
     mov [rcx + 8], rax
@@ -26,6 +21,16 @@ crossmod_free_execute:
     dec rdx
     jnz 1b
     ret
+.endm
+
+// rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes a pass: done before, result, begun after.
+.balign 64
+.global crossmod_free_execute
+crossmod_free_execute:
+    mov r8, rdi
+1:  mov r10, [rsi + {done}]
+    call r8
+    record
 
 // The same with a serialising instruction between reading [done] and the site. IRETQ to the same ring is one that
 // ring 3 may execute on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
@@ -45,14 +50,7 @@ crossmod_free_execute_serialised:
     push rax
     iretq
 2:  call r8
-    mov r11, [rsi + {begun}]
-    mov [rcx], r10
-    mov [rcx + 8], rax
-    mov [rcx + 16], r11
-    add rcx, 24
-    dec rdx
-    jnz 1b
-    ret
+    record
 
 // The same with the site's lines thrown out of every cache before each pass; LFENCE, so that the pass does not begin
 // before that is done.
@@ -66,14 +64,7 @@ crossmod_free_execute_cold:
     mfence
     lfence
     call r8
-    mov r11, [rsi + {begun}]
-    mov [rcx], r10
-    mov [rcx + 8], rax
-    mov [rcx + 16], r11
-    add rcx, 24
-    dec rdx
-    jnz 1b
-    ret
+    record
 
 // The first of these loops again and again into the same log: r8 times.
 .balign 64
@@ -134,6 +125,26 @@ writer 4
     mov [rdi], eax
     space
 writer 8
+    mov [rdi], rax
+    space
+
+// Writers of two versions in turn: the even generations are the first word behind the counters, the odd ones the
+// second.
+.macro alternate name
+.balign 64
+.global crossmod_free_alternate_\name
+crossmod_free_alternate_\name:
+1:  inc rcx
+    mov eax, ecx
+    and eax, 1
+    mov rax, [rsi + 8*rax + {scratch}]
+    mov [rsi + {begun}], rcx
+.endm
+
+alternate 1
+    mov [rdi], al
+    space
+alternate 8
     mov [rdi], rax
     space
 

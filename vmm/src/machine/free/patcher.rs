@@ -1,14 +1,12 @@
 //! What a patcher does to a running machine: stores, messages, waits, and a look at the counters.
 
-use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::{Duration, Instant};
 
 use crossmod_abi::va;
-use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 
-use super::APIC;
-use super::rig::{HOLD, SYNC, common, own};
+use super::message::{NMI, send};
+use super::rig::{HOLD, SYNC, TRAP_LOG, common, own};
 use super::window::Window;
 use crate::machine::{MachineError, stop_requested};
 
@@ -37,8 +35,6 @@ pub struct Counted {
     pub ipis: u64,
     /// NMIs of broadcasts.
     pub nmis: u64,
-    /// NMIs from beside.
-    pub strays: u64,
 }
 
 /// The host's hands on a running [`Rig`](super::Rig).
@@ -50,11 +46,13 @@ pub struct Patcher<'a> {
     acks: u64,
     holds: u64,
     epochs: u64,
+    /// Passes with a trap of each executor at the last [`begin`](Patcher::begin).
+    trapped: Vec<u64>,
 }
 
 impl<'a> Patcher<'a> {
     pub(super) fn new(window: Window, vm: &'a VmFd, executors: usize) -> Patcher<'a> {
-        Patcher { window, vm, executors, acks: 0, holds: 0, epochs: 0 }
+        Patcher { window, vm, executors, acks: 0, holds: 0, epochs: 0, trapped: vec![0; executors] }
     }
 
     fn own(&self, executor: usize, offset: u64) -> u64 {
@@ -97,24 +95,7 @@ impl<'a> Patcher<'a> {
 
     /// Stores to the site pages in one instruction.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        let target = self.window.text(at);
-        compiler_fence(Ordering::SeqCst);
-        // SAFETY: inside the site pages, whose only other users are guests; volatile, no reference. x86 takes
-        // unaligned words.
-        unsafe {
-            match *bytes {
-                [byte] => std::ptr::write_volatile(target as *mut u8, byte),
-                [a, b, c, d] => {
-                    core::arch::asm!("mov [{}], {:e}", in(reg) target, in(reg) u32::from_le_bytes([a, b, c, d]))
-                }
-                [a, b, c, d, e, f, g, h] => {
-                    let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-                    core::arch::asm!("mov [{}], {}", in(reg) target, in(reg) word);
-                }
-                _ => unreachable!("protocols store 1, 4 or 8 bytes"),
-            }
-        }
-        compiler_fence(Ordering::SeqCst);
+        self.window.store(at, bytes);
     }
 
     /// Sends one message to each executor. Returns how many were sent.
@@ -127,18 +108,9 @@ impl<'a> Patcher<'a> {
                 self.window.set_shared(common::TARGET, self.holds);
                 u32::from(HOLD)
             }
-            // Delivery mode NMI (SDM vol. 3, 11.11.2).
-            Signal::Nmi => 4 << 8,
+            Signal::Nmi => NMI,
         };
-        for executor in 0..self.executors {
-            let address_lo = APIC as u32 | (executor as u32) << 12;
-            let message = kvm_msi { address_lo, data, ..kvm_msi::default() };
-            let sent = self.vm.signal_msi(message).map_err(MachineError::kvm("KVM_SIGNAL_MSI"))?;
-            if sent <= 0 {
-                let what = format!("a message to executor {executor} was not delivered");
-                return Err(MachineError::Contract { rip: va::SITE, what });
-            }
-        }
+        (0..self.executors).try_for_each(|executor| send(self.vm, executor, data))?;
         Ok(self.executors as u64)
     }
 
@@ -161,6 +133,7 @@ impl<'a> Patcher<'a> {
     pub fn begin(&mut self) -> Result<(), MachineError> {
         self.epochs += 1;
         self.window.set_shared(common::EPOCH, self.epochs);
+        self.trapped = (0..self.executors).map(|cpu| self.own(cpu, own::TRAPPED)).collect();
         self.until("the epoch is not seen", |executor| self.own(executor, own::EPOCH_SEEN) == self.epochs)
     }
 
@@ -172,6 +145,18 @@ impl<'a> Patcher<'a> {
         Ok((0..self.executors).map(|cpu| self.own(cpu, own::LONGEST)).max().unwrap_or_default())
     }
 
+    /// How much longer than its executor's last pass without a trap each pass with one took since
+    /// [`begin`](Patcher::begin), in TSC ticks: of each executor the last [`TRAP_LOG`] of them.
+    pub fn trapped(&self) -> Vec<u64> {
+        let of = |cpu: usize| {
+            let (now, usual) = (self.own(cpu, own::TRAPPED), self.own(cpu, own::UNTRAPPED));
+            let first = self.trapped[cpu].max(now.saturating_sub(TRAP_LOG));
+            let time = move |pass| self.own(cpu, own::TRAP_LOG + 8 * (pass % TRAP_LOG));
+            (first..now).map(move |pass| time(pass).saturating_sub(usual))
+        };
+        (0..self.executors).flat_map(of).collect()
+    }
+
     /// What executors have counted so far.
     pub fn counted(&self) -> Counted {
         let sum = |offset| (0..self.executors).map(|cpu| self.own(cpu, offset)).sum();
@@ -180,7 +165,6 @@ impl<'a> Patcher<'a> {
             traps: sum(own::TRAPS),
             ipis: sum(own::IPIS),
             nmis: sum(own::NMIS),
-            strays: sum(own::STRAYS),
         }
     }
 }

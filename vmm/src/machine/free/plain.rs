@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use crossmod_abi::PAGE;
 
 use super::code::{BEGUN, COUNTERS, DONE, Loop};
-use super::{BATCH, Job, Pass, Place, Slice, WRITES, text};
+use super::{BATCH, FAR, Job, Pass, Place, Slice, WRITES, await_turn, text};
 use crate::machine::{MachineError, pin, stop_requested};
 
-const LEN: usize = 3 * PAGE as usize;
+/// Two pages of text, a page of counters, and what is far behind a site.
+const LEN: usize = FAR.end;
 
-/// Two pages of text and a page of counters.
+/// Two pages of text, a page of counters, and what pads stand in.
 #[derive(Debug)]
 pub struct Plain(*mut u8);
 
@@ -29,6 +30,12 @@ impl Plain {
         Ok(Plain(start.cast()))
     }
 
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= LEN, "outside of the mapping");
+        // SAFETY: the mapping is ours, long enough, and no other thread runs in it while it is borrowed mutably.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
+    }
+
     /// Runs an executor on the calling thread against a writer on another one.
     pub fn slice(
         &mut self,
@@ -37,23 +44,25 @@ impl Plain {
         mut sink: impl FnMut(&[Pass]),
     ) -> Result<Slice, MachineError> {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        let text = text(job);
-        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
-        unsafe {
-            std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len());
-            std::ptr::write_bytes(self.0.add(2 * PAGE as usize), 0, COUNTERS as usize);
+        self.put(0, &text(job));
+        self.put(2 * PAGE as usize, &job.counters());
+        for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(true)) {
+            assert!(FAR.contains(&offset), "a pad among the counters");
+            self.put(offset, pad);
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
         let mut log = vec![Pass::default(); BATCH];
         let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let began = Instant::now();
-        let mut passes = 0;
+        let turn = AtomicBool::new(false);
+        let (mut passes, mut seconds) = (0, 0.0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 pin(place.writer);
+                turn.store(true, Ordering::Relaxed);
                 stores.store(write(job, start + job.store as u64, counters, &stop), Ordering::Relaxed);
             });
+            let began = await_turn(&turn);
             while began.elapsed() < job.duration && !stop_requested() {
                 let log_address = log.as_mut_ptr() as u64;
                 let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
@@ -63,9 +72,10 @@ impl Plain {
                 sink(&log);
             }
             stop.store(true, Ordering::Relaxed);
+            seconds = began.elapsed().as_secs_f64();
         });
         let stores = stores.load(Ordering::Relaxed);
-        Ok(Slice { passes, stores, seconds: began.elapsed().as_secs_f64(), exceptions: Vec::new() })
+        Ok(Slice { passes, stores, seconds, exceptions: Vec::new() })
     }
 }
 
@@ -73,9 +83,7 @@ impl Plain {
     /// How long so many batches of [`BATCH`] passes take with nobody storing.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        let text = text(job);
-        // SAFETY: the mapping is ours, long enough, and no other thread runs in it now.
-        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.0, text.len()) };
+        self.put(0, &text(job));
         // Self-modifying code, as in `slice`.
         core::arch::x86_64::__cpuid(0);
         let mut log = vec![Pass::default(); BATCH];
@@ -101,7 +109,7 @@ pub(super) fn write(job: &Job, target: u64, counters: u64, stop: &AtomicBool) ->
     while !stop.load(Ordering::Relaxed) {
         let arguments = [target, counters, WRITES, generation, random, job.spacing];
         // SAFETY: the callers pass addresses inside a mapping that outlives this thread.
-        random = unsafe { Loop::Write(job.length).call(arguments) };
+        random = unsafe { job.writer().call(arguments) };
         generation += WRITES;
     }
     generation

@@ -4,6 +4,7 @@
 use crossmod_abi::{PAGE, port, private, va, vector};
 use kvm_ioctls::VmFd;
 
+use super::message::{Injector, Ledger};
 use super::patcher::Patcher;
 use super::window::Window;
 use super::{APIC, APIC_VA, CODE, EOI, FINISH, free, unexpected};
@@ -40,8 +41,17 @@ pub(super) mod own {
     pub const PASSES: u64 = 0xa80;
     pub const LONGEST: u64 = 0xa88;
     pub const EPOCH_SEEN: u64 = 0xa90;
+    /// Passes with a trap.
+    pub const TRAPPED: u64 = 0xa98;
+    /// Time of the last pass without one.
+    pub const UNTRAPPED: u64 = 0xaa0;
+    /// Times of the last passes with a trap.
+    pub const TRAP_LOG: u64 = 0xb00;
 }
-const _: () = assert!(own::ACK >= private::DB_STACK_TOP);
+/// Passes with a trap that are kept: a power of two.
+pub(super) const TRAP_LOG: u64 = 128;
+const _: () = assert!(own::ACK >= private::DB_STACK_TOP && own::TRAP_LOG + 8 * TRAP_LOG <= PAGE);
+const _: () = assert!(TRAP_LOG.is_power_of_two());
 
 core::arch::global_asm!(
     include_str!("handlers.s"),
@@ -58,6 +68,10 @@ core::arch::global_asm!(
     passes = const va::PRIVATE + own::PASSES,
     longest = const va::PRIVATE + own::LONGEST,
     epoch_seen = const va::PRIVATE + own::EPOCH_SEEN,
+    trapped = const va::PRIVATE + own::TRAPPED,
+    untrapped = const va::PRIVATE + own::UNTRAPPED,
+    trap_log = const va::PRIVATE + own::TRAP_LOG,
+    trap_log_mask = const TRAP_LOG - 1,
     eoi = const APIC_VA + EOI,
 );
 
@@ -131,10 +145,11 @@ impl Rig {
     pub fn run<T>(
         mut self,
         cpus: &[usize],
-        patch: impl FnOnce(&mut Patcher<'_>, Strays<'_>) -> Result<T, MachineError>,
+        patch: impl FnOnce(&mut Patcher<'_>, Injector<'_>) -> Result<T, MachineError>,
     ) -> Result<T, MachineError> {
         let window = Window::new(self.memory.host_address()?);
         let executors = self.vcpus.len();
+        let ledgers: Vec<Ledger> = (0..executors).map(|_| Ledger::default()).collect();
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
                 .vcpus
@@ -148,33 +163,15 @@ impl Rig {
                 })
                 .collect();
             let mut patcher = Patcher::new(window, &self.vm, executors);
-            let strays = Strays { vm: &self.vm, executors };
-            let result = patcher.ready().and_then(|()| patch(&mut patcher, strays));
+            // No device interrupts are sent here: nothing would answer them.
+            let injector = Injector::new(window, &self.vm, &ledgers, [own::STRAYS, own::IPIS]);
+            let result = patcher.ready().and_then(|()| patch(&mut patcher, injector));
             patcher.stop();
             for thread in threads {
                 thread.join().expect("an executor has nothing that can panic")?;
             }
             result
         })
-    }
-}
-
-/// NMIs from another thread than the patcher's.
-#[derive(Clone, Copy)]
-pub struct Strays<'a> {
-    vm: &'a VmFd,
-    executors: usize,
-}
-
-impl Strays<'_> {
-    /// How many executors there are.
-    pub fn executors(self) -> usize {
-        self.executors
-    }
-
-    /// Sends one.
-    pub fn send(self, executor: usize) -> Result<(), MachineError> {
-        super::hands::send(self.vm, executor, super::hands::NMI)
     }
 }
 

@@ -1,5 +1,9 @@
 //! Words of a running machine's memory, as the host sees them.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use crossmod_abi::PAGE;
+
 use super::super::layout::{self, CpuPages};
 
 /// A view of a guest's memory, which outlives the machine's run.
@@ -39,8 +43,40 @@ impl Window {
         self.write(CpuPages::of(cpu).private() + offset, value);
     }
 
-    /// Host address of a byte of the site pages.
-    pub fn text(self, at: usize) -> u64 {
+    /// Host address of so many bytes of the site pages.
+    fn text(self, at: usize, len: usize) -> u64 {
+        assert!(at + len <= 2 * PAGE as usize, "a store outside of the site pages");
         self.base + layout::MASTER + at as u64
+    }
+
+    /// A byte of the site pages.
+    pub fn text_byte(self, at: usize) -> u8 {
+        // SAFETY: inside the guest memory, as for `read`; volatile, no reference.
+        unsafe { std::ptr::read_volatile(self.text(at, 1) as *const u8) }
+    }
+
+    /// Stores 1, 2, 4, 8 or 16 bytes to the site pages in one instruction.
+    pub fn store(self, at: usize, bytes: &[u8]) {
+        let target = self.text(at, bytes.len());
+        let mut word = [0; 16];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let low = u128::from_le_bytes(word) as u64;
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: inside the site pages, whose only other users are guests; no reference to them exists, and x86 takes
+        // unaligned words.
+        unsafe {
+            match bytes.len() {
+                1 => core::arch::asm!("mov [{}], {}", in(reg) target, in(reg_byte) low as u8),
+                2 => core::arch::asm!("mov [{}], {:x}", in(reg) target, in(reg) low as u16),
+                4 => core::arch::asm!("mov [{}], {:e}", in(reg) target, in(reg) low as u32),
+                8 => core::arch::asm!("mov [{}], {}", in(reg) target, in(reg) low),
+                16 => {
+                    let value = core::arch::x86_64::_mm_loadu_si128(word.as_ptr().cast());
+                    core::arch::asm!("movups [{}], {}", in(reg) target, in(xmm_reg) value);
+                }
+                length => unreachable!("no instruction stores {length} bytes"),
+            }
+        }
+        compiler_fence(Ordering::SeqCst);
     }
 }

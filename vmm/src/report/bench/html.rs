@@ -15,7 +15,7 @@ pub fn section(bench: &Bench) -> Markup {
     let Some(plain) = bench.cases.first() else { return html! {} };
     html! {
         h2 { "What protocols cost" }
-        p.soft { "All protocols take turns in one run, in random order, " (plain.rounds) " rounds; " (plain.case) ". " b { "Patch" } " is the patcher’s time from its first store to its last wait, " b { "stall" } " the longest time between two passes of an executor about it. A ratio compares a protocol with “" (Protocol::BASE.name()) "” in the same round." }
+        p.soft { "All protocols take turns in one run, in random order, " (plain.rounds) " rounds; " (plain.case) ". " b { "Patch" } " is the patcher’s time from its first store to its last wait, " b { "stall" } " the longest time between two passes of an executor about it. A round of messages lasts from the first one sent until every executor has acknowledged it, or is held. A ratio compares a protocol with “" (Protocol::BASE.name()) "” in the same round." }
         @if plain.overcommitted { p.finding { "Overcommitted: more executors than CPUs beside the patcher’s. Times are those of the host’s scheduler, and no ratio is made of them." } }
         @else { div.figure { (ratios(plain)) } }
         div.scroll { (table(plain)) }
@@ -90,19 +90,19 @@ fn ratio(value: Option<f64>) -> String {
 fn table(plain: &Outcome) -> Markup {
     let quantiles = |quantiles: &Quantiles| {
         let Quantiles { p50, p99, p999, max, .. } = quantiles;
-        html! { @for value in [p50, p99, p999, max] { td.number { (us(*value)) } } }
+        html! { @for value in [p50, p99, p999, max] { td.number { @if *max == 0 { "–" } @else { (us(*value)) } } } }
     };
     html! {
         table {
             thead {
-                tr { th rowspan="2" { "protocol" } th colspan="2" { "ratio" } th rowspan="2" { "messages" } th rowspan="2" { "traps" } th colspan="4" { "patch, µs" } th colspan="4" { "stall, µs" } }
-                tr { th { "patch" } th { "stall" } @for _ in 0..2 { th { "p50" } th { "p99" } th { "p99.9" } th { "max" } } }
+                tr { th rowspan="2" { "protocol" } th colspan="2" { "ratio" } th rowspan="2" { "messages" } th rowspan="2" { "traps" } th colspan="4" { "patch, µs" } th colspan="4" { "stall, µs" } th colspan="4" { "a round of messages, µs" } th colspan="4" { "a pass with traps, beyond one without, µs" } }
+                tr { th { "patch" } th { "stall" } @for _ in 0..4 { th { "p50" } th { "p99" } th { "p99.9" } th { "max" } } }
             }
             tbody { @for line in &plain.lines { tr {
                 th scope="row" { (line.protocol.name()) }
                 td.number { (ratio(line.patch_ratio)) } td.number { (ratio(line.stall_ratio)) }
-                @for count in [line.sent, line.traps] { td.number { (format!("{:.2}", count as f64 / line.patches.max(1) as f64)) } }
-                (quantiles(&line.patch)) (quantiles(&line.stall))
+                @for count in [line.sent, line.traps] { td.number { (format!("{:.2}", count as f64 / plain.rounds.max(1) as f64)) } }
+                @for times in [&line.patch, &line.stall, &line.round, &line.trap] { (quantiles(times)) }
             } } }
         }
     }
@@ -161,7 +161,7 @@ fn grown(bench: &Bench, varied: fn(&Case) -> f64, of: &dyn Fn(&Outcome, &Line) -
 fn growth(bench: &Bench) -> Markup {
     let patch = |_: &Outcome, line: &Line| line.patch.p50 as f64 / 1e3;
     let stall = |_: &Outcome, line: &Line| line.stall.p50 as f64 / 1e3;
-    let a_site = |case: &Outcome, line: &Line| patch(case, line) / case.case.sites as f64;
+    let a_site = |_: &Outcome, line: &Line| line.a_site / 1e3;
     let sites = |case: &Case| case.sites as f64;
     let executors = |case: &Case| case.executors as f64;
     // 0 has no logarithm.

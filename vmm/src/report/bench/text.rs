@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 
-use crate::freerun::bench::{Bench, Comparison, Outcome, Protocol, Quantiles};
+use crate::freerun::bench::{Bench, Comparison, Line, Outcome, Protocol, Quantiles};
 
 /// The tables.
 pub fn text(bench: &Bench) -> String {
     let mut out = String::new();
     let [plain, varied @ ..] = &bench.cases[..] else { return out };
     ratios(&mut out, plain);
-    times(&mut out, plain);
+    times(&mut out, plain, ["patcher time", "executor stall"], |line| [&line.patch, &line.stall]);
+    let heads = ["one round of messages", "a pass with traps, beyond one without"];
+    times(&mut out, plain, heads, |line| [&line.round, &line.trap]);
     if !varied.is_empty() {
         sweep(&mut out, &bench.cases);
     }
@@ -27,20 +29,13 @@ pub fn text(bench: &Bench) -> String {
         bench.seed,
         if bench.interrupted { "; INTERRUPTED" } else { "" },
     );
-    for case in bench.cases.iter().filter(|case| case.nmis_sent > 0) {
-        let _ = writeln!(
-            out,
-            "{}: {} NMIs injected = {} counted + {} coalesced",
-            case.case,
-            case.nmis_sent,
-            case.nmis_delivered,
-            case.nmis_sent.saturating_sub(case.nmis_delivered)
-        );
+    for case in bench.cases.iter().filter(|case| case.nmis.injected > 0) {
+        let _ = writeln!(out, "{}: NMIs: {}", case.case, case.nmis);
     }
     let _ = write!(
         out,
         "patch = the patcher's time from first store to last wait; stall = longest time between two passes of an executor \
-         about the patch\n{}\n{}, microcode {}",
+         about the patch; a round lasts from the first message sent until every executor has answered\n{}\n{}, microcode {}",
         bench.tier,
         bench.host.line(),
         bench.host.microcode.as_deref().unwrap_or("unknown"),
@@ -66,7 +61,7 @@ fn ratios(out: &mut String, plain: &Outcome) {
         "protocol", "patch", "stall", "rounds", "messages", "traps"
     );
     for line in &plain.lines {
-        let per_patch = |count: u64| count as f64 / line.patches.max(1) as f64;
+        let per_patch = |count: u64| count as f64 / plain.rounds.max(1) as f64;
         let _ = writeln!(
             out,
             "  {:18}  {:>7}  {:>7}  {:>6}  {:>8.1}  {:>9.3}",
@@ -84,8 +79,9 @@ fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"))
 }
 
-fn times(out: &mut String, plain: &Outcome) {
-    let _ = writeln!(out, "\nmicroseconds           patcher time                            executor stall");
+/// Two groups of quantiles of each protocol, in microseconds.
+fn times(out: &mut String, plain: &Outcome, [left, right]: [&str; 2], of: fn(&Line) -> [&Quantiles; 2]) {
+    let _ = writeln!(out, "\n{:22} {left:38} {right}", "microseconds");
     let _ = write!(out, "  {:18}", "protocol");
     for _ in 0..2 {
         let _ = write!(out, "  {:>8} {:>8} {:>8} {:>9}", "p50", "p99", "p99.9", "max");
@@ -94,15 +90,13 @@ fn times(out: &mut String, plain: &Outcome) {
     for line in &plain.lines {
         let quantiles = |Quantiles { p50, p99, p999, max, .. }: &Quantiles| {
             let us = |ns: u64| ns as f64 / 1e3;
+            if *max == 0 {
+                return format!("{:>8} {:>8} {:>8} {:>9}", "-", "-", "-", "-");
+            }
             format!("{:>8.2} {:>8.1} {:>8.1} {:>9.1}", us(*p50), us(*p99), us(*p999), us(*max))
         };
-        let _ = writeln!(
-            out,
-            "  {:18}  {}  {}",
-            line.protocol.name(),
-            quantiles(&line.patch),
-            quantiles(&line.stall)
-        );
+        let [left, right] = of(line).map(quantiles);
+        let _ = writeln!(out, "  {:18}  {left}  {right}", line.protocol.name());
     }
 }
 
@@ -150,8 +144,7 @@ fn sweep(out: &mut String, cases: &[Outcome]) {
     );
     table("median patcher time a site, and stall, in microseconds", &|case, protocol| {
         let line = case.line(protocol)?;
-        let sites = case.case.sites as f64;
-        Some(format!("{:.1} {:.0}", line.patch.p50 as f64 / 1e3 / sites, line.stall.p50 as f64 / 1e3))
+        Some(format!("{:.1} {:.0}", line.a_site / 1e3, line.stall.p50 as f64 / 1e3))
     });
     if cases.iter().any(|case| case.overcommitted) {
         out.push_str("* overcommitted: more executors than CPUs beside the patcher's; times are the scheduler's, and no ratio is made of them\n");

@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::{host, per_million};
+use super::{PAIRS_CLAIM, host, per_million};
 use crate::freerun::outcome::Counts;
+use crate::freerun::pairs::PairRow;
 use crate::freerun::{Row, Side, Standing, Survey};
 use crate::machine::free::Length;
 
@@ -23,7 +24,7 @@ pub fn section(survey: &Survey) -> Markup {
     html! {
                 h2 { "Where this CPU tears instructions, and where it keeps old ones" }
                 p.soft { (host(survey)) }
-                p.soft { (survey.rows.len()) " places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
+                p.soft { (survey.rows.len()) " places and " (survey.pairs.len()) " pairs at places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
                 @for headline in survey.headlines() { p.finding { b { (headline) } } }
                 @if !survey.findings.is_empty() {
                     details {
@@ -40,6 +41,7 @@ pub fn section(survey: &Survey) -> Markup {
                 (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
                 (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
                 (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
+                (pairs(survey))
                 (classes(survey))
                 (rules(survey))
                 (models(survey))
@@ -144,6 +146,34 @@ fn cell(row: &Row, count: u64, passes: u64) -> Markup {
     html! {
         td class=(format!("{heat}{promised}")) style=(format!("--share:{share:.2}"))
             title=(format!("{count} of {passes}; crosses {}", row.crosses.name())) { (per_million(count, passes)) }
+    }
+}
+
+fn pairs(survey: &Survey) -> Markup {
+    let cell = |row: &PairRow, side| {
+        let Some(seen) = row.side(side) else { return html! { td.none { "–" } } };
+        let heat = if seen.torn > 0 { "hot" } else { "zero" };
+        let promised = if row.amd_promises_whole { " promised" } else { "" };
+        let mixes: Vec<String> = seen.mixes.iter().map(|(mix, count)| format!("{mix}: {count}")).collect();
+        let title = format!("{} of {}; {}", seen.torn, seen.passes, mixes.join(", "));
+        html! {
+            td class=(format!("{heat}{promised}")) style=(format!("--share:{:.2}", share(seen.torn, seen.passes))) title=(title) {
+                @if row.several_bytes { (per_million(seen.torn, seen.passes)) } @else { "none" }
+            }
+        }
+    };
+    html! {
+        @if !survey.pairs.is_empty() {
+            h3 { "Two instructions in turn" }
+            p.soft { "Torn passes in a million, by what the bytes that differ cross. Each mix of the bytes is a harmless instruction of its own, and was tried alone before. Hover over a place for the mixes that were executed. " (PAIRS_CLAIM) "." }
+            div.scroll { table.map {
+                thead { tr { th { "pair" } th { "old" } th { "new" } th { "at" } th { "crosses" } @for side in PairRow::SIDES { th { (side.name()) } } } }
+                tbody { @for row in &survey.pairs { tr {
+                    th scope="row" { (row.pair) } td { code { (row.old) } } td { code { (row.new) } } td { (row.offset) } td { (row.crosses.name()) }
+                    @for side in PairRow::SIDES { (cell(row, side)) }
+                } } }
+            } }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 pub(super) use html::HEAT;
 pub use html::{map_svg, section};
-pub use text::{HEADER, line, summary};
+pub use text::{HEADER, PAIRS, line, pair, summary};
 
 use crate::freerun::{Class, Rule, Survey};
 
@@ -19,14 +19,20 @@ pub struct Document<'a> {
     classes: Vec<Class>,
     rules: Vec<Rule>,
     headlines: Vec<String>,
+    held: bool,
 }
 
 impl<'a> Document<'a> {
     /// That of a survey.
     pub fn new(survey: &'a Survey) -> Document<'a> {
-        Document { survey, classes: survey.classes(), rules: survey.rules(), headlines: survey.headlines() }
+        let (classes, rules, headlines) = (survey.classes(), survey.rules(), survey.headlines());
+        Document { survey, classes, rules, headlines, held: survey.held() }
     }
 }
+
+/// What the pairs do not show.
+const PAIRS_CLAIM: &str = "pairs claim torn only: with old and new in turn, a stale instruction looks like a later one; where one byte \
+    differs, nothing can be torn";
 
 /// Passes in a million, or the bound of what was not seen.
 pub(super) fn per_million(count: u64, trials: u64) -> String {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{host, per_million};
+use super::{PAIRS_CLAIM, host, per_million};
+use crate::freerun::pairs::PairRow;
 use crate::freerun::{Row, Side, Survey};
 
 /// Heads the lines of [`line()`].
@@ -10,6 +11,43 @@ pub const HEADER: &str = concat!(
     "                                      torn, per million passes                                 stale\n",
     "store          at  crosses  promise   host     vcpu     plain    neighb.  cold     same CPU    host     vcpu     serial.  cold      passes"
 );
+
+/// Heads the lines of [`pair`].
+pub const PAIRS: &str = concat!(
+    "\n                                        torn, per million passes\n",
+    "pair             at  crosses  promise   host     vcpu     plain    cold       old      new      passes"
+);
+
+/// One pair at a place.
+pub fn pair(row: &PairRow) -> String {
+    let torn = |side| match row.side(side) {
+        Some(_) if !row.several_bytes => "none".into(),
+        Some(seen) => per_million(seen.torn, seen.passes),
+        None => "-".into(),
+    };
+    let sum = |what: fn(&crate::freerun::pairs::PairSeen) -> u64| row.seen.iter().map(what).sum::<u64>();
+    let passes = sum(|seen| seen.passes);
+    let percent = |count| format!("{:.1} %", 100.0 * count as f64 / passes.max(1) as f64);
+    let mut out = format!(
+        "{:15}  {:2}  {:7}  {:8}  {:7}  {:7}  {:7}  {:9}  {:7}  {:7}  {:.2} M",
+        row.pair,
+        row.offset,
+        row.crosses.name(),
+        if row.amd_promises_whole { "AMD" } else { "" },
+        torn(Side::Host),
+        torn(Side::Vcpu),
+        torn(Side::Plain),
+        torn(Side::Cold),
+        percent(sum(|seen| seen.old)),
+        percent(sum(|seen| seen.new)),
+        passes as f64 / 1e6,
+    );
+    let odd = sum(|seen| seen.unexplained + seen.exceptions);
+    if odd > 0 {
+        let _ = write!(out, "  {odd} UNEXPLAINED");
+    }
+    out
+}
 
 /// One place.
 pub fn line(row: &Row) -> String {
@@ -47,6 +85,9 @@ pub fn line(row: &Row) -> String {
 /// What comes after the lines.
 pub fn summary(survey: &Survey) -> String {
     let mut out = String::from("\n");
+    if !survey.pairs.is_empty() {
+        let _ = writeln!(out, "{PAIRS_CLAIM}\n");
+    }
     for headline in survey.headlines() {
         let _ = writeln!(out, "HEADLINE: {headline}");
     }
@@ -103,8 +144,9 @@ pub fn summary(survey: &Survey) -> String {
     }
     let _ = write!(
         out,
-        "\n{} places in {:.0} s, seed {}{}\n{}\n{}",
+        "\n{} places and {} pairs at places in {:.0} s, seed {}{}\n{}\n{}",
         survey.rows.len(),
+        survey.pairs.len(),
         survey.seconds,
         survey.seed,
         if survey.interrupted { "; INTERRUPTED" } else { "" },
