@@ -69,6 +69,27 @@ fn a_trap_at_the_start_is_handled_before_a_round_is_over() {
     }
 }
 
+/// A check that nothing comes to is no claim, and the report says so.
+#[test]
+fn steps_that_no_schedule_comes_to_are_named() {
+    if !kvm::required() {
+        return;
+    }
+    let mut checker = Checker::new().unwrap();
+    let mut example = examples().into_iter().find(|example| example.text.contains("old callback")).unwrap();
+    let report = checker.check(&example, &CheckOptions::default(), |_| {}).unwrap();
+    assert_eq!(report.unreached, [""; 0]);
+    assert!(!detail(&report).contains("unreached"));
+    example.text = example.text.replace("{ if = { went = \"new\", goto = \"new\" } }", "{ goto = \"new\" }");
+    let report = checker.check(&example, &CheckOptions::default(), |_| {}).unwrap();
+    assert_eq!(report.unreached, ["tracepoint.check-1", "tracepoint.goto-2"]);
+    assert!(
+        detail(&report).contains("unreached  no schedule came to tracepoint.check-1, "),
+        "{}",
+        detail(&report)
+    );
+}
+
 /// What the parser knows and the reference does not show is not found by those who read only the reference.
 #[test]
 fn the_reference_shows_every_step_of_programs() {

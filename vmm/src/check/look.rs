@@ -84,6 +84,7 @@ impl Checker {
             report.counts.seconds = time(begun.elapsed());
             report.counts.memo = model.memo_stats();
         }
+        report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
         let mut findings = Vec::new();
         for (property, Found { violation, schedule }) in found {
             let mut schedule = schedule;

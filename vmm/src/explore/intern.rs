@@ -40,6 +40,11 @@ impl<T: Hash + Eq> Interner<T> {
         &self.values[index as usize]
     }
 
+    /// All values, by number.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
     /// The content hash of the value with a number.
     pub fn digest(&self, index: u32) -> u128 {
         self.digests[index as usize]

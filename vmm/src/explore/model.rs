@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crossmod_abi::vector;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::classes::classes;
 use super::engine::Engine;
@@ -424,6 +424,19 @@ impl<'p, E: Engine> Model<'p, E> {
     /// How the passes that were executed or remembered so far ended.
     pub fn outcomes(&self) -> &BTreeSet<PassOutcome> {
         &self.outcomes
+    }
+
+    /// Steps of programs that no executor has come to so far.
+    pub fn unreached(&self) -> BTreeSet<&'p str> {
+        let at: FxHashSet<u64> = self.cpus.values().iter().map(|cpu| cpu.regs.rip).collect();
+        let programs = &self.plan.programs;
+        // Nobody stands at a gate's own instruction: an event lands behind it.
+        let is_gate = |name: &str| programs.gates.iter().any(|(_, gate)| gate == name);
+        let is_step = |name: &str| name.contains('.') && !name.starts_with("pass_") && !is_gate(name);
+        let steps = || programs.labels.iter().filter(|(name, _)| is_step(name));
+        let reached: FxHashSet<&str> =
+            steps().filter(|(_, place)| at.contains(place)).map(|(name, _)| &name[..]).collect();
+        steps().map(|(name, _)| &name[..]).filter(|name| !reached.contains(name)).collect()
     }
 
     /// The pieces of the plan's stores.

@@ -195,6 +195,9 @@ pub struct Report {
     pub ended: Option<Ended>,
     /// How passes ended, all schedules together.
     pub outcomes: Vec<String>,
+    /// Steps of programs that no schedule came to, by label: nothing is claimed about them.
+    #[serde(default)]
+    pub unreached: Vec<String>,
     /// Stall of each executor.
     pub stalls: Vec<Stall>,
     /// Counts.
@@ -241,6 +244,7 @@ impl Report {
             not_decided: Vec::new(),
             ended: None,
             outcomes: Vec::new(),
+            unreached: Vec::new(),
             stalls: Vec::new(),
             counts: Counts {
                 states: 0,

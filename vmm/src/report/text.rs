@@ -180,6 +180,9 @@ pub fn detail(report: &Report) -> String {
     if !report.outcomes.is_empty() {
         let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
     }
+    if !report.unreached.is_empty() {
+        let _ = writeln!(out, "  unreached  no schedule came to {}", report.unreached.join(", "));
+    }
     if !report.stalls.is_empty() {
         let window = |stall: &Stall| {
             let patcher = number(stall.patcher as usize, "patcher move", "patcher moves");
