@@ -185,10 +185,6 @@ fn saw(change: impl FnOnce(&mut Survey)) -> bool {
 fn a_broken_promise_is_a_failure_with_and_without_a_finding() {
     let row = |torn| Row {
         cell: Cell::in_line(Length::Four, 0),
-        length: Length::Four,
-        offset: 0,
-        crosses: Crosses::Nothing,
-        amd_promises_whole: true,
         seen: vec![Seen {
             side: Side::Host,
             counts: Counts { passes: 10, torn, ..Counts::default() },
@@ -226,11 +222,11 @@ fn what_the_vendor_promises_is_not_seen_broken() {
     let quadwords = [Length::One, Length::Two, Length::Four, Length::Eight];
     let survey = run(quadwords.into_iter().map(|length| Cell::in_line(length, 0)).collect());
     for row in &survey.rows {
-        assert!(row.amd_promises_whole && row.crosses == Crosses::Nothing);
+        assert!(row.cell.amd_promises_whole() && row.cell.crosses() == Crosses::Nothing);
         for seen in &row.seen {
             // Intel promises nothing of the kind, except that one byte has no parts.
-            let whole = row.length == Length::One || survey.host.vendor() == "amd";
-            assert!(!whole || seen.counts.torn == 0, "{:?} {seen:?}", row.length);
+            let whole = row.cell.length == Length::One || survey.host.vendor() == "amd";
+            assert!(!whole || seen.counts.torn == 0, "{:?} {seen:?}", row.cell);
         }
         assert_eq!(row.side(Side::Serialised).unwrap().counts.stale, 0);
     }
@@ -248,6 +244,8 @@ fn every_form_has_the_counts() {
     assert_eq!(json["rows"][0]["seen"][1]["passes"], passes);
     assert_eq!(json["rows"][0]["seen"].as_array().unwrap().len(), Side::ALL.len());
     assert_eq!(json["rows"][0]["seen"][1]["side"], "vcpu");
+    let place = ["length", "offset", "crosses", "amd_promises_whole"].map(|key| json["rows"][0][key].clone());
+    assert_eq!(serde_json::Value::from(place.to_vec()), serde_json::json!(["2", 63, "line", false]));
     assert!(json["tier"].as_str().unwrap().contains("nothing here is replayable"));
     assert!(json["host"]["cpu"].is_string() && json["rules"].is_array() && json["classes"].is_array());
     let mut results = crossmod::report::free::Results::default();

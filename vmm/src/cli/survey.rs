@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Few places, in about 10 seconds.
     #[arg(long)]
     quick: bool,
-    /// How long to run altogether; 50 seconds without it, 8 with --quick.
+    /// How long to run altogether; 45 seconds without it, 8 with --quick.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
     /// Ring that the executors run at, 0 or 3; 3 without it, the one that is native under every KVM.
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let options = Options {
         pairs: if arguments.quick { PairCell::few() } else { PairCell::all() },
         cells: if arguments.quick { Cell::few() } else { Cell::all() },
-        duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 8 } else { 50 })),
+        duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 8 } else { 45 })),
         seed: arguments.seed,
         ring: arguments.ring.unwrap_or(Ring::User),
     };

@@ -94,7 +94,7 @@ impl Survey {
         let vendor = self.host.vendor();
         for model in self.models.iter().filter(|line| line.model == "line" || line.model == vendor) {
             for (&boundary, passes) in &model.forbidden_by_boundary {
-                let places = self.rows.iter().filter(|row| row.crosses == boundary).count();
+                let places = self.rows.iter().filter(|row| row.cell.crosses() == boundary).count();
                 let promise = match model.model.as_str() {
                     "line" => "what practice relies on; no vendor promises it",
                     _ => "what the vendor promises",
@@ -144,10 +144,12 @@ impl Survey {
 
     /// Rates by what single stores cross.
     pub fn classes(&self) -> Vec<Class> {
-        let mut kinds: Vec<Crosses> = self.rows.iter().map(|row| row.crosses).collect();
+        let mut kinds: Vec<Crosses> = self.rows.iter().map(|row| row.cell.crosses()).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        let of = |crosses| self.rows.iter().filter(move |row| row.crosses == crosses && row.length.single());
+        let of = |crosses| {
+            self.rows.iter().filter(move |row| row.cell.crosses() == crosses && row.cell.length.single())
+        };
         let class = |crosses| {
             let counts = |side| {
                 let mut sum = Counts::default();
@@ -179,13 +181,14 @@ impl Survey {
         };
         let amd = self.host.vendor() == "amd";
         let any = |_: Side| true;
-        let wide = |row: &Row| row.length.bytes() > 1;
-        let in_quadword = |row: &Row| row.amd_promises_whole && wide(row);
-        let in_line =
-            |row: &Row| row.length.single() && !row.amd_promises_whole && row.crosses < Crosses::Line;
-        let over_line = |row: &Row| row.length.single() && row.crosses >= Crosses::Line;
-        let copied = |row: &Row| !row.length.single();
-        let single = |row: &Row| row.length.single();
+        let wide = |row: &Row| row.cell.length.bytes() > 1;
+        let in_quadword = |row: &Row| row.cell.amd_promises_whole() && wide(row);
+        let in_line = |row: &Row| {
+            row.cell.length.single() && !row.cell.amd_promises_whole() && row.cell.crosses() < Crosses::Line
+        };
+        let over_line = |row: &Row| row.cell.length.single() && row.cell.crosses() >= Crosses::Line;
+        let copied = |row: &Row| !row.cell.length.single();
+        let single = |row: &Row| row.cell.length.single();
         let serialised = |side| side == Side::Serialised;
         let not_serialised = |side| side != Side::Serialised;
         let rule =

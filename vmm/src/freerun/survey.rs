@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 
 use super::allowed::{Answer, ask};
@@ -137,21 +138,27 @@ fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Res
     serializer.collect_seq(odd.iter().map(|(odd, count)| (odd.to_string(), count)))
 }
 
-/// One place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// One place. What follows from it is written to JSON beside it.
+#[derive(Debug, Clone, Deserialize)]
 pub struct Row {
     /// Where.
     pub cell: Cell,
-    /// Length of the store.
-    pub length: Length,
-    /// Offset of the store in its line.
-    pub offset: usize,
-    /// What it crosses.
-    pub crosses: Crosses,
-    /// AMD promises that the store is seen whole.
-    pub amd_promises_whole: bool,
     /// What each side saw; fewer if it was interrupted.
     pub seen: Vec<Seen>,
+}
+
+impl Serialize for Row {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Row { cell, seen } = self;
+        let mut row = serializer.serialize_struct("Row", 6)?;
+        row.serialize_field("cell", cell)?;
+        row.serialize_field("length", &cell.length)?;
+        row.serialize_field("offset", &cell.offset())?;
+        row.serialize_field("crosses", &cell.crosses())?;
+        row.serialize_field("amd_promises_whole", &cell.amd_promises_whole())?;
+        row.serialize_field("seen", seen)?;
+        row.end()
+    }
 }
 
 impl Row {
@@ -293,14 +300,7 @@ pub fn survey(
         }
     };
     for &cell in &options.cells {
-        let mut row = Row {
-            cell,
-            length: cell.length,
-            offset: cell.offset(),
-            crosses: cell.crosses(),
-            amd_promises_whole: cell.amd_promises_whole(),
-            seen: Vec::new(),
-        };
+        let mut row = Row { cell, seen: Vec::new() };
         for side in Side::ALL {
             if stop_requested() {
                 break;
@@ -316,8 +316,8 @@ pub fn survey(
             let mut report = |outcome: String, against: String, broken: bool| {
                 let finding = Finding {
                     what: format!("store {}", cell.length.name()),
-                    offset: row.offset,
-                    crosses: row.crosses,
+                    offset: cell.offset(),
+                    crosses: cell.crosses(),
                     side,
                     outcome,
                     against,
@@ -456,7 +456,7 @@ fn judge(model: FetchModel, rows: &[Row]) -> ModelLine {
                     Answer::Forbidden => {
                         line.forbidden += 1;
                         line.forbidden_passes += count;
-                        *line.forbidden_by_boundary.entry(row.crosses).or_default() += count;
+                        *line.forbidden_by_boundary.entry(row.cell.crosses()).or_default() += count;
                     }
                 }
             }

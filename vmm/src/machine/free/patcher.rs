@@ -146,7 +146,7 @@ impl<'a> Patcher<'a> {
     }
 
     /// How much longer than its executor's last pass without a trap each pass with one took since
-    /// [`begin`](Patcher::begin), in TSC ticks: of each executor the last [`TRAP_LOG`] of them.
+    /// [`begin`](Patcher::begin), in TSC ticks: of each executor the last 128 of them.
     pub fn trapped(&self) -> Vec<u64> {
         let of = |cpu: usize| {
             let (now, usual) = (self.own(cpu, own::TRAPPED), self.own(cpu, own::UNTRAPPED));

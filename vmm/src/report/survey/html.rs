@@ -54,7 +54,7 @@ pub fn map_svg(survey: &Survey) -> String {
     let columns = columns(survey);
     let lengths: Vec<Length> = Length::ALL
         .into_iter()
-        .filter(|&length| survey.rows.iter().any(|row| row.length == length))
+        .filter(|&length| survey.rows.iter().any(|row| row.cell.length == length))
         .collect();
     let (left, top) = (100.0, 58.0);
     let width = left + SIZE[0] * columns.len() as f64 + 16.0;
@@ -74,7 +74,7 @@ pub fn map_svg(survey: &Survey) -> String {
                     @let (torn, passes) = (seen.counts.torn, seen.counts.passes);
                     @let fill = if torn > 0 { format!("rgba(var(--heat),{:.2})", share(torn, passes)) } else { "var(--safe)".into() };
                     rect x=(x + 1.0) y=(at + 1.0) width=(SIZE[0] - 2.0) height=(SIZE[1] - 2.0) rx="3" style=(format!("fill:{fill}")) {}
-                    @if row.amd_promises_whole { rect.frame x=(x + 2.5) y=(at + 2.5) width=(SIZE[0] - 5.0) height=(SIZE[1] - 5.0) rx="2" {} }
+                    @if row.cell.amd_promises_whole() { rect.frame x=(x + 2.5) y=(at + 2.5) width=(SIZE[0] - 5.0) height=(SIZE[1] - 5.0) rx="2" {} }
                     @if torn > 0 { text.strong x=(x + SIZE[0] / 2.0) y=(at + 17.0) text-anchor="middle" style="font-size:10px" { (brief(torn, passes)) } }
                 }
             }
@@ -109,14 +109,14 @@ fn columns(survey: &Survey) -> Vec<(bool, usize)> {
 }
 
 fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&Row> {
-    survey.rows.iter().find(|row| row.length == length && column(row) == place)
+    survey.rows.iter().find(|row| row.cell.length == length && column(row) == place)
 }
 
 /// Name of a place's column.
 fn column(row: &Row) -> (bool, usize) {
     match row.cell.before_page() {
         Some(first) => (true, first),
-        None => (false, row.offset),
+        None => (false, row.cell.offset()),
     }
 }
 
@@ -142,10 +142,10 @@ fn map(survey: &Survey, title: &str, side: Side, what: fn(&Counts) -> u64) -> Ma
 fn cell(row: &Row, count: u64, passes: u64) -> Markup {
     let share = share(count, passes);
     let heat = if count > 0 { "hot" } else { "zero" };
-    let promised = if row.amd_promises_whole { " promised" } else { "" };
+    let promised = if row.cell.amd_promises_whole() { " promised" } else { "" };
     html! {
         td class=(format!("{heat}{promised}")) style=(format!("--share:{share:.2}"))
-            title=(format!("{count} of {passes}; crosses {}", row.crosses.name())) { (per_million(count, passes)) }
+            title=(format!("{count} of {passes}; crosses {}", row.cell.crosses().name())) { (per_million(count, passes)) }
     }
 }
 

@@ -60,10 +60,10 @@ pub fn line(row: &Row) -> String {
     let odd: u64 = row.seen.iter().map(|seen| seen.counts.ahead + seen.counts.exceptions).sum();
     let mut out = format!(
         "{:13}  {:2}  {:7}  {:8}  {:7}  {:7}  {:7}  {:7}  {:7}  {:10}  {:7}  {:7}  {:7}  {:8}  {:.2} M",
-        row.length.name(),
-        row.offset,
-        row.crosses.name(),
-        if row.amd_promises_whole { "AMD" } else { "" },
+        row.cell.length.name(),
+        row.cell.offset(),
+        row.cell.crosses().name(),
+        if row.cell.amd_promises_whole() { "AMD" } else { "" },
         torn(Side::Host),
         torn(Side::Vcpu),
         torn(Side::Plain),
