@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossmod::freerun::stress::{Options, Rates, Stress, stress};
+use crossmod::machine::free::{Course, Ground, Message, Pass, Rig, Trap, Waited, Watch};
+use crossmod::plan::Function;
 use crossmod::property::Property;
 use crossmod::scenario;
 
@@ -180,58 +182,84 @@ fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
     assert!(message.starts_with("harness error: ") && message.contains(name), "{message}");
 }
 
+/// One executor of a RET, and what it sees is of no interest.
+fn bare() -> Course {
+    let mut text = vec![0xcc; 0x200];
+    text[0x100] = 0xc3;
+    Course::new(Ground {
+        executors: 1,
+        site: crossmod_abi::va::SITE + 0x100,
+        text,
+        landing: vec![0xcc; 4096],
+        nmi_runs_site: false,
+        irq_runs_site: false,
+    })
+    .unwrap()
+}
+
+struct Blind;
+
+impl Watch for Blind {
+    fn passes(&mut self, _: &[Pass]) {}
+
+    fn trap(&mut self, _: u64) -> Trap {
+        Trap::Abandon
+    }
+
+    fn fault(&mut self, _: &str, _: u64) {}
+
+    fn handler_begins(&mut self) {}
+
+    fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
+}
+
 /// One message at a time, each waited for: none of them can become one with another.
 #[test]
 fn every_message_that_meets_no_other_arrives() {
-    use crossmod::machine::free::{Course, Ground, Message, Pass, Trap, Waited, Watch};
-    use crossmod::plan::Function;
-    struct Blind;
-    impl Watch for Blind {
-        fn passes(&mut self, _: &[Pass]) {}
-        fn trap(&mut self, _: u64) -> Trap {
-            Trap::Abandon
-        }
-        fn fault(&mut self, _: &str, _: u64) {}
-        fn handler_begins(&mut self) {}
-        fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
-    }
+    const PATIENCE: Duration = Duration::from_secs(10);
     if !possible() {
         return;
     }
-    let run = || {
-        let mut text = vec![0xcc; 0x200];
-        text[0x100] = 0xc3;
-        let course = Course::new(Ground {
-            executors: 1,
-            site: crossmod_abi::va::SITE + 0x100,
-            text,
-            landing: vec![0xcc; 4096],
-            nmi_runs_site: false,
-            irq_runs_site: false,
-        })
-        .unwrap();
-        let cpus = crossmod::machine::allowed_cpus();
-        // Nothing may panic while executors run: they would run on.
-        let sent = course.run(&cpus[1..], vec![Blind], |hands, injector| {
-            let mut all = Vec::new();
-            for message in [Message::Nmi, Message::Irq] {
-                for number in 1..=200 {
-                    let met = injector.outstanding(message, 0);
-                    injector.send(message, 0)?;
-                    // What comes later is taken later.
-                    hands.broadcast(Function::Sync, 1)?;
-                    let waited = hands.wait_acks(1);
-                    let counted = injector.counted(message, 0);
-                    all.push((message, number, met, waited, injector.sent(message, 0), counted));
+    let cpus = crossmod::machine::allowed_cpus();
+    let sent = bare().run(&cpus[1..], vec![Blind], |hands, injector| {
+        for message in [Message::Nmi, Message::Irq] {
+            for number in 1..=200 {
+                assert!(!injector.outstanding(message, 0), "{message:?} {number}");
+                injector.send(message, 0)?;
+                assert_eq!(injector.sent(message, 0), number);
+                let began = Instant::now();
+                while injector.counted(message, 0) < number && began.elapsed() < PATIENCE {
+                    std::thread::yield_now();
                 }
+                hands.broadcast(Function::Sync, 1)?;
+                assert_eq!(hands.wait_acks(1), Waited::Done);
+                assert_eq!(injector.counted(message, 0), number, "{message:?}");
             }
-            Ok(all)
-        });
-        for (message, number, met, waited, sent, counted) in sent.unwrap().0 {
-            assert_eq!((met, waited, sent, counted), (false, Waited::Done, number, number), "{message:?}");
         }
+        Ok(())
+    });
+    sent.map(|_| ()).unwrap();
+}
+
+/// Nobody else would end them, and the panic would never be seen.
+#[test]
+fn executors_stop_when_their_patcher_panics() {
+    if !possible() {
+        return;
+    }
+    let panics = |run: fn()| {
+        let error = std::thread::spawn(run).join().unwrap_err();
+        assert_eq!(error.downcast_ref::<&str>(), Some(&"on purpose"));
     };
-    std::thread::spawn(run).join().unwrap();
+    panics(|| {
+        let cpus = crossmod::machine::allowed_cpus();
+        let _ = bare().run(&cpus[1..], vec![Blind], |_, _| -> Result<(), _> { panic!("on purpose") });
+    });
+    panics(|| {
+        let cpus = crossmod::machine::allowed_cpus();
+        let rig = Rig::new(1, 0x100, &[0xc3], false).unwrap();
+        let _ = rig.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
+    });
 }
 
 fn started(directory: &Path) -> (Child, BufReader<std::process::ChildStdout>) {

@@ -237,11 +237,13 @@ impl Course {
         let (memory, entries, site) = (&self.memory, self.entries, self.ground.site);
         let executors = self.vcpus.len();
         let vcpus = &mut self.vcpus;
-        let mut hands = Hands::new(window, &self.vm, executors);
+        let vm = &self.vm;
         let ledgers: Vec<Ledger> = (0..executors).map(|_| Ledger::default()).collect();
         let ledgers = &ledgers[..];
-        let injector = Injector::new(window, &self.vm, ledgers, [own::NMIS, own::IRQS]);
+        let injector = Injector::new(window, vm, ledgers, [own::NMIS, own::IRQS]);
         std::thread::scope(|scope| {
+            // Stops the executors when it goes, also if `patch` panics.
+            let mut hands = Hands::new(window, vm, executors);
             let stop = hands.stop_flag();
             let mut threads = Vec::new();
             for (index, ((vcpu, watch), &cpu)) in
@@ -259,7 +261,7 @@ impl Course {
                 }));
             }
             let result = patch(&mut hands, injector);
-            hands.stop();
+            drop(hands);
             let mut watches = Vec::new();
             for thread in threads {
                 watches.push(thread.join().expect("an executor has nothing that can panic")?);

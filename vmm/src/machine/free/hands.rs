@@ -57,12 +57,6 @@ impl<'a> Hands<'a> {
         Arc::clone(&self.stop)
     }
 
-    /// Lets held executors go, and ends all.
-    pub(super) fn stop(&self) {
-        self.release();
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
     /// True once a signal has asked to stop, or an executor has failed.
     pub fn stopped(&self) -> bool {
         stop_requested() || self.stop.load(Ordering::Relaxed)
@@ -156,6 +150,14 @@ impl<'a> Hands<'a> {
             }
         }
         Waited::Done
+    }
+}
+
+impl Drop for Hands<'_> {
+    /// Lets held executors go, and ends all.
+    fn drop(&mut self) {
+        self.release();
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

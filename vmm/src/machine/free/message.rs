@@ -1,7 +1,6 @@
 //! Messages to running vCPUs (KVM API, KVM_SIGNAL_MSI): the only way of sending one, what is kept of those that come
 //! from beside, and the thread's hands that send them.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossmod_abi::{va, vector};
@@ -39,8 +38,8 @@ fn delivered(executor: usize, taken: i32) -> Result<(), MachineError> {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     sent: [AtomicU64; 2],
-    /// Messages sent by some time, and how many of them were counted; the others coalesced.
-    settled: Mutex<[[u64; 2]; 2]>,
+    /// So many at least have coalesced.
+    coalesced: [AtomicU64; 2],
 }
 
 impl Ledger {
@@ -48,15 +47,18 @@ impl Ledger {
         [0, 1].map(|kind| self.sent[kind].load(Ordering::SeqCst))
     }
 
+    /// Of what was sent by some time nothing is pending any more. What has been counted since may be of later ones:
+    /// only what is missing even so has coalesced.
     pub fn settle(&self, sent: [u64; 2], counted: [u64; 2]) {
-        *self.settled.lock().unwrap_or_else(|error| error.into_inner()) = [sent, counted];
+        for kind in 0..2 {
+            self.coalesced[kind].fetch_max(sent[kind].saturating_sub(counted[kind]), Ordering::SeqCst);
+        }
     }
 
-    /// Sent, neither counted nor known to have coalesced.
+    /// Some were sent and are neither counted nor known to have coalesced.
     fn outstanding(&self, kind: usize, counted: u64) -> bool {
-        let [settled, of_these] = *self.settled.lock().unwrap_or_else(|error| error.into_inner());
-        let since = self.sent[kind].load(Ordering::SeqCst) - settled[kind];
-        since > counted.saturating_sub(of_these[kind])
+        let missing = self.sent[kind].load(Ordering::SeqCst).saturating_sub(counted);
+        missing > self.coalesced[kind].load(Ordering::SeqCst)
     }
 }
 
@@ -153,5 +155,9 @@ mod tests {
         assert!(!ledger.outstanding(0, 1));
         ledger.sent[0].fetch_add(1, Ordering::SeqCst);
         assert!(ledger.outstanding(0, 1) && !ledger.outstanding(0, 2));
+        // A fourth is sent and counted before anybody looks: it hides nothing, and is not itself pending.
+        ledger.sent[0].fetch_add(1, Ordering::SeqCst);
+        ledger.settle([3, 0], [3, 0]);
+        assert!(ledger.outstanding(0, 2) && !ledger.outstanding(0, 3));
     }
 }

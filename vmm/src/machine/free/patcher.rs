@@ -87,12 +87,6 @@ impl<'a> Patcher<'a> {
         self.until("it does not run", |executor| self.own(executor, own::PASSES) > 1)
     }
 
-    /// Ends the executors' loops.
-    pub(super) fn stop(&self) {
-        self.window.set_shared(common::RELEASE, self.holds);
-        self.window.set_shared(common::STOP, 1);
-    }
-
     /// Stores to the site pages in one instruction.
     pub fn store(&self, at: usize, bytes: &[u8]) {
         self.window.store(at, bytes);
@@ -166,5 +160,13 @@ impl<'a> Patcher<'a> {
             ipis: sum(own::IPIS),
             nmis: sum(own::NMIS),
         }
+    }
+}
+
+impl Drop for Patcher<'_> {
+    /// Lets held executors go, and ends their loops.
+    fn drop(&mut self) {
+        self.window.set_shared(common::RELEASE, self.holds);
+        self.window.set_shared(common::STOP, 1);
     }
 }

@@ -151,6 +151,8 @@ impl Rig {
         let executors = self.vcpus.len();
         let ledgers: Vec<Ledger> = (0..executors).map(|_| Ledger::default()).collect();
         std::thread::scope(|scope| {
+            // Stops the executors when it goes, also if `patch` panics.
+            let mut patcher = Patcher::new(window, &self.vm, executors);
             let threads: Vec<_> = self
                 .vcpus
                 .iter_mut()
@@ -162,11 +164,10 @@ impl Rig {
                     })
                 })
                 .collect();
-            let mut patcher = Patcher::new(window, &self.vm, executors);
             // No device interrupts are sent here: nothing would answer them.
             let injector = Injector::new(window, &self.vm, &ledgers, [own::STRAYS, own::IPIS]);
             let result = patcher.ready().and_then(|()| patch(&mut patcher, injector));
-            patcher.stop();
+            drop(patcher);
             for thread in threads {
                 thread.join().expect("an executor has nothing that can panic")?;
             }
