@@ -1,5 +1,6 @@
 //! The reference of the scenario language: every example in it is a scenario that behaves as it says.
 
+use crossmod::explore::Limits;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
 use crossmod::report::{Status, detail};
@@ -7,6 +8,11 @@ use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 
 use crate::kvm;
+
+/// Far more than any example needs: whatever makes one endless is not decided, at once.
+fn bounded() -> CheckOptions {
+    CheckOptions { limits: Limits { max_states: 1 << 18, ..Limits::default() }, ..CheckOptions::default() }
+}
 
 fn examples() -> Vec<Scenario> {
     let blocks = REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -30,7 +36,7 @@ fn every_example_of_the_reference_behaves_as_it_says_at_both_rings() {
     for scenario in examples() {
         for fetch in scenario.models().unwrap() {
             for ring in [None, Some(Ring::User)] {
-                let options = CheckOptions { ring, fetch: Some(fetch), ..CheckOptions::default() };
+                let options = CheckOptions { ring, fetch: Some(fetch), ..bounded() };
                 let report = checker.check(&scenario, &options, |_| {}).unwrap();
                 assert!(report.holds(), "{}", detail(&report));
                 if report.status == Status::Skipped {
@@ -55,8 +61,7 @@ fn a_trap_at_the_start_is_handled_before_a_round_is_over() {
     let found = |text: &str, ring, checker: &mut Checker| {
         let scenario =
             Scenario { name: "trapped".into(), text: text.to_owned(), path: "trapped.toml".into() };
-        let report =
-            checker.check(&scenario, &CheckOptions { ring: Some(ring), ..CheckOptions::default() }, |_| {});
+        let report = checker.check(&scenario, &CheckOptions { ring: Some(ring), ..bounded() }, |_| {});
         report.unwrap().findings.iter().any(|finding| finding.violation.property == Property::UnclaimedTrap)
     };
     let example =
@@ -77,11 +82,11 @@ fn steps_that_no_schedule_comes_to_are_named() {
     }
     let mut checker = Checker::new().unwrap();
     let mut example = examples().into_iter().find(|example| example.text.contains("old callback")).unwrap();
-    let report = checker.check(&example, &CheckOptions::default(), |_| {}).unwrap();
+    let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, [""; 0]);
     assert!(!detail(&report).contains("unreached"));
     example.text = example.text.replace("{ if = { went = \"new\", goto = \"new\" } }", "{ goto = \"new\" }");
-    let report = checker.check(&example, &CheckOptions::default(), |_| {}).unwrap();
+    let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, ["tracepoint.check-1", "tracepoint.goto-2"]);
     assert!(
         detail(&report).contains("unreached  no schedule came to tracepoint.check-1, "),
@@ -216,7 +221,7 @@ fn the_host_and_a_vcpu_patch_alike() {
                     text: poke(dropped, vcpu),
                     path: "poke.toml".into(),
                 };
-                let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..CheckOptions::default() };
+                let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..bounded() };
                 let report = checker.check(&scenario, &options, |_| {}).unwrap();
                 assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}", detail(&report));
                 let mut properties: Vec<_> =
@@ -247,7 +252,7 @@ fn a_data_reader_finds_a_store_inside_a_quadword_whole() {
              [[step]]\nstore = {{ what = \"new-tail\" }}\n"
         );
         let scenario = Scenario { name: "data/reader".into(), text, path: "reader.toml".into() };
-        let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..CheckOptions::default() };
+        let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..bounded() };
         let report = checker.check(&scenario, &options, |_| {}).unwrap();
         assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}", detail(&report));
         report.status == Status::Hazard
