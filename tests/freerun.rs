@@ -160,9 +160,9 @@ fn ring_0_is_surveyed_where_it_is_native_and_refused_where_it_is_emulated() {
     }
 }
 
-/// A survey that saw these.
-fn saw(change: impl FnOnce(&mut Survey)) -> bool {
-    let mut survey = Survey {
+/// A survey that has seen nothing.
+fn nothing() -> Survey {
+    Survey {
         crossmod: String::new(),
         tier: String::new(),
         host: crossmod::host::Host { cpu: "AMD".into(), ..crossmod::host::Host::read() },
@@ -175,9 +175,54 @@ fn saw(change: impl FnOnce(&mut Survey)) -> bool {
         pairs: Vec::new(),
         models: Vec::new(),
         findings: Vec::new(),
-    };
+    }
+}
+
+/// What a survey comes to that saw these.
+fn saw(change: impl FnOnce(&mut Survey)) -> bool {
+    let mut survey = nothing();
     change(&mut survey);
     survey.held()
+}
+
+#[test]
+fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
+    let row = |pair: &str, crosses, torn| PairRow {
+        pair: pair.into(),
+        old: String::new(),
+        new: String::new(),
+        offset: 0,
+        crosses,
+        amd_promises_whole: crosses == Crosses::Nothing,
+        several_bytes: true,
+        seen: vec![PairSeen {
+            side: Side::Host,
+            passes: 1000,
+            old: 500,
+            new: 500 - torn,
+            torn,
+            unexplained: 0,
+            exceptions: 0,
+            mixes: Default::default(),
+            stores: 1,
+            seconds: 1.0,
+        }],
+    };
+    let mut survey = nothing();
+    survey.pairs = vec![
+        row("jmp <-> jmp", Crosses::Bytes32, 3),
+        row("jmp <-> jmp", Crosses::Line, 100),
+        row("call <-> call", Crosses::Bytes32, 4),
+        row("call <-> call", Crosses::Quadword, 0),
+        row("call <-> call", Crosses::Nothing, 0),
+    ];
+    let inside =
+        "7 passes executed bytes of both instructions of a pair that lies inside a line, at 2 of 3 places";
+    assert_eq!(survey.headlines(), [inside]);
+    survey.pairs.push(row("nop2 <-> jz", Crosses::Nothing, 1));
+    assert_eq!(survey.headlines().len(), 2);
+    assert!(survey.headlines()[0].contains("inside an aligned quadword, at 1 of 2 places"));
+    assert!(!survey.held());
 }
 
 /// However it is told: findings are cut short, and some outcomes are asked of no model.

@@ -116,14 +116,21 @@ impl Survey {
         let (mut exceptions, ahead) = (sum(|counts| counts.exceptions), sum(|counts| counts.ahead));
         let mut unexplained = 0;
         for row in &self.pairs {
-            let torn: u64 = row.seen.iter().map(|seen| seen.torn).sum();
             exceptions += row.seen.iter().map(|seen| seen.exceptions).sum::<u64>();
             unexplained += row.seen.iter().map(|seen| seen.unexplained).sum::<u64>();
-            if torn > 0 && row.crosses < Crosses::Line {
-                let (pair, offset) = (&row.pair, row.offset);
-                let within = if row.amd_promises_whole { "an aligned quadword" } else { "a line" };
+        }
+        for (inside, within) in [(true, "an aligned quadword"), (false, "a line")] {
+            let rows = || {
+                let rows = self.pairs.iter().filter(|row| row.crosses < Crosses::Line);
+                rows.filter(|row| row.amd_promises_whole == inside)
+            };
+            let torn: u64 = rows().flat_map(|row| &row.seen).map(|seen| seen.torn).sum();
+            let places = rows().filter(|row| row.seen.iter().any(|seen| seen.torn > 0)).count();
+            if torn > 0 {
                 lines.push(format!(
-                    "{torn} passes executed bytes of both versions of {pair} at {offset}, inside {within}"
+                    "{torn} passes executed bytes of both instructions of a pair that lies inside {within}, at {places} of \
+                     {} places",
+                    rows().count()
                 ));
             }
         }

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{PAIRS_CLAIM, host, per_million};
+use super::{host, per_million};
+use crate::freerun::cell::Crosses;
 use crate::freerun::outcome::Counts;
-use crate::freerun::pairs::PairRow;
+use crate::freerun::pairs::{PairRow, PairSeen};
 use crate::freerun::{Row, Side, Standing, Survey};
 use crate::machine::free::Length;
 
@@ -13,6 +14,7 @@ pub(in crate::report) const HEAT: &str = "
 table.map { font-size: 0.76rem; } table.map td, table.map th { padding: 0.2rem 0.3rem; } table.map td { text-align: center; min-width: 2.7rem; font-variant-numeric: tabular-nums; }
 table.map td.zero { background: var(--safe); } table.map td.promised { outline: 2px solid var(--mark); outline-offset: -3px; }
 table.map td.hot { background: rgba(var(--heat), var(--share)); }
+h4 { margin: 1rem 0 0; }
 .finding { border-left: 4px solid rgb(var(--heat)); padding-left: 0.8rem; }
 @media print { table.map td { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
@@ -150,29 +152,56 @@ fn cell(row: &Row, count: u64, passes: u64) -> Markup {
 }
 
 fn pairs(survey: &Survey) -> Markup {
-    let cell = |row: &PairRow, side| {
-        let Some(seen) = row.side(side) else { return html! { td.none { "–" } } };
-        let heat = if seen.torn > 0 { "hot" } else { "zero" };
-        let promised = if row.amd_promises_whole { " promised" } else { "" };
-        let mixes: Vec<String> = seen.mixes.iter().map(|(mix, count)| format!("{mix}: {count}")).collect();
-        let title = format!("{} of {}; {}", seen.torn, seen.passes, mixes.join(", "));
-        html! {
-            td class=(format!("{heat}{promised}")) style=(format!("--share:{:.2}", share(seen.torn, seen.passes))) title=(title) {
-                @if row.several_bytes { (per_million(seen.torn, seen.passes)) } @else { "none" }
-            }
-        }
+    let mut kinds: Vec<Crosses> = survey.pairs.iter().map(|row| row.crosses).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut names: Vec<&PairRow> = survey.pairs.iter().collect();
+    names.dedup_by_key(|row| &row.pair);
+    let head = |kind: Crosses| match kind {
+        Crosses::Nothing => "nothing",
+        other => other.name(),
     };
     html! {
         @if !survey.pairs.is_empty() {
             h3 { "Two instructions in turn" }
-            p.soft { "Torn passes in a million, by what the bytes that differ cross. Each mix of the bytes is a harmless instruction of its own, and was tried alone before. Hover over a place for the mixes that were executed. " (PAIRS_CLAIM) "." }
-            div.scroll { table.map {
-                thead { tr { th { "pair" } th { "old" } th { "new" } th { "at" } th { "crosses" } @for side in PairRow::SIDES { th { (side.name()) } } } }
-                tbody { @for row in &survey.pairs { tr {
-                    th scope="row" { (row.pair) } td { code { (row.old) } } td { code { (row.new) } } td { (row.offset) } td { (row.crosses.name()) }
-                    @for side in PairRow::SIDES { (cell(row, side)) }
-                } } }
-            } }
+            p.soft { "Torn passes in a million, by what the bytes that differ cross. Each mix of the bytes is a harmless instruction of its own, and was tried alone before. Hover over a place for the mixes that were executed. With old and new in turn a stale instruction looks like a later one: only torn is claimed." }
+            @for (side, title) in [(Side::Vcpu, "two vCPUs"), (Side::Host, "host thread as writer"), (Side::Plain, "two plain threads without KVM"), (Side::Cold, "thrown out of every cache before each pass")] {
+                h4 { "Torn, " (title) }
+                div.scroll { table.map {
+                    thead { tr { th { "pair" } @for &kind in &kinds { th { (head(kind)) } } } }
+                    tbody { @for name in &names { tr {
+                        th scope="row" { (name.pair) }
+                        @for &kind in &kinds { (pair(survey, &name.pair, kind, side)) }
+                    } } }
+                } }
+            }
+            details {
+                summary { "The bytes of the pairs" }
+                div.scroll { table {
+                    thead { tr { th { "pair" } th { "old" } th { "new" } } }
+                    tbody { @for name in &names { tr { th scope="row" { (name.pair) } td { code { (name.old) } } td { code { (name.new) } } } } }
+                } }
+            }
+        }
+    }
+}
+
+/// A pair at the places that cross the same.
+fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
+    let rows = || survey.pairs.iter().filter(|row| row.pair == name && row.crosses == kind);
+    let seen: Vec<_> = rows().filter_map(|row| row.side(side)).collect();
+    if seen.is_empty() {
+        return html! { td.none { "–" } };
+    }
+    let sum = |what: fn(&PairSeen) -> u64| seen.iter().map(|seen| what(seen)).sum::<u64>();
+    let (torn, passes) = (sum(|seen| seen.torn), sum(|seen| seen.passes));
+    let heat = if torn > 0 { "hot" } else { "zero" };
+    let promised = if rows().all(|row| row.amd_promises_whole) { " promised" } else { "" };
+    let mixes = seen.iter().flat_map(|seen| &seen.mixes).map(|(mix, count)| format!("{mix}: {count}"));
+    let title = format!("{torn} of {passes}; {}", mixes.collect::<Vec<_>>().join(", "));
+    html! {
+        td class=(format!("{heat}{promised}")) style=(format!("--share:{:.2}", share(torn, passes))) title=(title) {
+            @if rows().any(|row| row.several_bytes) { (per_million(torn, passes)) } @else { "one byte" }
         }
     }
 }
