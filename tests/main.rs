@@ -14,6 +14,7 @@ mod faults;
 mod fetch;
 mod freerun;
 mod golden;
+mod headlines;
 mod journal;
 mod kvm;
 mod language;

@@ -1,0 +1,106 @@
+//! What a survey's counts come to: headlines, and whether the vendor's promises hold. The counts are made up.
+
+use crossmod::freerun::cell::{Cell, Crosses};
+use crossmod::freerun::outcome::Counts;
+use crossmod::freerun::pairs::{PairRow, PairSeen};
+use crossmod::freerun::{Finding, Row, Seen, Side, Survey};
+use crossmod::machine::free::Length;
+
+/// A survey that has seen nothing.
+fn nothing() -> Survey {
+    Survey {
+        crossmod: String::new(),
+        tier: String::new(),
+        host: crossmod::host::Host { cpu: "AMD".into(), ..crossmod::host::Host::read() },
+        cpus: [0, 1],
+        pinned: true,
+        seed: 1,
+        seconds: 1.0,
+        interrupted: false,
+        rows: Vec::new(),
+        pairs: Vec::new(),
+        models: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+/// What a survey comes to that saw these.
+fn saw(change: impl FnOnce(&mut Survey)) -> bool {
+    let mut survey = nothing();
+    change(&mut survey);
+    survey.held()
+}
+
+#[test]
+fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
+    let row = |pair: &str, crosses, torn| PairRow {
+        pair: pair.into(),
+        old: String::new(),
+        new: String::new(),
+        offset: 0,
+        crosses,
+        amd_promises_whole: crosses == Crosses::Nothing,
+        several_bytes: true,
+        seen: vec![PairSeen {
+            side: Side::Host,
+            passes: 1000,
+            old: 500,
+            new: 500 - torn,
+            torn,
+            unexplained: 0,
+            exceptions: 0,
+            mixes: Default::default(),
+            stores: 1,
+            seconds: 1.0,
+        }],
+    };
+    let mut survey = nothing();
+    survey.pairs = vec![
+        row("jmp <-> jmp", Crosses::Bytes32, 3),
+        row("jmp <-> jmp", Crosses::Line, 100),
+        row("call <-> call", Crosses::Bytes32, 4),
+        row("call <-> call", Crosses::Quadword, 0),
+        row("call <-> call", Crosses::Nothing, 0),
+    ];
+    let inside =
+        "7 passes executed bytes of both instructions of a pair that lies inside a line, at 2 of 3 places";
+    assert_eq!(survey.headlines(), [inside]);
+    survey.pairs.push(row("nop2 <-> jz", Crosses::Nothing, 1));
+    assert_eq!(survey.headlines().len(), 2);
+    assert!(survey.headlines()[0].contains("inside an aligned quadword, at 1 of 2 places"));
+    assert!(!survey.held());
+}
+
+/// However it is told: findings are cut short, and some outcomes are asked of no model.
+#[test]
+fn a_broken_promise_is_a_failure_with_and_without_a_finding() {
+    let row = |torn| Row {
+        cell: Cell::in_line(Length::Four, 0),
+        seen: vec![Seen {
+            side: Side::Host,
+            counts: Counts { passes: 10, torn, ..Counts::default() },
+            stores: 1,
+            seconds: 1.0,
+            odd: Default::default(),
+            unasked: torn,
+        }],
+    };
+    assert!(saw(|survey| survey.rows.push(row(0))));
+    assert!(!saw(|survey| survey.rows.push(row(1))));
+    // Intel promises nothing of the kind.
+    assert!(saw(|survey| {
+        survey.host.cpu = "Intel".into();
+        survey.rows.push(row(1));
+    }));
+    let finding = |broken| Finding {
+        what: "store 4".into(),
+        offset: 61,
+        crosses: Crosses::Line,
+        side: Side::Host,
+        outcome: String::new(),
+        against: String::new(),
+        broken,
+    };
+    assert!(saw(|survey| survey.findings.push(finding(false))));
+    assert!(!saw(|survey| survey.findings.push(finding(true))));
+}
