@@ -71,6 +71,26 @@ fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
     assert!(!survey.held());
 }
 
+#[test]
+fn rates_are_compared_with_those_of_two_threads() {
+    let seen = |side, torn| Seen {
+        side,
+        counts: Counts { passes: 1000, torn, ..Counts::default() },
+        stores: 1,
+        seconds: 1.0,
+        odd: Default::default(),
+        unasked: 0,
+    };
+    let row = |host, vcpu, plain| Row {
+        cell: Cell::in_line(Length::Four, 61),
+        seen: vec![seen(Side::Host, host), seen(Side::Vcpu, vcpu), seen(Side::Plain, plain)],
+    };
+    let factors = |rows| Survey { rows, ..nothing() }.classes()[0].factors;
+    assert_eq!(factors(vec![row(30, 6, 60)]), [Some(0.5), Some(0.1)]);
+    assert_eq!(factors(vec![row(30, 0, 60), row(90, 0, 20)]), [Some(1.5), None]);
+    assert_eq!(factors(vec![row(30, 6, 0)]), [None, None]);
+}
+
 /// However it is told: findings are cut short, and some outcomes are asked of no model.
 #[test]
 fn a_broken_promise_is_a_failure_with_and_without_a_finding() {

@@ -56,4 +56,5 @@ fn tier(ring: Ring) -> String {
 
 /// What to make of a rate under KVM over that without.
 pub const FACTOR: &str = "The instructions and the CPU are the same. A factor far from 1 is no effect of KVM on fetching: rates depend \
-    on the phase in which the two loops settle and on what else the CPUs do, and differ as much from run to run.";
+    on the phase in which the two loops settle and on what else the CPUs do, and differ as much from run to run; and a vCPU that \
+    stores, or executes, leaves for the host now and then, while the other goes on alone.";

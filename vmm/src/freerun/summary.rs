@@ -16,11 +16,14 @@ pub struct Class {
     pub places: usize,
     /// What each side saw, in the order of [`Side::ALL`].
     pub counts: Vec<(Side, Counts)>,
-    /// Torn rate of the vCPU against the vCPU over that of the two threads; none unless both saw some.
-    pub factor: Option<f64>,
+    /// Torn rate of each of [`Class::COMPARED`] over that of the two threads; none unless both saw some.
+    pub factors: [Option<f64>; 2],
 }
 
 impl Class {
+    /// What is compared with two threads: first the same thread that stores, then a vCPU that does.
+    pub const COMPARED: [Side; 2] = [Side::Host, Side::Vcpu];
+
     /// What one side saw.
     pub fn side(&self, side: Side) -> &Counts {
         let found = self.counts.iter().find(|(other, _)| *other == side);
@@ -165,11 +168,12 @@ impl Survey {
             };
             let counts: Vec<(Side, Counts)> =
                 Side::ALL.into_iter().map(|side| (side, counts(side))).collect();
-            let mut class = Class { crosses, places: of(crosses).count(), counts, factor: None };
-            let (guest, plain) = (class.side(Side::Vcpu), class.side(Side::Plain));
-            if guest.torn > 0 && plain.torn > 0 {
-                class.factor = Some(guest.torn_rate() / plain.torn_rate());
-            }
+            let mut class = Class { crosses, places: of(crosses).count(), counts, factors: [None; 2] };
+            let plain = class.side(Side::Plain);
+            class.factors = Class::COMPARED.map(|side| {
+                let guest = class.side(side);
+                (guest.torn > 0 && plain.torn > 0).then(|| guest.torn_rate() / plain.torn_rate())
+            });
             class
         };
         kinds.into_iter().map(class).filter(|class| class.places > 0).collect()

@@ -209,13 +209,13 @@ fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
 fn classes(survey: &Survey) -> Markup {
     html! {
         h3 { "By what a single store crosses" }
-        p.soft { "Torn passes in a million, and the rate of two vCPUs over that of two plain threads. " (crate::freerun::FACTOR) }
+        p.soft { "Torn passes in a million, and the rates of a vCPU with a host thread and with another vCPU over that of two plain threads. " (crate::freerun::FACTOR) }
         div.scroll { table {
-            thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "vcpu / plain" } } }
+            thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "host / plain" } th { "vcpu / plain" } } }
             tbody { @for class in survey.classes() { tr {
                 th scope="row" { (class.crosses.name()) } td { (class.places) }
                 @for (_, counts) in &class.counts { td { (per_million(counts.torn, counts.passes)) } }
-                td { @match class.factor { Some(factor) => (format!("{factor:.2}")), None => "–" } }
+                @for factor in class.factors { td { (super::factor(factor)) } }
             } } }
         } }
     }

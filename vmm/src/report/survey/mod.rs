@@ -48,6 +48,15 @@ pub(super) fn per_million(count: u64, trials: u64) -> String {
     }
 }
 
+/// A rate over another.
+fn factor(factor: Option<f64>) -> String {
+    match factor {
+        None => "-".into(),
+        Some(factor) if factor < 0.095 => format!("{factor:.4}"),
+        Some(factor) => format!("{factor:.2}"),
+    }
+}
+
 /// Where it ran, in one line.
 pub(super) fn host(survey: &Survey) -> String {
     let microcode = survey.host.microcode.as_deref().unwrap_or("unknown");
@@ -58,7 +67,13 @@ pub(super) fn host(survey: &Survey) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::per_million;
+    use super::{factor, per_million};
+
+    #[test]
+    fn small_factors_are_not_zero() {
+        let told = [None, Some(0.00383), Some(0.0949), Some(0.0951), Some(1.236)].map(factor);
+        assert_eq!(told, ["-", "0.0038", "0.0949", "0.10", "1.24"]);
+    }
 
     #[test]
     fn zeros_are_bounds() {

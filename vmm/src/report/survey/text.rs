@@ -97,14 +97,14 @@ pub fn summary(survey: &Survey) -> String {
     );
     let _ = write!(out, "  crosses  places");
     Side::ALL.iter().for_each(|side| _ = write!(out, "  {:10}", side.name()));
-    let _ = writeln!(out, "  vcpu / plain");
+    let _ = writeln!(out, "  host / plain  vcpu / plain");
     for class in survey.classes() {
-        let factor = class.factor.map_or("-".into(), |factor| format!("{factor:.2}"));
         let _ = write!(out, "  {:7}  {:6}", class.crosses.name(), class.places);
         for (_, counts) in &class.counts {
             let _ = write!(out, "  {:10}", per_million(counts.torn, counts.passes));
         }
-        let _ = writeln!(out, "  {factor}");
+        let [host, vcpu] = class.factors.map(super::factor);
+        let _ = writeln!(out, "  {host:12}  {vcpu}");
     }
     let _ = writeln!(out, "  {}", crate::freerun::FACTOR);
     let _ = writeln!(out, "\nrules");
