@@ -231,7 +231,7 @@ impl Provisos {
 pub struct OneStore {
     /// All of them.
     pub sites: usize,
-    /// Nothing.
+    /// Nothing, if either version may be executed until who knows when: the rule says nothing about that.
     pub safe: usize,
     /// INT3, as a handshake.
     pub int3: usize,
@@ -265,6 +265,9 @@ impl OneStore {
             let count = one.class.members.len();
             let need = match &one.verdict {
                 Verdict::Safe => &mut sum.safe,
+                Verdict::Hazard(properties) if properties.iter().all(|what| *what == Property::Stale) => {
+                    &mut sum.safe
+                }
                 Verdict::Hazard(properties) if properties.contains(&Property::Interior) => &mut sum.wait,
                 Verdict::Hazard(_) => &mut sum.int3,
                 Verdict::NotDecided(_) | Verdict::Inexpressible(_) => continue,
@@ -287,7 +290,8 @@ impl OneStore {
     pub fn text(&self) -> String {
         let Torn { inside, quadword, line, page } = self.torn;
         let mut text = format!(
-            "of {} sites {} are safe with one aligned store under the AMD rule, {} need int3 (a handshake)",
+            "of {} sites {} are safe with one aligned store under the AMD rule (which does not say when it is seen), {} need \
+             int3 (a handshake)",
             self.sites, self.safe, self.int3
         );
         if self.wait > 0 {
