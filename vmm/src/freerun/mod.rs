@@ -55,6 +55,7 @@ fn tier(ring: Ring) -> String {
 }
 
 /// What to make of a rate under KVM over that without.
-pub const FACTOR: &str = "The instructions and the CPU are the same. A factor far from 1 is no effect of KVM on fetching: rates depend \
-    on the phase in which the two loops settle and on what else the CPUs do, and differ as much from run to run; and a vCPU that \
-    stores, or executes, leaves for the host now and then, while the other goes on alone.";
+pub const FACTOR: &str = "The instructions and the CPU are the same. Rates depend on the phase in which \
+    the two loops settle and on what else the CPUs do, and differ from run to run; a vCPU leaves for the host now and then, while the \
+    other goes on alone. A factor far from 1 says how the loops meet; that KVM changes how code is fetched would show in which \
+    boundaries are torn.";
