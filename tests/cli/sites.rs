@@ -270,6 +270,12 @@ fn a_judgement_says_how_many_are_safe_and_which_are_not() {
     assert_eq!(UNUSABLE, 2);
 }
 
+/// SHA-256 of a file.
+fn digest(path: &str) -> String {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(path).unwrap());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn windows_are_explored_and_the_rules_are_right() {
     if !kvm::required() {
@@ -312,8 +318,10 @@ fn windows_are_explored_and_the_rules_are_right() {
         assert!(replayed.contains("`interior` reproduced 3 of 3"), "{replayed}");
     }
     assert!(text.contains("entered inside") && text.contains("a saved RIP stands at site+"), "{text}");
+    let origin = format!("image, SHA-256 {}", digest(&image));
     for once in [
         "2 executors, 1 pass each, ring 0, 0 NMIs, 0 IRQs; fetch model coherent, rule intel",
+        &origin,
         crossmod::report::TIER,
         &crossmod::host::Host::read().line(),
     ] {
@@ -352,14 +360,7 @@ fn a_judgement_says_where_it_was_obtained_of_what_and_what_sites_need() {
     }
     let directory = tempfile::tempdir().unwrap();
     let image = kernel(directory.path(), "vmlinuz", |_| ());
-    let digest: String = sha2::Digest::finalize({
-        let mut hash = <sha2::Sha256 as sha2::Digest>::new();
-        sha2::Digest::update(&mut hash, std::fs::read(&image).unwrap());
-        hash
-    })
-    .iter()
-    .map(|byte| format!("{byte:02x}"))
-    .collect();
+    let digest = digest(&image);
     let host = crossmod::host::Host::read();
     let judge = ["sites", &image, "--judge", "text_poke_fixup", "--passes", "1", "--kind", "jump-label"];
     let with = |more: &[&str]| ok(&[&judge[..], more].concat()).out;

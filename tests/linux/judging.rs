@@ -116,14 +116,7 @@ fn instructions_decide_about_a_class_not_only_bytes() {
 
 #[test]
 fn a_long_site_is_cut_between_instructions_and_the_file_says_so() {
-    let mut kernel = Kernel::default();
-    kernel.symbol(TEXT, 'T', "function");
-    // A jump over NOPs, and moves of five bytes: the last that ends within 32 bytes ends at 30.
-    kernel.code(TEXT + 0x100, &[&[0xeb, 41][..], &[0x90; 41]].concat());
-    kernel.code(TEXT + 0x900, &[0xb9, 1, 2, 3, 4].repeat(8));
-    kernel.code(TEXT + 0x940, &[0xc3]);
-    kernel.alternatives.push((TEXT + 0x100, TEXT + 0x900, 1, 43, 40));
-    let image = parse(kernel.elf());
+    let image = parse(Kernel::long().elf());
     let site = of(&image, Kind::Alternative)[0];
     let question = Question::new("stop_machine");
     let exported = export::scenario(&image, site, &question, Direction::Forward).unwrap();

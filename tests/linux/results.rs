@@ -165,20 +165,9 @@ fn judged(images: &[Image], kinds: &[Kind], verdict: impl Fn(&str) -> Verdict) -
     judged
 }
 
-/// An alternative of 43 bytes, of which a scenario holds 30.
-fn long() -> Image {
-    let mut kernel = Kernel::default();
-    kernel.symbol(TEXT, 'T', "function");
-    kernel.code(TEXT + 0x100, &[&[0xeb, 41][..], &[0x90; 41]].concat());
-    kernel.code(TEXT + 0x900, &[0xb9, 1, 2, 3, 4].repeat(8));
-    kernel.code(TEXT + 0x940, &[0xc3]);
-    kernel.alternatives.push((TEXT + 0x100, TEXT + 0x900, 1, 43, 40));
-    parse(kernel.elf())
-}
-
 #[test]
 fn a_class_longer_than_a_scenario_shows_the_bytes_that_were_judged() {
-    let images = [long()];
+    let images = [parse(Kernel::long().elf())];
     let judged = judged(&images, &[Kind::Alternative], |_| Verdict::Hazard([Property::Interior].into()));
     let [one] = &judged[..] else { panic!("{judged:?}") };
     assert_eq!((one.class.traits.length, one.left_out), (43, 13));
@@ -191,7 +180,7 @@ fn a_class_longer_than_a_scenario_shows_the_bytes_that_were_judged() {
 
 #[test]
 fn what_safe_rests_on_is_counted_and_said() {
-    let mut images = vec![long()];
+    let mut images = vec![parse(Kernel::long().elf())];
     images.push(parse(synth::sample(false).elf()));
     let mut judged = judged(&images, &[Kind::Alternative, Kind::Lock, Kind::JumpLabel], |_| Verdict::Safe);
     let provisos = Provisos::of(&judged, &Verdict::Safe);

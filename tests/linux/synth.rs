@@ -37,6 +37,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// One alternative of 43 bytes: a jump over NOPs becomes moves of five bytes, the last of which that ends within the
+    /// 32 bytes of a scenario's site ends at 30.
+    pub fn long() -> Kernel {
+        let mut kernel = Kernel::default();
+        kernel.symbol(TEXT, 'T', "function");
+        kernel.code(TEXT + 0x100, &[&[0xeb, 41][..], &[0x90; 41]].concat());
+        kernel.code(TEXT + 0x900, &[0xb9, 1, 2, 3, 4].repeat(8));
+        kernel.code(TEXT + 0x940, &[0xc3]);
+        kernel.alternatives.push((TEXT + 0x100, TEXT + 0x900, 1, 43, 40));
+        kernel
+    }
+
     /// Puts code at an address; what is in between becomes NOPs.
     pub fn code(&mut self, address: u64, bytes: &[u8]) {
         let at = (address - TEXT) as usize;

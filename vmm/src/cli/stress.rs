@@ -105,10 +105,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         )),
         StressError::Lost { ref findings, .. } => {
             // Nowhere else is it kept.
-            findings
-                .iter()
-                .filter_map(|finding| json(finding).ok())
-                .for_each(|finding| eprintln!("{finding}"));
+            for finding in findings {
+                eprintln!("{}", json(finding).unwrap_or_else(|_| format!("{finding:?}")));
+            }
             let message =
                 format!("{HARNESS_ERROR}{error}\nthe findings above are not all on disk; the run was ended");
             Failure { status: HARNESS, message }

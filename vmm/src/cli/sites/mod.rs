@@ -315,15 +315,15 @@ impl Arguments {
                 || json!({ "release": release, "function": pattern, "windows": windows, "explored": [] });
             return self.show(sheet, value).map(|()| HELD);
         };
+        let origin = Origin::new(images, &exploration.host);
         self.show(sheet, || {
-            let origin = Origin::new(images, &exploration.host);
             json!({
                 "release": release, "function": pattern, "windows": windows, "explored": exploration.explored,
-                "shapes": exploration.shapes, "tier": "explore", "host": origin.host, "images": origin.list(),
+                "shapes": exploration.shapes, "tier": "explore", "host": exploration.host, "images": origin.list(),
             })
         })?;
         if self.format == Format::Text && exploration.shapes > 0 {
-            print(&exploration.text(traces));
+            print(&exploration.text(&origin.images(), traces));
         }
         let status = exploration.status();
         exploration.ended.map_or(status, ended)

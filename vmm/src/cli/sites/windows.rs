@@ -118,8 +118,9 @@ fn each(
 }
 
 impl Exploration {
-    /// For people: within which bounds, which are safe, and whatever else was found of each that is not.
-    pub fn text(&self, traces: Option<&Path>) -> String {
+    /// For people: within which bounds, which are safe, and whatever else was found of each that is not. `images`: what
+    /// they are windows of.
+    pub fn text(&self, images: &str, traces: Option<&Path>) -> String {
         let mut out =
             String::from("\nExplored, each instruction a NOP of its length; windows of one shape once:\n");
         // All shapes have the same; what was not run has none.
@@ -132,7 +133,7 @@ impl Exploration {
             })
             .collect();
         out.extend(within);
-        out.push_str(&format!("{TIER}\n{}\n", self.host.line()));
+        out.push_str(&format!("{TIER}\n{}\n{images}\n", self.host.line()));
         for Explored { windows, legal, report } in &self.explored {
             let names = match windows.as_slice() {
                 [only] => only.clone(),
@@ -222,7 +223,7 @@ mod tests {
             let one =
                 exploration(vec![report(Status::Safe, Some(Ended::Exhausted)), report(status, ended)], true);
             assert!(matches!(one.status(), Ok(NOT_HELD)), "{status:?}");
-            let text = one.text(None);
+            let text = one.text("vmlinuz", None);
             assert_eq!(text.matches(": safe").count(), 1, "{text}");
             assert!(text.contains("of 1 the verdict"), "{text}");
         }
@@ -242,7 +243,7 @@ mod tests {
         let one = exploration(all, true);
         assert!(matches!(one.ended, Some(CheckError::Machine(MachineError::Interrupted))));
         assert_eq!(one.explored.len(), 2);
-        let text = one.text(None);
+        let text = one.text("vmlinuz", None);
         assert!(text.contains("not decided") && text.contains("2 of 3 shapes explored"), "{text}");
     }
 

@@ -21,6 +21,14 @@ impl Code<'_, '_> {
         self.emitter.a.lea(eax, dword_ptr(rax - 1))
     }
 
+    fn compare_register(&mut self, register: AsmRegister32, value: Value) -> Coded {
+        match value {
+            Value::Number(number) => self.emitter.a.cmp(register, number),
+            Value::Register(other) => self.emitter.a.cmp(register, other),
+            Value::Memory(word) => self.emitter.a.cmp(register, dword_ptr(word)),
+        }
+    }
+
     /// Compares; true if "equal" is the outcome with the zero flag set.
     pub(super) fn compare(
         &mut self,
@@ -69,22 +77,13 @@ impl Code<'_, '_> {
                     self.emitter.a.mov(eax, -1)?;
                     self.emitter.here(&mut read)?;
                 }
-                match value {
-                    Value::Number(number) => self.emitter.a.cmp(eax, number),
-                    Value::Register(register) => self.emitter.a.cmp(eax, register),
-                    Value::Memory(word) => self.emitter.a.cmp(eax, dword_ptr(word)),
-                }
+                self.compare_register(eax, value)
             })()
             .map_err(failed)?;
             return Ok(true);
         }
         if let Some(register) = Emitter::register(self.frame, name) {
-            match value {
-                Value::Number(number) => self.emitter.a.cmp(register, number),
-                Value::Register(other) => self.emitter.a.cmp(register, other),
-                Value::Memory(word) => self.emitter.a.cmp(register, dword_ptr(word)),
-            }
-            .map_err(failed)?;
+            self.compare_register(register, value).map_err(failed)?;
             return Ok(true);
         }
         let word = self.word(name, place, false)?;
