@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crossmod::explore::engine::Oracle;
+use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, Move, State};
 use crossmod::machine::Machine;
 use crossmod::property::Property;
@@ -55,14 +55,11 @@ pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
 
 /// Visits every reachable state of a plan, without reduction, by a search of its own; returns how many states
 /// and transitions there are.
-pub fn walk(
-    scenario: &Scenario,
-    mut visit: impl FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
-) -> [usize; 2] {
+pub fn walk(scenario: &Scenario, mut visit: impl FnMut(&Model<'_>, &State, &[Move])) -> [usize; 2] {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
-    let oracle = Oracle::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, oracle, Memo::new(0, 1), false).unwrap();
+    let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1), false).unwrap();
     let (mut met, mut transitions) = (HashSet::new(), 0);
     let mut work = vec![model.initial().unwrap()];
     met.insert(model.digest(&work[0]));

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use crossmod::plan::Plan;
 use crossmod::scenario::{self, Options, Scenario};
 
-const PAGE: &str = include_str!("scenarios/museum/README.md");
-const ELSEWHERE: &str = include_str!("scenarios/elsewhere.toml");
+const PAGE: &str = include_str!("../vmm/scenarios/bugs/README.md");
+const ELSEWHERE: &str = include_str!("../vmm/scenarios/elsewhere.toml");
 
 fn museum() -> Vec<Scenario> {
-    scenario::library().into_iter().filter(|scenario| scenario.name.starts_with("museum/")).collect()
+    scenario::library().into_iter().filter(|scenario| scenario.name.starts_with("bugs/")).collect()
 }
 
 /// What decides how much is searched.
@@ -41,7 +41,7 @@ fn every_repair_is_searched_within_the_bounds_of_its_bug() {
         }
         assert!(shows, "{name} shows nothing");
         let number: String =
-            name.trim_start_matches("museum/b").chars().take_while(char::is_ascii_digit).collect();
+            name.trim_start_matches("bugs/b").chars().take_while(char::is_ascii_digit).collect();
         bugs.insert(number);
     }
     assert!(bugs.len() >= 35, "{} bugs: {bugs:?}", bugs.len());
@@ -54,7 +54,7 @@ fn every_scenario_says_which_bug_it_is_and_stands_on_the_page() {
         let tag: String = name.chars().take_while(|c| *c == 'b' || c.is_ascii_digit()).take(3).collect();
         let tags = scenario.tags().unwrap();
         assert!(
-            tags.iter().any(|one| one == "museum") && tags.iter().any(|one| one.starts_with(&tag)),
+            tags.iter().any(|one| one == "bugs") && tags.iter().any(|one| one.starts_with(&tag)),
             "{}: {tags:?}",
             scenario.name
         );

@@ -2,7 +2,7 @@
 //! a wait waits for, how a store is cut, what is exempt. `scripts/break-properties` breaks them in turn.
 
 use crossmod::CheckOptions;
-use crossmod::explore::engine::Oracle;
+use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, Move};
 use crossmod::machine::{Feature, Machine, capabilities};
 use crossmod::plan::{OpKind, Ring};
@@ -92,8 +92,8 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     machine.set_real_smis(capable(Feature::Smi));
-    let oracle = Oracle::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+    let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
     let mut state = model.initial().unwrap();
     for step in [Move::Piece(0), Move::Smi(0)] {
         assert_eq!(model.monitor_of(&state, 0).serialised, 0);
@@ -150,8 +150,8 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
         let text =
             format!("protocol = \"plain_store\"\n[site]\nold = {old}\nnew = {new}\noffset = {offset:#x}\n");
         let plan = inline("pieces", &text).plan(&Options::default()).unwrap();
-        let oracle = Oracle::new(&mut machine, &plan).unwrap();
-        let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+        let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+        let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
         let state = model.initial().unwrap();
         let mut moves = Vec::new();
         model.moves(&state, &mut moves).unwrap();

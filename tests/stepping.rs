@@ -11,9 +11,10 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use crossmod::decode;
-use crossmod::machine::{Ability, Assists, Feature, Machine, Stimulus, capabilities};
+use crossmod::machine::{Ability, Assists, Feature, Machine, capabilities};
 use crossmod::plan::Ring;
+use crossmod::step::Stimulus;
+use crossmod::x86::decode;
 use iced_x86::Instruction;
 
 use crate::kvm;

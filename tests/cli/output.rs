@@ -45,7 +45,7 @@ fn what_is_listed_can_be_shown_and_what_is_shown_can_be_listed() {
     assert!(filtered.lines().filter(|line| line.starts_with("linux/")).count() >= 10, "{filtered}");
     assert!(!filtered.contains("seed/"), "{filtered}");
     let shown = ok(&["show", "seed/fixup"]).out;
-    assert_eq!(shown, include_str!("../scenarios/seed/fixup.toml"));
+    assert_eq!(shown, include_str!("../../vmm/scenarios/seed/fixup.toml"));
     assert!(ok(&["show", "protocols/text_poke_fixup"]).out.contains("[[step]]"));
 }
 
@@ -93,7 +93,7 @@ fn json_ktap_and_junit_tell_the_same() {
     let json = check("json");
     assert_eq!(json.status, NOT_HELD);
     let suite: serde_json::Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!(suite["image"], crossmod::machine::Image::digest());
+    assert_eq!(suite["image"], crossmod::image::Image::digest());
     let reports = suite["reports"].as_array().unwrap();
     let held: Vec<_> = reports.iter().map(|report| report["as_expected"].as_bool().unwrap()).collect();
     assert_eq!(held, [true, false]);

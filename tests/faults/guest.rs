@@ -1,7 +1,8 @@
 //! Guest code that does what no step may do.
 
-use crossmod::cpu::reg;
-use crossmod::machine::{Landing, MachineError, Stimulus};
+use crossmod::machine::MachineError;
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::reg;
 use crossmod_abi::{port, va, vector};
 
 use super::{SITE, assert_works, at, brief, exit_of, load, machine};

@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossmod::machine::{Landing, Machine, Stimulus};
+use crossmod::machine::Machine;
+use crossmod::step::{Landing, Stimulus};
 
 use super::{SITE, at, load};
 use crate::kvm;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::{self, Filter, Image, Kind};
+use crossmod::sites::export::{self, Direction, Question};
 use serde_json::Value;
 
 use super::parse;

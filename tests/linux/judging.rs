@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crossmod::linux::export::{self, Direction, Question};
-use crossmod::linux::judge::{self, Verdict};
 use crossmod::linux::{self, Filter, Image, Kind, State};
-use crossmod::plan::VendorRule;
 use crossmod::property::Property;
+use crossmod::sites::export::{self, Direction, Question};
+use crossmod::sites::judge::{self, Verdict};
+use crossmod::x86::VendorRule;
 use crossmod::{CheckOptions, Checker};
 
 use super::synth::{self, Kernel, TEXT};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crossmod::CheckOptions;
-use crossmod::explore::engine::Oracle;
+use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, State};
 use crossmod::machine::Machine;
 use crossmod::scenario::Options;
@@ -30,11 +30,7 @@ fn explored(offset: u64, reduce: bool) -> [u64; 2] {
 
 /// Schedules: those that complete, and those that end in a violation.
 fn schedules(offset: u64) -> [u64; 2] {
-    fn from(
-        model: &mut Model<'_, Oracle<'_>>,
-        state: &State,
-        known: &mut HashMap<u128, [u64; 2]>,
-    ) -> [u64; 2] {
+    fn from(model: &mut Model<'_>, state: &State, known: &mut HashMap<u128, [u64; 2]>) -> [u64; 2] {
         let key = model.digest(state);
         if let Some(&counts) = known.get(&key) {
             return counts;
@@ -53,8 +49,8 @@ fn schedules(offset: u64) -> [u64; 2] {
     }
     let plan = store_at(offset).plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
-    let oracle = Oracle::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, oracle, Memo::new(0, 1), false).unwrap();
+    let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1), false).unwrap();
     let initial = model.initial().unwrap();
     from(&mut model, &initial, &mut HashMap::new())
 }

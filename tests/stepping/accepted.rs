@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crossmod::decode;
-use crossmod::machine::{Landing, Machine, MachineError};
+use crossmod::machine::{Machine, MachineError};
 use crossmod::plan::Plan;
 use crossmod::scenario::{self, Options};
+use crossmod::step::Landing;
+use crossmod::x86::decode;
 use crossmod_abi::{va, vector};
 use iced_x86::{Code, FlowControl, Instruction, OpKind};
 

@@ -1,8 +1,10 @@
 //! Deliveries: the frame, the stack, the masks, at both rings and on top of each other.
 
-use crossmod::cpu::IF;
-use crossmod::machine::{Ability, FILLER, Feature, Landing, Machine, Stimulus, capabilities};
+use crossmod::layout::FILLER;
+use crossmod::machine::{Ability, Feature, Machine, capabilities};
 use crossmod::plan::{Events, HandlerVariant, Plan, Ring};
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::IF;
 use crossmod_abi::{va, vector};
 
 use super::places;

@@ -1,7 +1,9 @@
 //! What a step fetches is what was written before it, also across pages; what it restores is what was given.
 
-use crossmod::cpu::reg;
-use crossmod::machine::{Landing, MAX_CPUS, Machine, Stimulus};
+use crossmod::layout::MAX_CPUS;
+use crossmod::machine::Machine;
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::reg;
 use crossmod_abi::{PAGE, va, vector};
 
 use super::places;

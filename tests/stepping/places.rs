@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use crossmod::decode;
-use crossmod::machine::{Image, in_site_pages, pad_code};
+use crossmod::image::Image;
+use crossmod::layout::{in_site_pages, pad_code};
 use crossmod::plan::Plan;
 use crossmod::scenario::{self, Options};
+use crossmod::x86::decode;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 /// The form of an instruction: what the table has one row for.

@@ -1,0 +1,21 @@
+//! What executes the explorer's steps on KVM: one vCPU for every executor's transitions, or one for each executor.
+
+mod replay;
+mod stepping;
+
+pub use replay::ReplayEngine;
+pub use stepping::SteppingEngine;
+
+use crossmod_explore::error::EngineError;
+use crossmod_kvm::MachineError;
+
+/// A failure of the machine, as the explorer has it.
+pub(crate) fn failed(error: MachineError) -> EngineError {
+    match error {
+        MachineError::Interrupted => EngineError::Interrupted,
+        MachineError::Contract { rip, what } => EngineError::Contract { rip, what },
+        MachineError::Image(error) => EngineError::Image(error),
+        error @ MachineError::UnexpectedExit { .. } => EngineError::UnexpectedExit(Box::new(error)),
+        other => EngineError::Failed(Box::new(other)),
+    }
+}

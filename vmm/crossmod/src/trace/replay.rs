@@ -1,0 +1,82 @@
+//! Live replay of a schedule.
+
+use super::render::{Row, describe};
+use crate::engine::ReplayEngine;
+use crate::explore::error::EngineError;
+use crate::explore::{Memo, Model, Move};
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::property::{Property, Violation};
+
+/// What a replay did.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Hash of the initial state.
+    pub initial: u128,
+    /// Hash of the state after each move.
+    pub states: Vec<u128>,
+    /// What each move was, for people.
+    pub rows: Vec<Row>,
+    /// What the last move violated.
+    pub violations: Vec<Violation>,
+    /// First move (from 0) that the state before it does not have, if any; the replay stops there.
+    pub impossible: Option<usize>,
+    /// Instructions of no effect on the outcome were not left out: steps executed on KVM.
+    pub steps: u64,
+}
+
+impl Replayed {
+    /// True if the schedule ran to its end and showed the property. Progress properties belong to the graph:
+    /// for them, being where no schedule completes from is all that a replay can show.
+    pub fn shows(&self, property: Property) -> bool {
+        self.impossible.is_none()
+            && (matches!(property, Property::Deadlock | Property::Livelock)
+                || self.violations.iter().any(|violation| violation.property == property))
+    }
+}
+
+/// Executes a schedule of single instructions: each executor on its own vCPU of `live`, memory never
+/// restored, nothing remembered. `aside` executes old and new alone, for comparison of outcomes.
+pub fn run(
+    live: &mut Machine,
+    aside: &mut Machine,
+    plan: &Plan,
+    schedule: &[Move],
+) -> Result<Replayed, EngineError> {
+    let before = live.assists().steps;
+    let mut engine = ReplayEngine::new(live, aside, plan)?;
+    let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+    let mut state = model.initial()?;
+    let mut replayed = Replayed {
+        initial: model.digest(&state),
+        states: Vec::with_capacity(schedule.len()),
+        rows: Vec::with_capacity(schedule.len()),
+        violations: Vec::new(),
+        impossible: None,
+        steps: 0,
+    };
+    let mut moves = Vec::new();
+    for (index, &step) in schedule.iter().enumerate() {
+        model.moves(&state, &mut moves)?;
+        if !moves.contains(&step) {
+            replayed.impossible = Some(index);
+            break;
+        }
+        let mut row = describe(&mut model, &state, step)?;
+        let applied = model.apply(&state, step)?;
+        replayed.violations = model.violations(applied.violations).to_vec();
+        row.violations = replayed.violations.clone();
+        row.site = model.text(applied.next.global.env).current().to_vec();
+        if let Move::Execute(slot, view) = step
+            && replayed.violations.iter().any(|violation| violation.property == Property::Torn)
+        {
+            row.aftermath = Some(model.aftermath(&state, usize::from(slot), view)?);
+        }
+        replayed.rows.push(row);
+        replayed.states.push(model.digest(&applied.next));
+        state = applied.next;
+    }
+    drop(model);
+    replayed.steps = live.assists().steps - before;
+    Ok(replayed)
+}
