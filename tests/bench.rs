@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Move, State};
+use crossmod::explore::{Memo, Model, State, Transition};
 use crossmod::machine::Machine;
 use crossmod::property::Property;
 use crossmod::report::Status;
@@ -55,7 +55,7 @@ pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
 
 /// Visits every reachable state of a plan, without reduction, by a search of its own; returns how many states
 /// and transitions there are.
-pub fn walk(scenario: &Scenario, mut visit: impl FnMut(&Model<'_>, &State, &[Move])) -> [usize; 2] {
+pub fn walk(scenario: &Scenario, mut visit: impl FnMut(&Model<'_>, &State, &[Transition])) -> [usize; 2] {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();

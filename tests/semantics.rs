@@ -3,7 +3,7 @@
 
 use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Move};
+use crossmod::explore::{Memo, Model, Transition};
 use crossmod::machine::{Feature, Machine, capabilities};
 use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;
@@ -27,8 +27,8 @@ fn interrupts_are_delivered_with_interrupts_on_only() {
     let (mut offered, mut withheld) = (0, 0);
     walk(&small("hold", text), |model, state, moves| {
         let on = model.cpu_of(state, 0).regs.interrupts_on();
-        let waiting = model.monitor_of(state, 0).pending != 0 || state.global.irq > 0;
-        let delivers = moves.iter().any(|step| matches!(step, Move::Ipi(..) | Move::Irq(_)));
+        let waiting = model.ghost_of(state, 0).pending != 0 || state.global.irq > 0;
+        let delivers = moves.iter().any(|step| matches!(step, Transition::Ipi(..) | Transition::Irq(_)));
         assert_eq!(delivers, on && waiting);
         offered += u32::from(delivers);
         withheld += u32::from(waiting && !on);
@@ -47,9 +47,9 @@ fn nmis_are_masked_from_delivery_to_iret() {
     let (mut masked, mut coalesced) = (0, 0);
     walk(&scenario, |model, state, moves| {
         let closed = model.cpu_of(state, 0).regs.nmi_masked;
-        let latched = model.monitor_of(state, 0).nmi_latched;
-        assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.global.nmi > 0));
-        assert_eq!(moves.contains(&Move::RaiseNmi(0)), closed && !latched && state.global.nmi > 0);
+        let latched = model.ghost_of(state, 0).nmi_latched;
+        assert_eq!(moves.contains(&Transition::Nmi(0)), !closed && (latched || state.global.nmi > 0));
+        assert_eq!(moves.contains(&Transition::RaiseNmi(0)), closed && !latched && state.global.nmi > 0);
         masked += u32::from(closed);
         coalesced += u32::from(latched);
     });
@@ -66,8 +66,8 @@ fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
     let text = "protocol = \"single_ipi_hold\"\nevents = { mce = 2, nmi = 1, nmi-runs = \"nothing\" }";
     let (mut masked, mut inside) = (0, 0);
     walk(&small("machine-checks", text), |model, state, moves| {
-        let within = model.monitor_of(state, 0).inside(vector::MC);
-        assert_eq!(moves.contains(&Move::MachineCheck(0)), state.global.mce > 0 && !within);
+        let within = model.ghost_of(state, 0).inside(vector::MC);
+        assert_eq!(moves.contains(&Transition::MachineCheck(0)), state.global.mce > 0 && !within);
         let regs = &model.cpu_of(state, 0).regs;
         masked += u32::from(state.global.mce > 0 && regs.nmi_masked && !regs.interrupts_on());
         inside += u32::from(state.global.mce > 0 && within);
@@ -83,7 +83,7 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
     let scenario = small("smi", "protocol = \"plain_store\"\nevents = { smi = 1 }");
     let mut offered = 0;
     walk(&scenario, |_, state, moves| {
-        assert_eq!(moves.contains(&Move::Smi(0)), state.global.smi > 0);
+        assert_eq!(moves.contains(&Transition::Smi(0)), state.global.smi > 0);
         offered += u32::from(state.global.smi > 0);
     });
     assert!(offered > 5, "{offered}");
@@ -95,11 +95,11 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
     let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
     let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
     let mut state = model.initial().unwrap();
-    for step in [Move::Piece(0), Move::Smi(0)] {
-        assert_eq!(model.monitor_of(&state, 0).serialised, 0);
+    for step in [Transition::Piece(0), Transition::Smi(0)] {
+        assert_eq!(model.ghost_of(&state, 0).serialised, 0);
         state = model.apply(&state, step).unwrap().next;
     }
-    assert_eq!((model.monitor_of(&state, 0).serialised, state.global.smi), (1, 0));
+    assert_eq!((model.ghost_of(&state, 0).serialised, state.global.smi), (1, 0));
 }
 
 fn capable(feature: Feature) -> bool {
@@ -124,7 +124,7 @@ fn a_round_waits_for_every_executor() {
             return;
         }
         let acknowledged = [0, 1].map(|slot| model.cpu_of(state, slot).acknowledged());
-        assert_eq!(moves.contains(&Move::Patcher), acknowledged == [true, true]);
+        assert_eq!(moves.contains(&Transition::Patcher), acknowledged == [true, true]);
         passed += u32::from(acknowledged == [true, true]);
         one_of_two += u32::from(acknowledged[0] != acknowledged[1]);
     });
@@ -156,7 +156,7 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
         let mut moves = Vec::new();
         model.moves(&state, &mut moves).unwrap();
         moves.retain(|step| step.actor() == 0);
-        let first: Vec<Move> = (0..model.pieces().len() as u8).map(Move::Piece).collect();
+        let first: Vec<Transition> = (0..model.pieces().len() as u8).map(Transition::Piece).collect();
         assert_eq!(moves, first, "every piece may be the first");
         model.pieces().iter().map(|piece| (piece.offset, piece.bytes.len())).collect::<Vec<_>>()
     };
@@ -228,7 +228,7 @@ fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
     let site = scenario.plan(&Options::default()).unwrap().site.address;
     walk(&scenario, |model, state, _| {
         let cpu = model.cpu_of(state, 0);
-        let frames = &model.monitor_of(state, 0).contexts;
+        let frames = &model.ghost_of(state, 0).contexts;
         let behind = |frame: u64| cpu.frame(frame).is_some_and(|frame| frame.rip == site + 1);
         between += u32::from(frames.iter().any(|context| behind(context.frame)));
     });

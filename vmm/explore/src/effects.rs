@@ -4,8 +4,8 @@
 use crossmod_abi::shared;
 use crossmod_model::plan::OpKind;
 use crossmod_model::property::{self, Violation};
-use crossmod_model::state::env::Env;
-use crossmod_model::state::monitor::{Executor, function_number};
+use crossmod_model::state::ghost::{Executor, function_number};
+use crossmod_model::state::shared_state::SharedState;
 use crossmod_model::x86::VendorRule;
 use crossmod_model::x86::cpu::{Cpu, reg};
 use iced_x86::{Instruction, Mnemonic};
@@ -18,7 +18,13 @@ const MOST_COMMITS: usize = 120;
 
 impl Model<'_> {
     /// A store to the shared page that does something.
-    pub(super) fn device(&self, env: &mut Env, rip: u64, offset: u64, value: u64) -> Result<(), EngineError> {
+    pub(super) fn device(
+        &self,
+        env: &mut SharedState,
+        rip: u64,
+        offset: u64,
+        value: u64,
+    ) -> Result<(), EngineError> {
         match offset {
             shared::SEND => {
                 let known =
@@ -28,7 +34,7 @@ impl Model<'_> {
                     return Err(EngineError::Contract { rip, what });
                 };
                 for slot in (0..self.plan.executors.len()).filter(|slot| mask >> slot & 1 == 1) {
-                    env.sent |= Env::sent_bit(slot, function_number(function));
+                    env.sent |= SharedState::sent_bit(slot, function_number(function));
                 }
             }
             shared::DONE => env.done |= value as u8,
@@ -59,7 +65,7 @@ impl Model<'_> {
             return Err(EngineError::Contract { rip, what });
         }
         if self.plan.rule == VendorRule::Amd {
-            executor.monitor.serialise(commits as u8);
+            executor.ghost.serialise(commits as u8);
         }
         Ok(self.intern_env(changed))
     }
@@ -98,7 +104,7 @@ impl Model<'_> {
     ) -> Option<Violation> {
         let programs = &self.plan.programs;
         let (rip, rsp) = (landed.regs.rip, landed.regs.gpr[reg::RSP]);
-        let contexts = &mut after.monitor.contexts;
+        let contexts = &mut after.ghost.contexts;
         if instruction.mnemonic() == Mnemonic::Iretq && !programs.own_irets.contains(&instruction.ip()) {
             let ended = contexts.pop();
             return ended.filter(|context| context.foreign).map(|_| property::foreign_trap_at_return());

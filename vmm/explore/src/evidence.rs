@@ -10,8 +10,8 @@ use crossmod_model::property::Property;
 
 use super::chunk::Chunk;
 use super::model::Model;
-use super::search::Found;
-use super::state::{Move, State};
+use super::search::Counterexample;
+use super::state::{State, Transition};
 use super::table::Tables;
 use super::visited::Visited;
 use crate::error::EngineError;
@@ -38,7 +38,7 @@ impl Evidence {
         model: &mut Model<'_>,
         tables: &mut Tables,
         visited: &Visited<N>,
-    ) -> Result<BTreeMap<Property, Found>, EngineError> {
+    ) -> Result<BTreeMap<Property, Counterexample>, EngineError> {
         let mut found = BTreeMap::new();
         let mut moves = Vec::new();
         for (&property, &source) in &self.first {
@@ -57,7 +57,7 @@ impl Evidence {
                 return Err(lost(&format!("a violation of {property}")));
             };
             schedule.push(step);
-            found.insert(property, Found { violation, schedule });
+            found.insert(property, Counterexample { violation, schedule });
         }
         Ok(found)
     }
@@ -69,7 +69,7 @@ pub(super) fn walk<const N: usize>(
     tables: &mut Tables,
     visited: &Visited<N>,
     number: u32,
-) -> Result<(Vec<Move>, State), EngineError> {
+) -> Result<(Vec<Transition>, State), EngineError> {
     let mut path = vec![number];
     let mut at = number;
     while visited.parent(at) != at {

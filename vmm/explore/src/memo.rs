@@ -14,8 +14,8 @@
 use crossmod_model::step::Landing;
 use rustc_hash::FxHashMap;
 
-use super::phase::Phase;
-use super::state::Move;
+use super::future_effects::FutureEffects;
+use super::state::Transition;
 
 /// Key of a step: vCPU number, event or instruction bytes, shared bytes read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ pub struct Memo {
     recheck: u32,
     random: u64,
     pub(super) steps: FxHashMap<StepKey, StepResult>,
-    pub(super) outcomes: FxHashMap<(u32, u32, Move, Option<Phase>), Outcome>,
+    pub(super) outcomes: FxHashMap<(u32, u32, Transition, Option<FutureEffects>), Outcome>,
     pub(super) stats: MemoStats,
 }
 

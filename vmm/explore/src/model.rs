@@ -10,18 +10,18 @@ use crossmod_model::image::PassLabels;
 use crossmod_model::layout::MAX_CPUS;
 use crossmod_model::plan::{Events, Function, OpKind, Plan, Quiet, Ring, Role, Start};
 use crossmod_model::property::{Property, Violation};
-use crossmod_model::state::env::{Env, Piece, Text, pieces};
-use crossmod_model::state::monitor::{Executor, FUNCTIONS, Monitor, function_bit};
+use crossmod_model::state::ghost::{Executor, FUNCTIONS, GhostState, function_bit};
+use crossmod_model::state::shared_state::{Piece, SharedState, SiteHistory, pieces};
 use crossmod_model::x86::cpu::{Cpu, IF, reg};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::classes::classes;
 use super::engine::Engine;
+use super::future_effects::{FutureEffects, phases};
 use super::intern::{Interner, content_digest};
+use super::interning::ExecutorSummary;
 use super::memo::{Memo, MemoStats, Outcome};
-use super::numbering::Facts;
-use super::phase::{Phase, phases};
-use super::state::{Global, Move, State};
+use super::state::{Global, State, Transition};
+use super::symmetry::classes;
 use crate::error::EngineError;
 
 /// Instructions that old or new alone may take from CALL to return.
@@ -38,16 +38,16 @@ pub struct Model<'p> {
     pub(super) pieces: Vec<Piece>,
     pub(super) cpus: Interner<Cpu>,
     pub(super) executors: Interner<Executor>,
-    pub(super) facts: Vec<Facts>,
-    pub(super) envs: Interner<Env>,
+    pub(super) facts: Vec<ExecutorSummary>,
+    pub(super) envs: Interner<SharedState>,
     /// History of the site in each environment, shared by those with equal commits.
-    pub(super) texts: Vec<Rc<Text>>,
-    pub(super) texts_by_commits: FxHashMap<Vec<u8>, Rc<Text>>,
+    pub(super) texts: Vec<Rc<SiteHistory>>,
+    pub(super) texts_by_commits: FxHashMap<Vec<u8>, Rc<SiteHistory>>,
     pub(super) violations: Interner<Vec<Violation>>,
     pub(super) references: FxHashMap<(u32, u8), Rc<[Option<u32>]>>,
     pub(super) views: FxHashMap<(u32, u32), Rc<[View]>>,
     pub(super) outcomes: BTreeSet<PassOutcome>,
-    pub(super) phases: Vec<Phase>,
+    pub(super) phases: Vec<FutureEffects>,
     pub(super) classes: Vec<u8>,
     pub(super) memo: Memo,
     pub(super) reduce: bool,
@@ -136,7 +136,7 @@ impl<'p> Model<'p> {
     }
 
     fn initial_state(&mut self) -> Result<State, EngineError> {
-        let env = self.intern_env(Env::initial(self.plan));
+        let env = self.intern_env(SharedState::initial(self.plan));
         let Events { nmi, irq, smi, mce, .. } = self.plan.events;
         let global = Global { pc: 0, nmi, irq, smi, mce, mask: 0, env };
         let mut state = State { global, executors: [0; MAX_CPUS] };
@@ -162,9 +162,9 @@ impl<'p> Model<'p> {
                 cpu = cpu.with_word(number, word.value);
             }
             let cpu = self.intern_cpu(cpu);
-            let monitor =
-                Monitor { class: self.classes[slot], clocks: vec![0; clocks], ..Monitor::default() };
-            state.executors[slot] = self.intern_executor(Executor { cpu, monitor });
+            let ghost =
+                GhostState { class: self.classes[slot], clocks: vec![0; clocks], ..GhostState::default() };
+            state.executors[slot] = self.intern_executor(Executor { cpu, ghost });
             match executor.start {
                 Start::Interior(offset) => state = self.run_to(state, slot, site.address + offset as u64)?,
                 Start::Handler => {
@@ -183,7 +183,7 @@ impl<'p> Model<'p> {
             if self.cpu_of(&state, slot).regs.rip == place {
                 return Ok(state);
             }
-            state = self.apply(&state, Move::Execute(slot as u8, 0))?.next;
+            state = self.apply(&state, Transition::Execute(slot as u8, 0))?.next;
         }
         let rip = self.cpu_of(&state, slot).regs.rip;
         let what = format!("executor {slot} does not come to {place:#x} by running old");
@@ -191,7 +191,7 @@ impl<'p> Model<'p> {
     }
 
     /// The moves of a state, in a fixed order.
-    pub fn moves(&mut self, state: &State, moves: &mut Vec<Move>) -> Result<(), EngineError> {
+    pub fn moves(&mut self, state: &State, moves: &mut Vec<Transition>) -> Result<(), EngineError> {
         moves.clear();
         let (patcher, needs) = self.patcher_moves(&state.global);
         let met = |slot: usize| needs.met(slot, &self.facts[state.executors[slot] as usize]);
@@ -210,7 +210,7 @@ impl<'p> Model<'p> {
         &mut self,
         global: &Global,
         executor: u32,
-    ) -> Result<Vec<Move>, EngineError> {
+    ) -> Result<Vec<Transition>, EngineError> {
         let mut moves = Vec::new();
         let facts = self.facts[executor as usize];
         let sent = self.sent_to(global.env, executor);
@@ -223,14 +223,14 @@ impl<'p> Model<'p> {
                 Quiet::Each(word) => facts.zero >> word & 1 == 1,
             }
         {
-            moves.push(Move::Observe(0));
+            moves.push(Transition::Observe(0));
         }
         if !facts.parked {
             match self.views(executor, global.env)? {
-                None => moves.push(Move::Execute(0, 0)),
+                None => moves.push(Transition::Execute(0, 0)),
                 Some(views) => {
                     let shown = views.iter().enumerate().filter(|(_, view)| !self.reduce || !view.dominated);
-                    moves.extend(shown.map(|(index, _)| Move::Execute(0, index as u8)));
+                    moves.extend(shown.map(|(index, _)| Transition::Execute(0, index as u8)));
                 }
             }
         }
@@ -238,9 +238,9 @@ impl<'p> Model<'p> {
             let pending = FUNCTIONS
                 .into_iter()
                 .filter(|&function| (facts.pending | sent) & function_bit(function) != 0);
-            moves.extend(pending.map(|function| Move::Ipi(0, function)));
+            moves.extend(pending.map(|function| Transition::Ipi(0, function)));
             if global.irq > 0 {
-                moves.push(Move::Irq(0));
+                moves.push(Transition::Irq(0));
             }
         }
         // Raised while unmasked, an NMI is delivered at once: holding it back is raising it later. Only
@@ -248,17 +248,17 @@ impl<'p> Model<'p> {
         if facts.nmi_masked {
             let latched = facts.nmi_latched || sent & function_bit(Function::Nmi) != 0;
             if !latched && global.nmi > 0 {
-                moves.push(Move::RaiseNmi(0));
+                moves.push(Transition::RaiseNmi(0));
             }
         } else if facts.nmi_latched || sent & function_bit(Function::Nmi) != 0 || global.nmi > 0 {
-            moves.push(Move::Nmi(0));
+            moves.push(Transition::Nmi(0));
         }
         if global.smi > 0 {
-            moves.push(Move::Smi(0));
+            moves.push(Transition::Smi(0));
         }
         // Nothing masks a machine check; one during another would shut the CPU down, and is not explored.
-        if global.mce > 0 && !self.executors.get(executor).monitor.inside(vector::MC) {
-            moves.push(Move::MachineCheck(0));
+        if global.mce > 0 && !self.executors.get(executor).ghost.inside(vector::MC) {
+            moves.push(Transition::MachineCheck(0));
         }
         Ok(moves)
     }
@@ -269,16 +269,16 @@ impl<'p> Model<'p> {
         if sent == 0 {
             return 0;
         }
-        (sent >> (16 * self.slot_of(self.executors.get(executor).monitor.class))) as u16
+        (sent >> (16 * self.slot_of(self.executors.get(executor).ghost.class))) as u16
     }
 
     /// Performs a move.
-    pub fn apply(&mut self, state: &State, step: Move) -> Result<Applied, EngineError> {
+    pub fn apply(&mut self, state: &State, step: Transition) -> Result<Applied, EngineError> {
         let slot = match step {
-            Move::Patcher | Move::Piece(_) => return self.apply_patcher(state, step),
-            Move::Observe(slot) | Move::RaiseNmi(slot) | Move::Execute(slot, _) => slot,
-            Move::Ipi(slot, _) | Move::Nmi(slot) | Move::Irq(slot) => slot,
-            Move::Smi(slot) | Move::MachineCheck(slot) => slot,
+            Transition::Patcher | Transition::Piece(_) => return self.apply_patcher(state, step),
+            Transition::Observe(slot) | Transition::RaiseNmi(slot) | Transition::Execute(slot, _) => slot,
+            Transition::Ipi(slot, _) | Transition::Nmi(slot) | Transition::Irq(slot) => slot,
+            Transition::Smi(slot) | Transition::MachineCheck(slot) => slot,
         };
         let slot = usize::from(slot);
         let (global, outcome) = self.executor_move(&state.global, slot, state.executors[slot], step)?;
@@ -294,39 +294,43 @@ impl<'p> Model<'p> {
         global: &Global,
         slot: usize,
         number: u32,
-        step: Move,
+        step: Transition,
     ) -> Result<(Global, Outcome), EngineError> {
         let mut next = *global;
         match step {
-            Move::Irq(_) => next.irq -= 1,
-            Move::Smi(_) => next.smi -= 1,
-            Move::MachineCheck(_) => next.mce -= 1,
-            Move::Nmi(_)
+            Transition::Irq(_) => next.irq -= 1,
+            Transition::Smi(_) => next.smi -= 1,
+            Transition::MachineCheck(_) => next.mce -= 1,
+            Transition::Nmi(_)
                 if !self.facts[number as usize].nmi_latched
                     && self.sent_to(global.env, number) & function_bit(Function::Nmi) == 0 =>
             {
                 next.nmi -= 1;
             }
-            Move::RaiseNmi(_) => next.nmi -= 1,
+            Transition::RaiseNmi(_) => next.nmi -= 1,
             _ => {}
         }
-        if matches!(step, Move::Observe(_) | Move::RaiseNmi(_)) {
+        if matches!(step, Transition::Observe(_) | Transition::RaiseNmi(_)) {
             let mut executor = self.executors.get(number).clone();
             match step {
-                Move::Observe(_) => executor.monitor.observed = true,
-                _ => executor.monitor.nmi_latched = true,
+                Transition::Observe(_) => executor.ghost.observed = true,
+                _ => executor.ghost.nmi_latched = true,
             }
             let executor = self.intern_executor(executor);
             return Ok((next, Outcome::quiet(executor, global.env)));
         }
-        let phase = Phase::at(&self.phases, &next);
+        let phase = FutureEffects::at(&self.phases, &next);
         let outcome = self.executor_step(slot, number, global.env, step, phase)?;
         Ok((Global { env: outcome.env, ..next }, outcome))
     }
 
     /// The single-instruction moves behind the moves of a reduced schedule, up to the one that violates
     /// `property` (to the end for properties that belong to the graph).
-    pub fn expand(&mut self, schedule: &[Move], property: Property) -> Result<Vec<Move>, EngineError> {
+    pub fn expand(
+        &mut self,
+        schedule: &[Transition],
+        property: Property,
+    ) -> Result<Vec<Transition>, EngineError> {
         let mut state = self.initial()?;
         let reduce = std::mem::replace(&mut self.reduce, false);
         let mut moves = Vec::new();
@@ -345,10 +349,10 @@ impl<'p> Model<'p> {
                     }
                     next = match step.executor() {
                         Some(slot) if reduce && length < INVISIBLE_LIMIT => {
-                            let phase = Phase::at(&model.phases, &state.global);
+                            let phase = FutureEffects::at(&model.phases, &state.global);
                             let executor = state.executors[usize::from(slot)];
                             let view = model.invisible(executor, state.global.env, &phase)?;
-                            let more = view.map(|view| Move::Execute(slot, view));
+                            let more = view.map(|view| Transition::Execute(slot, view));
                             match more {
                                 Some(more) if model.apply(&state, more)?.ended => None,
                                 more => more,
@@ -414,12 +418,12 @@ impl<'p> Model<'p> {
     }
 
     /// The bookkeeping of an executor.
-    pub fn monitor_of(&self, state: &State, slot: usize) -> &Monitor {
-        &self.executors.get(state.executors[slot]).monitor
+    pub fn ghost_of(&self, state: &State, slot: usize) -> &GhostState {
+        &self.executors.get(state.executors[slot]).ghost
     }
 
     /// The environment of a state.
-    pub fn env_of(&self, state: &State) -> &Env {
+    pub fn env_of(&self, state: &State) -> &SharedState {
         self.envs.get(state.global.env)
     }
 
@@ -462,7 +466,7 @@ impl<'p> Model<'p> {
     }
 
     /// The history of the site in an environment.
-    pub fn text(&self, env: u32) -> Rc<Text> {
+    pub fn text(&self, env: u32) -> Rc<SiteHistory> {
         Rc::clone(&self.texts[env as usize])
     }
 }

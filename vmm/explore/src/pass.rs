@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crossmod_model::layout::SHARED_LEN;
 use crossmod_model::plan::{Code, Declared, Plan};
 use crossmod_model::property::{self, Version, Violation};
-use crossmod_model::state::monitor::{Executor, Monitor, Pass};
+use crossmod_model::state::ghost::{Executor, GhostState, Pass};
 use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode;
@@ -23,8 +23,8 @@ impl Model<'_> {
             return;
         };
         let entry = self.intern_cpu(cpu.without_mailbox());
-        let monitor = &mut executor.monitor;
-        monitor.passes.push(Pass {
+        let ghost = &mut executor.ghost;
+        ghost.passes.push(Pass {
             label: label as u8,
             entry,
             begun: false,
@@ -32,14 +32,14 @@ impl Model<'_> {
             after_done: 0,
             ran_new: 0,
             trapped: false,
-            depth: monitor.contexts.len() as u8,
+            depth: ghost.contexts.len() as u8,
         });
     }
 
     /// At a fetch of the site: the innermost pass has begun now, if it had not before.
-    pub(super) fn begin_pass(&self, monitor: &mut Monitor, env: u32) {
-        let (new_before, after_done) = (monitor.seen_new, self.envs.get(env).done);
-        if let Some(pass) = monitor.passes.last_mut().filter(|pass| !pass.begun) {
+    pub(super) fn begin_pass(&self, ghost: &mut GhostState, env: u32) {
+        let (new_before, after_done) = (ghost.seen_new, self.envs.get(env).done);
+        if let Some(pass) = ghost.passes.last_mut().filter(|pass| !pass.begun) {
             (pass.begun, pass.new_before, pass.after_done) = (true, new_before, after_done);
         }
     }
@@ -47,7 +47,7 @@ impl Model<'_> {
     /// At a part of several instructions: new code was run in this pass.
     pub(super) fn note_version(&self, executor: &mut Executor, rip: u64, version: Option<Version>) {
         let site = &self.plan.site;
-        let (Some(Version::New), Some(pass)) = (version, executor.monitor.passes.last_mut()) else { return };
+        let (Some(Version::New), Some(pass)) = (version, executor.ghost.passes.last_mut()) else { return };
         let Some(number) = site.part((rip - site.address) as usize) else { return };
         let part = &site.parts[number];
         let inside = |code: &Code| code.boundaries.iter().filter(|&&at| part.contains(at)).count();
@@ -62,13 +62,13 @@ impl Model<'_> {
         executor: &mut Executor,
         landed: &Cpu,
     ) -> Result<Vec<Violation>, EngineError> {
-        let monitor = &mut executor.monitor;
-        let Some(pass) = monitor.passes.last().cloned() else { return Ok(Vec::new()) };
+        let ghost = &mut executor.ghost;
+        let Some(pass) = ghost.passes.last().cloned() else { return Ok(Vec::new()) };
         let label = &self.labels.passes[usize::from(pass.label)];
-        if landed.regs.rip != label.end || monitor.contexts.len() != usize::from(pass.depth) {
+        if landed.regs.rip != label.end || ghost.contexts.len() != usize::from(pass.depth) {
             return Ok(Vec::new());
         }
-        monitor.passes.pop();
+        ghost.passes.pop();
         let references = self.references(pass.entry, pass.label)?;
         let end = landed.without_mailbox();
         let same = |&versions: &u8| {
@@ -87,7 +87,7 @@ impl Model<'_> {
             for part in 0..self.plan.site.parts.len() {
                 let new = |versions: &u8| versions >> part & 1 == 1;
                 if matching.iter().all(new) {
-                    executor.monitor.seen_new |= 1 << part;
+                    executor.ghost.seen_new |= 1 << part;
                 } else if !matching.iter().any(new) {
                     violations.extend(property::order_at_pass_end(&pass, part));
                 }

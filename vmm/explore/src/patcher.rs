@@ -6,16 +6,16 @@ use crossmod_model::fetch::Order;
 use crossmod_model::layout::word_offset;
 use crossmod_model::plan::{Function, OpKind};
 use crossmod_model::property;
-use crossmod_model::state::monitor::function_bit;
+use crossmod_model::state::ghost::function_bit;
 
+use super::interning::ExecutorSummary;
 use super::model::{Applied, Model};
-use super::numbering::Facts;
-use super::state::{Global, Move, State};
+use super::state::{Global, State, Transition};
 use crate::error::EngineError;
 
 /// What a move of the patcher waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum Guard {
     Nothing,
     /// Every executor in the mask has acknowledged.
     Acks(u32),
@@ -25,14 +25,14 @@ pub(super) enum Needs {
     Zero(u8, u32),
 }
 
-impl Needs {
+impl Guard {
     /// True if the executor in `slot` does not stand in the way.
-    pub(super) fn met(self, slot: usize, facts: &Facts) -> bool {
+    pub(super) fn met(self, slot: usize, facts: &ExecutorSummary) -> bool {
         match self {
-            Needs::Nothing => true,
-            Needs::Acks(mask) => mask & (1 << slot) == 0 || facts.acknowledged,
-            Needs::Observed => facts.observed,
-            Needs::Zero(word, mask) => mask & (1 << slot) == 0 || facts.zero >> word & 1 == 1,
+            Guard::Nothing => true,
+            Guard::Acks(mask) => mask & (1 << slot) == 0 || facts.acknowledged,
+            Guard::Observed => facts.observed,
+            Guard::Zero(word, mask) => mask & (1 << slot) == 0 || facts.zero >> word & 1 == 1,
         }
     }
 }
@@ -40,31 +40,31 @@ impl Needs {
 impl Model<'_> {
     /// The patcher's moves, and what they wait for. Under an order of `any` no fetch can tell in which order
     /// the pieces of a store are committed: one order is enough.
-    pub(super) fn patcher_moves(&self, global: &Global) -> (Vec<Move>, Needs) {
+    pub(super) fn patcher_moves(&self, global: &Global) -> (Vec<Transition>, Guard) {
         let Some(op) = self.plan.program.get(usize::from(global.pc)) else {
-            return (Vec::new(), Needs::Nothing);
+            return (Vec::new(), Guard::Nothing);
         };
         match &op.kind {
             OpKind::Store { .. } => {
                 let mine =
                     self.pieces.iter().enumerate().filter(|(_, piece)| piece.op == usize::from(global.pc));
                 let open = mine.enumerate().filter(|(bit, _)| global.mask & (1 << bit) == 0);
-                let moves = open.map(|(_, (index, _))| Move::Piece(index as u8));
+                let moves = open.map(|(_, (index, _))| Transition::Piece(index as u8));
                 let any = self.plan.fetch.stale && self.plan.fetch.order == Order::Any;
-                (moves.take(if any { 1 } else { usize::MAX }).collect(), Needs::Nothing)
+                (moves.take(if any { 1 } else { usize::MAX }).collect(), Guard::Nothing)
             }
-            OpKind::WaitAcks { mask } => (vec![Move::Patcher], Needs::Acks(*mask)),
+            OpKind::WaitAcks { mask } => (vec![Transition::Patcher], Guard::Acks(*mask)),
             OpKind::WaitWord { word, value } => {
                 let holds = self.envs.get(global.env).get(word_offset(*word)) == *value;
-                (if holds { vec![Move::Patcher] } else { Vec::new() }, Needs::Nothing)
+                (if holds { vec![Transition::Patcher] } else { Vec::new() }, Guard::Nothing)
             }
             OpKind::Take(word) => {
                 let free = self.envs.get(global.env).get(word_offset(*word)) == 0;
-                (if free { vec![Move::Patcher] } else { Vec::new() }, Needs::Nothing)
+                (if free { vec![Transition::Patcher] } else { Vec::new() }, Guard::Nothing)
             }
-            OpKind::WaitEach { word, mask } => (vec![Move::Patcher], Needs::Zero(*word, *mask)),
-            OpKind::Quiesce(_) => (vec![Move::Patcher], Needs::Observed),
-            _ => (vec![Move::Patcher], Needs::Nothing),
+            OpKind::WaitEach { word, mask } => (vec![Transition::Patcher], Guard::Zero(*word, *mask)),
+            OpKind::Quiesce(_) => (vec![Transition::Patcher], Guard::Observed),
+            _ => (vec![Transition::Patcher], Guard::Nothing),
         }
     }
 
@@ -116,10 +116,10 @@ impl Model<'_> {
     pub(super) fn patcher_global(
         &mut self,
         global: &Global,
-        step: Move,
+        step: Transition,
     ) -> Result<(Global, bool), EngineError> {
         let mut env = self.envs.get(global.env).clone();
-        if let Move::Piece(index) = step {
+        if let Transition::Piece(index) = step {
             let piece = self.pieces[usize::from(index)].clone();
             let first = self.pieces.iter().position(|other| other.op == piece.op).unwrap_or_default();
             let count = self.pieces.iter().filter(|other| other.op == piece.op).count();
@@ -165,22 +165,22 @@ impl Model<'_> {
         &mut self,
         before: &Global,
         after: &Global,
-        step: Move,
+        step: Transition,
         slot: usize,
         number: u32,
     ) -> Result<(u32, Option<property::Violation>), EngineError> {
         let mut executor = self.executors.get(number).clone();
-        if let Move::Piece(_) = step {
+        if let Transition::Piece(_) = step {
             let text = self.text(after.env);
             let cpu = self.cpus.get(executor.cpu);
-            let found = property::interior_at_commit(self.plan, &text, cpu, &executor.monitor);
+            let found = property::interior_at_commit(self.plan, &text, cpu, &executor.ghost);
             return Ok((number, found));
         }
         match self.plan.program[usize::from(before.pc)].kind {
             OpKind::Broadcast { function, mask } if mask & (1 << slot) != 0 => {
                 match function {
-                    Function::Nmi => executor.monitor.nmi_latched = true,
-                    _ => executor.monitor.pending |= function_bit(function),
+                    Function::Nmi => executor.ghost.nmi_latched = true,
+                    _ => executor.ghost.pending |= function_bit(function),
                 }
                 let cpu = self.cpus.get(executor.cpu);
                 if cpu.acknowledged() {
@@ -190,21 +190,21 @@ impl Model<'_> {
                 }
             }
             OpKind::AssumeSynchronised => {
-                executor.monitor.serialise(self.envs.get(before.env).commits.len() as u8);
+                executor.ghost.serialise(self.envs.get(before.env).commits.len() as u8);
             }
             OpKind::SetEach { word, value } => {
                 let changed = self.cpus.get(executor.cpu).with_word(word, value);
                 executor.cpu = self.intern_cpu(changed);
                 self.engine.word_stored(slot, word, value)?;
             }
-            OpKind::Quiesce(_) => executor.monitor.observed = false,
+            OpKind::Quiesce(_) => executor.ghost.observed = false,
             _ => return Ok((number, None)),
         }
         Ok((self.intern_executor(executor), None))
     }
 
     /// A move of the patcher.
-    pub(super) fn apply_patcher(&mut self, state: &State, step: Move) -> Result<Applied, EngineError> {
+    pub(super) fn apply_patcher(&mut self, state: &State, step: Transition) -> Result<Applied, EngineError> {
         let (global, writes) = self.patcher_global(&state.global, step)?;
         let mut next = State { global, ..*state };
         let mut violations = Vec::new();

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::model::Model;
 use super::search::Limits;
-use super::state::Move;
+use super::state::Transition;
 use crate::error::EngineError;
 
 /// No actor has moved yet.
@@ -22,7 +22,7 @@ struct Node {
     actor: u8,
     goal: bool,
     parent: u32,
-    step: Option<Move>,
+    step: Option<Transition>,
 }
 
 /// Looks for it, starting from a schedule that is known to show the violation (whose last state is the goal
@@ -30,9 +30,9 @@ struct Node {
 pub fn fewest_switches(
     model: &mut Model<'_>,
     property: Property,
-    known: &[Move],
+    known: &[Transition],
     limits: Limits,
-) -> Result<Option<Vec<Move>>, EngineError> {
+) -> Result<Option<Vec<Transition>>, EngineError> {
     let initial = model.initial()?;
     let mut goal_state = None;
     if matches!(property, Property::Deadlock | Property::Livelock) {
@@ -86,7 +86,7 @@ pub fn fewest_switches(
     Ok(None)
 }
 
-fn unwind(nodes: &[Node], mut number: u32) -> Vec<Move> {
+fn unwind(nodes: &[Node], mut number: u32) -> Vec<Transition> {
     let mut path = Vec::new();
     while let Node { step: Some(step), parent, .. } = nodes[number as usize] {
         path.push(step);

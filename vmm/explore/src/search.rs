@@ -17,11 +17,11 @@ use crossmod_model::property::{Property, Violation, stall::Stall};
 
 use super::chunk::{Chunk, Inserted, insert};
 use super::evidence::Evidence;
-use super::log::{Log, STALL_LIMIT};
 use super::model::{Model, PassOutcome};
 use super::sampler::Sampler;
-use super::state::Move;
+use super::state::Transition;
 use super::table::Tables;
+use super::transition_log::{Log, STALL_LIMIT};
 use super::visited::{Packed, SHARDS, Shard, Visited};
 use crate::error::{EngineError, StopToken};
 
@@ -46,7 +46,7 @@ impl Default for Limits {
 
 /// How to search; none of it changes what is found.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct SearchOptions {
     /// Threads.
     pub workers: usize,
     /// Treat states that differ by an exchange of interchangeable executors as one.
@@ -70,9 +70,9 @@ pub enum Stalls {
     No,
 }
 
-impl Default for Manner {
+impl Default for SearchOptions {
     fn default() -> Self {
-        Manner { workers: 1, symmetry: true, recheck: 0, seed: 1, stalls: Stalls::Auto }
+        SearchOptions { workers: 1, symmetry: true, recheck: 0, seed: 1, stalls: Stalls::Auto }
     }
 }
 
@@ -94,16 +94,16 @@ pub enum Ended {
 
 /// A violation and the shortest schedule to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Counterexample {
     /// What was violated and how.
     pub violation: Violation,
     /// Moves from the initial state; the last one shows it.
-    pub schedule: Vec<Move>,
+    pub schedule: Vec<Transition>,
 }
 
 /// What a search tells while it runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Tick {
+pub struct SearchProgress {
     /// States met.
     pub states: usize,
     /// States expanded.
@@ -133,7 +133,7 @@ pub struct Search {
     /// was covered.
     pub depth: usize,
     /// Violations, by property.
-    pub found: BTreeMap<Property, Found>,
+    pub found: BTreeMap<Property, Counterexample>,
     /// How passes ended.
     pub outcomes: BTreeSet<PassOutcome>,
     /// The stall of each executor; empty if it was not measured, because the search ended early, or is larger than
@@ -158,8 +158,8 @@ const BATCH: usize = 32;
 pub fn explore(
     model: &mut Model<'_>,
     limits: Limits,
-    manner: Manner,
-    mut tick: impl FnMut(Tick),
+    manner: SearchOptions,
+    mut tick: impl FnMut(SearchProgress),
 ) -> Result<Search, EngineError> {
     let begun = Instant::now();
     let tick = &mut tick;
@@ -168,7 +168,7 @@ pub fn explore(
     {
         return Ok(search);
     }
-    let far = begin(model, limits, Manner { stalls: Stalls::No, ..manner }, begun, tick)?;
+    let far = begin(model, limits, SearchOptions { stalls: Stalls::No, ..manner }, begun, tick)?;
     far.ok_or_else(|| EngineError::Inconsistent("a search without stalls has no end".into()))
 }
 
@@ -176,9 +176,9 @@ pub fn explore(
 fn begin(
     model: &mut Model<'_>,
     limits: Limits,
-    manner: Manner,
+    manner: SearchOptions,
     begun: Instant,
-    tick: &mut dyn FnMut(Tick),
+    tick: &mut dyn FnMut(SearchProgress),
 ) -> Result<Option<Search>, EngineError> {
     match model.plan().executors.len() {
         1 => search::<2>(model, limits, manner, begun, tick),
@@ -197,9 +197,9 @@ const _: () = assert!(MAX_CPUS == 8, "one length of packed states for each numbe
 fn search<const N: usize>(
     model: &mut Model<'_>,
     limits: Limits,
-    manner: Manner,
+    manner: SearchOptions,
     begun: Instant,
-    tick: &mut dyn FnMut(Tick),
+    tick: &mut dyn FnMut(SearchProgress),
 ) -> Result<Option<Search>, EngineError> {
     // Without reduction every alternative is taken.
     let far = manner.stalls == Stalls::No && model.reduce;
@@ -227,7 +227,14 @@ fn search<const N: usize>(
             }
             let elapsed = begun.elapsed();
             let hit_rate = 1.0 - tables.fills() as f64 / (lookups.max(1)) as f64;
-            tick(Tick { states, expanded, transitions, hit_rate: hit_rate.max(0.0), memory, elapsed });
+            tick(SearchProgress {
+                states,
+                expanded,
+                transitions,
+                hit_rate: hit_rate.max(0.0),
+                memory,
+                elapsed,
+            });
             ended = limits.reached(states, memory, elapsed);
             if visited.full(BATCH * CHUNK * 64) {
                 ended = Ended::MaxStates;

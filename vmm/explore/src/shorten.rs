@@ -8,7 +8,7 @@
 use crossmod_model::property::{Property, Violation};
 
 use super::model::Model;
-use super::state::Move;
+use super::state::Transition;
 use crate::error::EngineError;
 
 /// Leaves out what one actor does for a while, or a single move, last ones first, as long as the schedule remains
@@ -17,8 +17,8 @@ use crate::error::EngineError;
 pub fn without_surplus(
     model: &mut Model<'_>,
     violation: &Violation,
-    mut schedule: Vec<Move>,
-) -> Result<Vec<Move>, EngineError> {
+    mut schedule: Vec<Transition>,
+) -> Result<Vec<Transition>, EngineError> {
     if matches!(violation.property, Property::Deadlock | Property::Livelock) {
         return Ok(schedule);
     }
@@ -32,7 +32,7 @@ pub fn without_surplus(
 fn shorten(
     model: &mut Model<'_>,
     violation: &Violation,
-    schedule: &mut Vec<Move>,
+    schedule: &mut Vec<Transition>,
 ) -> Result<(), EngineError> {
     // A pass or a handler can be left out as a whole or not at all.
     const SPANS: [usize; 12] = [32, 24, 16, 12, 10, 8, 7, 6, 4, 3, 2, 1];
@@ -57,7 +57,7 @@ fn shorten(
 }
 
 /// The schedule without `span` moves of one actor, the first of them at `first`; the last move stays.
-fn leave_out(schedule: &[Move], first: usize, span: usize) -> Option<Vec<Move>> {
+fn leave_out(schedule: &[Transition], first: usize, span: usize) -> Option<Vec<Transition>> {
     let actor = schedule.get(first)?.actor();
     let mut left = span;
     let mut shorter = schedule[..first].to_vec();
@@ -72,9 +72,13 @@ fn leave_out(schedule: &[Move], first: usize, span: usize) -> Option<Vec<Move>> 
 }
 
 /// Brings moves of one actor together where that is possible and saves context switches. The length stays.
-fn gather(model: &mut Model<'_>, violation: &Violation, schedule: &mut Vec<Move>) -> Result<(), EngineError> {
+fn gather(
+    model: &mut Model<'_>,
+    violation: &Violation,
+    schedule: &mut Vec<Transition>,
+) -> Result<(), EngineError> {
     let switches =
-        |schedule: &[Move]| schedule.windows(2).filter(|two| two[0].actor() != two[1].actor()).count();
+        |schedule: &[Transition]| schedule.windows(2).filter(|two| two[0].actor() != two[1].actor()).count();
     let mut known = switches(schedule);
     let mut index = 1;
     // The last move shows the violation, and stays the last.
@@ -97,7 +101,7 @@ fn gather(model: &mut Model<'_>, violation: &Violation, schedule: &mut Vec<Move>
 }
 
 /// True if the schedule is possible and its last move is the first that shows the violation.
-fn shows(model: &mut Model<'_>, violation: &Violation, schedule: &[Move]) -> Result<bool, EngineError> {
+fn shows(model: &mut Model<'_>, violation: &Violation, schedule: &[Transition]) -> Result<bool, EngineError> {
     let mut state = model.initial()?;
     let mut moves = Vec::new();
     for (index, step) in schedule.iter().enumerate() {

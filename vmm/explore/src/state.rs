@@ -36,7 +36,7 @@ pub struct State {
 
 /// An atomic move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Move {
+pub enum Transition {
     /// The patcher performs its next operation.
     Patcher,
     /// The patcher's store commits one of its pieces (index among the plan's pieces).
@@ -60,74 +60,76 @@ pub enum Move {
     MachineCheck(u8),
 }
 
-impl Move {
+impl Transition {
     /// 0 = the patcher, *i* + 1 = executor *i*. Raising an NMI counts as the executor's: it happens to it.
     pub fn actor(self) -> u8 {
         match self {
-            Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
-            Move::Execute(i, _)
-            | Move::Ipi(i, _)
-            | Move::Nmi(i)
-            | Move::Irq(i)
-            | Move::RaiseNmi(i)
-            | Move::Smi(i)
-            | Move::MachineCheck(i) => i + 1,
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => 0,
+            Transition::Execute(i, _)
+            | Transition::Ipi(i, _)
+            | Transition::Nmi(i)
+            | Transition::Irq(i)
+            | Transition::RaiseNmi(i)
+            | Transition::Smi(i)
+            | Transition::MachineCheck(i) => i + 1,
         }
     }
 
     /// The executor that this move steps, if it steps one.
     pub fn executor(self) -> Option<u8> {
         match self {
-            Move::Execute(i, _)
-            | Move::Ipi(i, _)
-            | Move::Nmi(i)
-            | Move::Irq(i)
-            | Move::Smi(i)
-            | Move::MachineCheck(i) => Some(i),
-            Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => None,
+            Transition::Execute(i, _)
+            | Transition::Ipi(i, _)
+            | Transition::Nmi(i)
+            | Transition::Irq(i)
+            | Transition::Smi(i)
+            | Transition::MachineCheck(i) => Some(i),
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
+                None
+            }
         }
     }
 
     /// The same for another executor.
-    pub(super) fn of(self, slot: u8) -> Move {
+    pub(super) fn of(self, slot: u8) -> Transition {
         match self {
-            Move::Observe(_) => Move::Observe(slot),
-            Move::Execute(_, view) => Move::Execute(slot, view),
-            Move::Ipi(_, function) => Move::Ipi(slot, function),
-            Move::Nmi(_) => Move::Nmi(slot),
-            Move::Irq(_) => Move::Irq(slot),
-            Move::RaiseNmi(_) => Move::RaiseNmi(slot),
-            Move::Smi(_) => Move::Smi(slot),
-            Move::MachineCheck(_) => Move::MachineCheck(slot),
-            Move::Patcher | Move::Piece(_) => self,
+            Transition::Observe(_) => Transition::Observe(slot),
+            Transition::Execute(_, view) => Transition::Execute(slot, view),
+            Transition::Ipi(_, function) => Transition::Ipi(slot, function),
+            Transition::Nmi(_) => Transition::Nmi(slot),
+            Transition::Irq(_) => Transition::Irq(slot),
+            Transition::RaiseNmi(_) => Transition::RaiseNmi(slot),
+            Transition::Smi(_) => Transition::Smi(slot),
+            Transition::MachineCheck(_) => Transition::MachineCheck(slot),
+            Transition::Patcher | Transition::Piece(_) => self,
         }
     }
 }
 
-impl fmt::Display for Move {
+impl fmt::Display for Transition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Move::Patcher => f.write_str("patcher"),
-            Move::Piece(piece) => write!(f, "store {piece}"),
-            Move::Observe(i) => write!(f, "observe {i}"),
-            Move::Execute(i, 0) => write!(f, "execute {i}"),
-            Move::Execute(i, view) => write!(f, "execute {i} view {view}"),
-            Move::Nmi(i) => write!(f, "nmi {i}"),
-            Move::Irq(i) => write!(f, "irq {i}"),
-            Move::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
-            Move::Smi(i) => write!(f, "smi {i}"),
-            Move::MachineCheck(i) => write!(f, "machine-check {i}"),
-            Move::Ipi(i, function) => write!(f, "{} {i}", function.name()),
+            Transition::Patcher => f.write_str("patcher"),
+            Transition::Piece(piece) => write!(f, "store {piece}"),
+            Transition::Observe(i) => write!(f, "observe {i}"),
+            Transition::Execute(i, 0) => write!(f, "execute {i}"),
+            Transition::Execute(i, view) => write!(f, "execute {i} view {view}"),
+            Transition::Nmi(i) => write!(f, "nmi {i}"),
+            Transition::Irq(i) => write!(f, "irq {i}"),
+            Transition::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
+            Transition::Smi(i) => write!(f, "smi {i}"),
+            Transition::MachineCheck(i) => write!(f, "machine-check {i}"),
+            Transition::Ipi(i, function) => write!(f, "{} {i}", function.name()),
         }
     }
 }
 
-impl FromStr for Move {
+impl FromStr for Transition {
     type Err = ();
 
-    fn from_str(text: &str) -> Result<Move, ()> {
+    fn from_str(text: &str) -> Result<Transition, ()> {
         let Some((kind, argument)) = text.split_once(' ') else {
-            return if text == "patcher" { Ok(Move::Patcher) } else { Err(()) };
+            return if text == "patcher" { Ok(Transition::Patcher) } else { Err(()) };
         };
         let (argument, view) = match argument.split_once(" view ") {
             Some((argument, view)) if kind == "execute" => (argument, view.parse().map_err(|_| ())?),
@@ -135,19 +137,19 @@ impl FromStr for Move {
         };
         let argument: u8 = argument.parse().map_err(|_| ())?;
         Ok(match kind {
-            "store" => Move::Piece(argument),
-            "observe" => Move::Observe(argument),
-            "execute" => Move::Execute(argument, view),
-            "nmi" => Move::Nmi(argument),
-            "irq" => Move::Irq(argument),
-            "raise-nmi" => Move::RaiseNmi(argument),
-            "smi" => Move::Smi(argument),
-            "machine-check" => Move::MachineCheck(argument),
+            "store" => Transition::Piece(argument),
+            "observe" => Transition::Observe(argument),
+            "execute" => Transition::Execute(argument, view),
+            "nmi" => Transition::Nmi(argument),
+            "irq" => Transition::Irq(argument),
+            "raise-nmi" => Transition::RaiseNmi(argument),
+            "smi" => Transition::Smi(argument),
+            "machine-check" => Transition::MachineCheck(argument),
             _ => {
-                let function = crossmod_model::state::monitor::FUNCTIONS
+                let function = crossmod_model::state::ghost::FUNCTIONS
                     .into_iter()
                     .find(|function| function.name() == kind);
-                Move::Ipi(argument, function.ok_or(())?)
+                Transition::Ipi(argument, function.ok_or(())?)
             }
         })
     }
@@ -159,16 +161,22 @@ mod tests {
 
     #[test]
     fn moves_come_back_from_their_text() {
-        let mut moves = vec![Move::Patcher, Move::Piece(3), Move::Observe(1), Move::Nmi(0)];
-        moves.extend([Move::Execute(2, 0), Move::Execute(2, 7), Move::Irq(4), Move::RaiseNmi(5)]);
-        moves.extend([Move::Smi(6), Move::MachineCheck(7)]);
-        moves.extend(crossmod_model::state::monitor::FUNCTIONS.map(|function| Move::Ipi(1, function)));
+        let mut moves =
+            vec![Transition::Patcher, Transition::Piece(3), Transition::Observe(1), Transition::Nmi(0)];
+        moves.extend([
+            Transition::Execute(2, 0),
+            Transition::Execute(2, 7),
+            Transition::Irq(4),
+            Transition::RaiseNmi(5),
+        ]);
+        moves.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
+        moves.extend(crossmod_model::state::ghost::FUNCTIONS.map(|function| Transition::Ipi(1, function)));
         for one in moves {
             assert_eq!(one.to_string().parse(), Ok(one));
         }
         for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1", "execute 1 view x", "nmi 1 view 1"]
         {
-            assert_eq!(text.parse::<Move>(), Err(()), "{text}");
+            assert_eq!(text.parse::<Transition>(), Err(()), "{text}");
         }
     }
 }

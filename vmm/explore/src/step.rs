@@ -3,18 +3,18 @@
 use crossmod_abi::vector;
 use crossmod_model::plan::Function;
 use crossmod_model::property::{self, Fetch, Violation};
-use crossmod_model::state::env::Env;
-use crossmod_model::state::monitor::{Context, Executor, function_bit, function_number, function_vector};
+use crossmod_model::state::ghost::{Context, Executor, function_bit, function_number, function_vector};
+use crossmod_model::state::shared_state::SharedState;
 use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode::{self, INT3};
 
 use super::access::{Touched, load, read_text, read_word, store_of, touched};
 use super::engine::Executed;
+use super::future_effects::FutureEffects;
 use super::memo::{Outcome, StepKey, StepResult};
 use super::model::{INVISIBLE_LIMIT, Model};
-use super::phase::Phase;
-use super::state::{Global, Move};
+use super::state::{Global, Transition};
 use crate::error::EngineError;
 
 /// In place of a vector, in [`StepKey::event`].
@@ -27,8 +27,8 @@ impl Model<'_> {
         slot: usize,
         executor: u32,
         env: u32,
-        step: Move,
-        phase: Phase,
+        step: Transition,
+        phase: FutureEffects,
     ) -> Result<Outcome, EngineError> {
         self.memo.stats.moves += 1;
         let phase = self.reduce.then_some(phase);
@@ -55,8 +55,8 @@ impl Model<'_> {
         slot: usize,
         executor: u32,
         env: u32,
-        step: Move,
-        phase: Option<Phase>,
+        step: Transition,
+        phase: Option<FutureEffects>,
         known: Outcome,
     ) -> Result<(), EngineError> {
         self.memo.stats.rechecked += 1;
@@ -89,8 +89,8 @@ impl Model<'_> {
         slot: usize,
         executor: u32,
         env: u32,
-        step: Move,
-        phase: Option<Phase>,
+        step: Transition,
+        phase: Option<FutureEffects>,
         live: bool,
     ) -> Result<Outcome, EngineError> {
         let mut outcome = self.single(slot, executor, env, step, live)?;
@@ -100,7 +100,7 @@ impl Model<'_> {
                 break;
             }
             let Some(view) = self.invisible(outcome.executor, outcome.env, &phase)? else { break };
-            let more = Move::Execute(slot as u8, view);
+            let more = Transition::Execute(slot as u8, view);
             let more = self.single(slot, outcome.executor, outcome.env, more, live)?;
             if more.ended {
                 // What ends an execution keeps everything else from happening: it is a move of its own.
@@ -122,31 +122,31 @@ impl Model<'_> {
         slot: usize,
         executor: u32,
         env: u32,
-        step: Move,
+        step: Transition,
         live: bool,
     ) -> Result<Outcome, EngineError> {
         let before = self.executors.get(executor).clone();
         match step {
-            Move::Ipi(_, function) => {
+            Transition::Ipi(_, function) => {
                 let mut after = before.clone();
-                after.monitor.pending &= !function_bit(function);
-                let env = self.received(env, after.monitor.class, function);
+                after.ghost.pending &= !function_bit(function);
+                let env = self.received(env, after.ghost.class, function);
                 self.deliver(slot, after, env, function_vector(function), live)
             }
-            Move::Irq(_) => self.deliver(slot, before, env, vector::IRQ, live),
-            Move::MachineCheck(_) => self.deliver(slot, before, env, vector::MC, live),
-            Move::Smi(_) => self.smi(slot, before, env, live),
-            Move::Nmi(_) => {
+            Transition::Irq(_) => self.deliver(slot, before, env, vector::IRQ, live),
+            Transition::MachineCheck(_) => self.deliver(slot, before, env, vector::MC, live),
+            Transition::Smi(_) => self.smi(slot, before, env, live),
+            Transition::Nmi(_) => {
                 let mut after = before;
-                after.monitor.nmi_latched = false;
-                let env = self.received(env, after.monitor.class, Function::Nmi);
-                if let Some(violation) = property::nmi_frame_at_delivery(&after.monitor) {
+                after.ghost.nmi_latched = false;
+                let env = self.received(env, after.ghost.class, Function::Nmi);
+                if let Some(violation) = property::nmi_frame_at_delivery(&after.ghost) {
                     return Ok(self.ended(executor, env, vec![violation]));
                 }
                 self.deliver(slot, after, env, vector::NMI, live)
             }
-            Move::Execute(_, view) => self.instruction(slot, executor, before, env, view, live),
-            Move::Patcher | Move::Piece(_) | Move::Observe(_) | Move::RaiseNmi(_) => {
+            Transition::Execute(_, view) => self.instruction(slot, executor, before, env, view, live),
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
                 Ok(Outcome::quiet(executor, env))
             }
         }
@@ -181,7 +181,7 @@ impl Model<'_> {
         }
         executor.cpu = result.cpu;
         let frame = self.cpus.get(result.cpu).regs.gpr[reg::RSP];
-        executor.monitor.contexts.push(Context { vector, frame, foreign: false });
+        executor.ghost.contexts.push(Context { vector, frame, foreign: false });
         Ok(Outcome::quiet(self.intern_executor(executor), env))
     }
 
@@ -201,7 +201,7 @@ impl Model<'_> {
             let what = format!("an INT3 ended in {:?}", result.landing);
             return Err(EngineError::Contract { rip, what });
         }
-        self.begin_pass(&mut after.monitor, env);
+        self.begin_pass(&mut after.ghost, env);
         self.trapped(&mut after, result.cpu, rip);
         Ok(self.intern_executor(after))
     }
@@ -211,15 +211,15 @@ impl Model<'_> {
         executor.cpu = cpu;
         let frame = self.cpus.get(cpu).regs.gpr[reg::RSP];
         let at_site = self.plan.site.contains(rip);
-        executor.monitor.contexts.push(Context { vector: vector::BP, frame, foreign: !at_site });
-        if let (true, Some(pass)) = (at_site, executor.monitor.passes.last_mut()) {
+        executor.ghost.contexts.push(Context { vector: vector::BP, frame, foreign: !at_site });
+        if let (true, Some(pass)) = (at_site, executor.ghost.passes.last_mut()) {
             pass.trapped = true;
         }
     }
 
     /// The environment once a message that a program sent has been delivered.
     fn received(&mut self, env: u32, class: u8, function: Function) -> u32 {
-        let bit = Env::sent_bit(self.slot_of(class), function_number(function));
+        let bit = SharedState::sent_bit(self.slot_of(class), function_number(function));
         if self.envs.get(env).sent & bit == 0 {
             return env;
         }
@@ -251,7 +251,7 @@ impl Model<'_> {
             let what = format!("an SMI came back to another state, {:?}", result.landing);
             return Err(EngineError::Contract { rip: cpu.regs.rip, what });
         }
-        executor.monitor.serialise(text.commits.len() as u8);
+        executor.ghost.serialise(text.commits.len() as u8);
         Ok(Outcome::quiet(self.intern_executor(executor), env))
     }
 
@@ -271,8 +271,8 @@ impl Model<'_> {
         let view = views.as_ref().and_then(|views| views.get(usize::from(view)));
         let seen = view.map_or(text.current(), |view| &view.site);
         if let Some(view) = view {
-            before.monitor.clocks.clone_from(&view.clocks);
-            self.begin_pass(&mut before.monitor, env);
+            before.ghost.clocks.clone_from(&view.clocks);
+            self.begin_pass(&mut before.ghost, env);
         }
         let Some(window) = self.window(rip, seen) else {
             return Ok(self.ended(
@@ -290,7 +290,7 @@ impl Model<'_> {
             plan: self.plan,
             env: self.envs.get(env),
             text: &text,
-            monitor: &before.monitor,
+            ghost: &before.ghost,
             rip,
             bytes: window.bytes(),
             instruction: decoded.as_ref(),
@@ -306,8 +306,8 @@ impl Model<'_> {
             }
             return Ok(self.ended(number, env, violations));
         };
-        if let Some(pass) = before.monitor.passes.last()
-            && usize::from(pass.depth) == before.monitor.contexts.len()
+        if let Some(pass) = before.ghost.passes.last()
+            && usize::from(pass.depth) == before.ghost.contexts.len()
             && !self.engine.image().contains(rip)
         {
             let (rsp, rise) = (cpu.regs.gpr[reg::RSP], instruction.stack_pointer_increment());
@@ -349,7 +349,7 @@ impl Model<'_> {
         }
         let result = self.execute(slot, &cpu, stimulus, seen, env, key, access, live)?;
 
-        let mut after = Executor { cpu: result.cpu, monitor: before.monitor };
+        let mut after = Executor { cpu: result.cpu, ghost: before.ghost };
         let landed = self.cpus.get(result.cpu).clone();
         match result.landing {
             Landing::Boundary if expected.contains(&landed.regs.rip) => {}
@@ -385,7 +385,7 @@ impl Model<'_> {
             next_env = self.store_to_site(next_env, rip, &mut after)?;
         }
         if decode::serialises(&instruction, self.plan.rule) {
-            after.monitor.serialise(text.commits.len() as u8);
+            after.ghost.serialise(text.commits.len() as u8);
         }
         self.call_pass(&mut after, &cpu);
         self.note_version(&mut after, rip, version);

@@ -9,11 +9,11 @@ use crossmod_model::property::Violation;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use super::classes::groups;
 use super::intern::{Interner, content_digest};
 use super::model::Model;
-use super::patcher::Needs;
-use super::state::{Global, Move, State};
+use super::patcher::Guard;
+use super::state::{Global, State, Transition};
+use super::symmetry::groups;
 use super::visited::Packed;
 use crate::error::EngineError;
 
@@ -38,7 +38,7 @@ struct Next {
 #[derive(Debug, Clone, Copy)]
 struct PatcherNext {
     global: u32,
-    step: Move,
+    step: Transition,
     writes: bool,
     /// It does something to executors, or asks something of them.
     touches: bool,
@@ -48,7 +48,7 @@ struct PatcherNext {
 struct PatcherEntry {
     /// Its move is all that needs to be taken where it can be.
     alone: bool,
-    needs: Needs,
+    needs: Guard,
     next: Vec<PatcherNext>,
     finished: bool,
 }
@@ -65,7 +65,7 @@ pub(super) enum Missing {
 }
 
 /// One transition of a packed state.
-pub(super) struct Transition<'a, const N: usize> {
+pub(super) struct Successor<'a, const N: usize> {
     /// The state it leads to, in canonical form.
     pub(super) to: &'a Packed<N>,
     /// 0 = the patcher, *i* + 1 = the executor in slot *i*.
@@ -194,7 +194,7 @@ impl Tables {
     pub(super) fn expand<const N: usize>(
         &self,
         state: &Packed<N>,
-        mut each: impl FnMut(Transition<'_, N>),
+        mut each: impl FnMut(Successor<'_, N>),
     ) -> Result<bool, Missing> {
         let global = state[0];
         let Some(entry) = &self.patcher[global as usize] else { return Err(Missing::Patcher(global)) };
@@ -227,7 +227,7 @@ impl Tables {
                 }
                 self.sort(&mut to);
             }
-            each(Transition {
+            each(Successor {
                 to: &to,
                 actor: 0,
                 number: place,
@@ -251,7 +251,7 @@ impl Tables {
                 to[1 + slot] = next.executor;
                 self.settle(&mut to, slot);
                 let Next { executor: number, violations, ended, writes, .. } = *next;
-                each(Transition { to: &to, actor: slot as u8 + 1, number, violations, ended, writes });
+                each(Successor { to: &to, actor: slot as u8 + 1, number, violations, ended, writes });
             }
         }
         Ok(entry.finished && executors.iter().all(|&executor| self.has(executor, FINISHED)))
@@ -308,12 +308,12 @@ impl Tables {
         self.effects.get(&effect(global, place, executor)).map_or(executor, |&(after, _)| after)
     }
 
-    fn met(&self, needs: Needs, slot: usize, executor: u32) -> bool {
+    fn met(&self, needs: Guard, slot: usize, executor: u32) -> bool {
         match needs {
-            Needs::Nothing => true,
-            Needs::Acks(mask) => mask & (1 << slot) == 0 || self.has(executor, ACKNOWLEDGED),
-            Needs::Observed => self.has(executor, OBSERVED),
-            Needs::Zero(word, mask) => mask & (1 << slot) == 0 || self.has(executor, ZERO << word),
+            Guard::Nothing => true,
+            Guard::Acks(mask) => mask & (1 << slot) == 0 || self.has(executor, ACKNOWLEDGED),
+            Guard::Observed => self.has(executor, OBSERVED),
+            Guard::Zero(word, mask) => mask & (1 << slot) == 0 || self.has(executor, ZERO << word),
         }
     }
 
@@ -350,7 +350,7 @@ impl Tables {
                 let Some(entry) = &self.patcher[number as usize] else { return Ok(()) };
                 let PatcherNext { global: after, step, .. } = entry.next[place as usize];
                 let (before, after) = (*self.globals.get(number), *self.globals.get(after));
-                let class = model.executors.get(executor).monitor.class;
+                let class = model.executors.get(executor).ghost.class;
                 let slot = model.classes.iter().position(|&other| other == class).unwrap_or_default();
                 let (to, found) = model.patcher_effect(&before, &after, step, slot, executor)?;
                 let violations: Vec<Violation> = found.into_iter().collect();
@@ -381,7 +381,7 @@ impl Tables {
     fn ackable(&self, model: &mut Model<'_>, number: u32, executor: u32) -> Result<bool, EngineError> {
         const MOST: usize = 1000;
         let global = *self.globals.get(number);
-        if !matches!(model.patcher_moves(&global).1, Needs::Acks(_)) || model.executors_write() {
+        if !matches!(model.patcher_moves(&global).1, Guard::Acks(_)) || model.executors_write() {
             return Ok(false);
         }
         let mut met = vec![executor];
@@ -392,7 +392,7 @@ impl Tables {
                 return Ok(true);
             }
             for step in model.executor_moves(&global, executor)? {
-                if matches!(step, Move::Execute(..) | Move::Ipi(..)) {
+                if matches!(step, Transition::Execute(..) | Transition::Ipi(..)) {
                     let (after, outcome) = model.executor_move(&global, 0, executor, step)?;
                     if !outcome.ended
                         && after == global

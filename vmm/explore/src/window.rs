@@ -5,12 +5,12 @@ use std::rc::Rc;
 use crossmod_abi::{PAGE, private, shared, va, vector};
 use crossmod_model::fetch::{self, Seen, View};
 use crossmod_model::layout::{FILLER, in_landing_window, in_site_pages, pad_code};
-use crossmod_model::state::monitor::Executor;
+use crossmod_model::state::ghost::Executor;
 use crossmod_model::x86::decode::{self, Access, FETCH_WINDOW};
 use iced_x86::Mnemonic;
 
+use super::future_effects::{self, FutureEffects};
 use super::model::Model;
-use super::phase::{self, Phase};
 use super::state::State;
 use crate::error::EngineError;
 
@@ -64,7 +64,7 @@ impl Model<'_> {
     /// What the vCPU may see where it stands: the views of the site that the fetch model allows. `None` away
     /// from the site.
     pub(super) fn views(&mut self, executor: u32, env: u32) -> Result<Option<Rc<[View]>>, EngineError> {
-        let Executor { cpu, monitor } = self.executors.get(executor);
+        let Executor { cpu, ghost } = self.executors.get(executor);
         let rip = self.cpus.get(*cpu).regs.rip;
         let site = &self.plan.site;
         if !site.contains(rip) {
@@ -77,8 +77,8 @@ impl Model<'_> {
         let seen = Seen {
             images: &text.images,
             commits: &text.spans,
-            serialised: monitor.serialised.into(),
-            clocks: &monitor.clocks,
+            serialised: ghost.serialised.into(),
+            clocks: &ghost.clocks,
         };
         let views = fetch::views(self.plan.fetch, site, (rip - site.address) as usize, seen);
         if views.len() > fetch::MAX_VIEWS {
@@ -127,13 +127,13 @@ impl Model<'_> {
         &mut self,
         number: u32,
         env: u32,
-        phase: &Phase,
+        phase: &FutureEffects,
     ) -> Result<Option<u8>, EngineError> {
         let executor = self.executors.get(number);
         let cpu = self.cpus.get(executor.cpu);
         let rip = cpu.regs.rip;
         let image = self.engine.image().contains(rip);
-        let nmi_latched = executor.monitor.nmi_latched;
+        let nmi_latched = executor.ghost.nmi_latched;
         if rip == self.labels.park
             || rip == self.labels.refusal
             || self.plan.programs.refusals.contains(&rip)
@@ -147,11 +147,11 @@ impl Model<'_> {
                 return Ok(None);
             }
         }
-        let class = executor.monitor.class;
+        let class = executor.ghost.class;
         let slot = self.classes.iter().position(|&other| other == class).unwrap_or_default();
         let awaited = phase.awaited & (1 << slot) != 0 && !cpu.acknowledged();
         let nmi = cpu.regs.nmi_masked && (phase.nmi || nmi_latched);
-        let mce = phase.mce && executor.monitor.inside(vector::MC);
+        let mce = phase.mce && executor.ghost.inside(vector::MC);
         let text = Rc::clone(&self.texts[env as usize]);
         let mut site = text.current();
         let views = self.views(number, env)?;
@@ -180,7 +180,7 @@ impl Model<'_> {
             within(va::PRIVATE + private::TASK_STACK, va::PRIVATE + private::STATE_END)
                 || (within(va::SHARED, va::SHARED + shared::STATE_END)
                     && !access.writes
-                    && phase::words(start - va::SHARED, end - va::SHARED) & phase.words == 0)
+                    && future_effects::words(start - va::SHARED, end - va::SHARED) & phase.words == 0)
         };
         let hidden = hidden && decode::accesses(&instruction, &cpu.regs).iter().all(unseen);
         Ok(hidden.then_some(view as u8))

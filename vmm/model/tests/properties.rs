@@ -5,8 +5,8 @@
 use crossmod_abi::{private, shared, va, vector};
 use crossmod_model::plan::Plan;
 use crossmod_model::property::*;
-use crossmod_model::state::env::{Env, Text, pieces};
-use crossmod_model::state::monitor::{Context, Monitor, Pass};
+use crossmod_model::state::ghost::{Context, GhostState, Pass};
+use crossmod_model::state::shared_state::{SharedState, SiteHistory, pieces};
 use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode::{self, Access};
 use crossmod_scenario::{self as scenario, Options};
@@ -26,10 +26,10 @@ fn two_instructions() -> Plan {
 }
 
 /// An environment after the first `commits` pieces of the plan's stores.
-fn after(plan: &Plan, commits: u8) -> (Env, Text) {
-    let mut env = Env::initial(plan);
+fn after(plan: &Plan, commits: u8) -> (SharedState, SiteHistory) {
+    let mut env = SharedState::initial(plan);
     env.commits = (0..commits).collect();
-    let text = Text::of(plan, &pieces(plan), &env);
+    let text = SiteHistory::of(plan, &pieces(plan), &env);
     (env, text)
 }
 
@@ -47,16 +47,16 @@ fn pass() -> Pass {
 }
 
 /// What the fetch at `offset` violates.
-fn fetch(plan: &Plan, commits: u8, monitor: &Monitor, offset: usize) -> Vec<Property> {
+fn fetch(plan: &Plan, commits: u8, ghost: &GhostState, offset: usize) -> Vec<Property> {
     let (env, text) = after(plan, commits);
-    fetch_of(plan, &env, &text, monitor, offset, text.current())
+    fetch_of(plan, &env, &text, ghost, offset, text.current())
 }
 
 fn fetch_of(
     plan: &Plan,
-    env: &Env,
-    text: &Text,
-    monitor: &Monitor,
+    env: &SharedState,
+    text: &SiteHistory,
+    ghost: &GhostState,
     offset: usize,
     site: &[u8],
 ) -> Vec<Property> {
@@ -64,14 +64,15 @@ fn fetch_of(
     let bytes = &site[offset..];
     let instruction = decode::decode(bytes, rip);
     let version = Some(version_at(&plan.site, offset, bytes));
-    let fetch = Fetch { plan, env, text, monitor, rip, bytes, instruction: instruction.as_ref(), version };
+    let fetch = Fetch { plan, env, text, ghost, rip, bytes, instruction: instruction.as_ref(), version };
     at_fetch(&fetch).into_iter().map(|violation| violation.property).collect()
 }
 
 #[test]
 fn unserialised_asks_every_version_that_may_still_be_seen() {
     let plan = five_bytes();
-    let at = |commits, serialised| fetch(&plan, commits, &Monitor { serialised, ..Monitor::default() }, 0);
+    let at =
+        |commits, serialised| fetch(&plan, commits, &GhostState { serialised, ..GhostState::default() }, 0);
     assert_eq!(at(1, 0), [], "an INT3 over the first byte is exempt");
     assert_eq!(
         at(2, 0),
@@ -93,39 +94,40 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword() {
         );
         scenario::parse("test", &text, &Options::default()).unwrap()
     };
-    let monitor = Monitor::default();
-    assert_eq!(fetch(&text("amd", 0x100), 1, &monitor, 0), []);
-    assert_eq!(fetch(&text("amd", 0x104), 1, &monitor, 0), [Property::Unserialised]);
-    assert_eq!(fetch(&text("intel", 0x100), 1, &monitor, 0), [Property::Unserialised]);
+    let ghost = GhostState::default();
+    assert_eq!(fetch(&text("amd", 0x100), 1, &ghost, 0), []);
+    assert_eq!(fetch(&text("amd", 0x104), 1, &ghost, 0), [Property::Unserialised]);
+    assert_eq!(fetch(&text("intel", 0x100), 1, &ghost, 0), [Property::Unserialised]);
 }
 
 #[test]
 fn torn_is_what_belongs_to_no_version() {
     let plan = five_bytes();
     let (env, text) = after(&plan, 0);
-    let monitor = Monitor { serialised: 0, ..Monitor::default() };
+    let ghost = GhostState { serialised: 0, ..GhostState::default() };
     let mut mixed = plan.site.old.bytes.clone();
     mixed[0] = plan.site.new.bytes[0];
-    assert_eq!(fetch_of(&plan, &env, &text, &monitor, 0, &mixed), [Property::Torn]);
-    assert_eq!(fetch_of(&plan, &env, &text, &monitor, 0, &plan.site.new.bytes), []);
-    assert_eq!(fetch_of(&plan, &env, &text, &monitor, 0, &plan.site.old.bytes), []);
+    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &mixed), [Property::Torn]);
+    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &plan.site.new.bytes), []);
+    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &plan.site.old.bytes), []);
 }
 
 #[test]
 fn stale_needs_a_pass_that_began_after_completion() {
     let plan = five_bytes();
-    let within = |after_done| Monitor { passes: vec![Pass { after_done, ..pass() }], ..Monitor::default() };
+    let within =
+        |after_done| GhostState { passes: vec![Pass { after_done, ..pass() }], ..GhostState::default() };
     assert_eq!(fetch(&plan, 0, &within(1), 0), [Property::Stale], "old code");
     assert_eq!(fetch(&plan, 1, &within(1), 0), [Property::Stale], "the trap");
     assert_eq!(fetch(&plan, 0, &within(0), 0), []);
-    let serialised = Monitor { serialised: 3, ..within(1) };
+    let serialised = GhostState { serialised: 3, ..within(1) };
     assert_eq!(fetch(&plan, 3, &serialised, 0), [], "new code");
 }
 
 #[test]
 fn order_is_broken_by_leftover_old_code_and_by_an_old_outcome_after_a_new_one() {
     let plan = two_instructions();
-    let within = |ran_new| Monitor { passes: vec![Pass { ran_new, ..pass() }], ..Monitor::default() };
+    let within = |ran_new| GhostState { passes: vec![Pass { ran_new, ..pass() }], ..GhostState::default() };
     assert_eq!(fetch(&plan, 0, &within(1), 2), [Property::Order]);
     assert_eq!(fetch(&plan, 0, &within(0), 2), []);
     assert!(order_at_pass_end(&Pass { new_before: 1, ..pass() }, 0).is_some());
@@ -135,9 +137,9 @@ fn order_is_broken_by_leftover_old_code_and_by_an_old_outcome_after_a_new_one() 
 #[test]
 fn recursion_is_a_trap_of_the_handler_itself_not_of_an_nmi_above_it() {
     let plan = five_bytes();
-    let within = |vectors: &[u8]| Monitor {
+    let within = |vectors: &[u8]| GhostState {
         contexts: vectors.iter().map(|&vector| Context { vector, frame: 0, foreign: false }).collect(),
-        ..Monitor::default()
+        ..GhostState::default()
     };
     assert_eq!(fetch(&plan, 1, &within(&[vector::BP]), 0), [Property::Recursion]);
     assert_eq!(fetch(&plan, 1, &within(&[vector::BP, vector::NMI]), 0), []);
@@ -150,7 +152,7 @@ fn interior_is_a_place_whose_instruction_is_gone() {
     let inside = Cpu::at(plan.site.address + 2, plan.site.address, 1, false);
     let broken = |commits| {
         let (_, text) = after(&plan, commits);
-        interior_at_commit(&plan, &text, &inside, &Monitor::default()).is_some()
+        interior_at_commit(&plan, &text, &inside, &GhostState::default()).is_some()
     };
     assert!(!broken(0), "a boundary of old");
     assert!(!broken(1), "the INT3 over the first byte changes nothing behind it");
@@ -166,9 +168,9 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
         let frame = cpu.regs.gpr[reg::RSP] - 40;
         let at = (frame - va::PRIVATE) as usize;
         cpu.private[at..at + 8].copy_from_slice(&rip.to_le_bytes());
-        let monitor =
-            Monitor { contexts: vec![Context { vector, frame, foreign: false }], ..Monitor::default() };
-        interior_at_commit(&plan, &text, &cpu, &monitor).is_some()
+        let ghost =
+            GhostState { contexts: vec![Context { vector, frame, foreign: false }], ..GhostState::default() };
+        interior_at_commit(&plan, &text, &cpu, &ghost).is_some()
     };
     assert!(saved(plan.site.address + 2, vector::IPI_SYNC));
     assert!(!saved(plan.site.address, vector::IPI_SYNC));
@@ -179,9 +181,9 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
 #[test]
 fn nmi_frame_needs_a_frame_that_still_stands_where_the_next_one_goes() {
     let top = va::PRIVATE + private::NMI_STACK + private::STACK;
-    let within = |vector, frame| Monitor {
+    let within = |vector, frame| GhostState {
         contexts: vec![Context { vector, frame, foreign: false }],
-        ..Monitor::default()
+        ..GhostState::default()
     };
     assert!(nmi_frame_at_delivery(&within(vector::NMI, top - 40)).is_some());
     assert!(nmi_frame_at_delivery(&within(vector::NMI, top - private::NMI_COPY)).is_none(), "it was copied");
@@ -191,7 +193,7 @@ fn nmi_frame_needs_a_frame_that_still_stands_where_the_next_one_goes() {
 #[test]
 fn lifetime_covers_the_descriptors_body_and_withdrawn_pads() {
     let plan = five_bytes();
-    let mut env = Env::initial(&plan);
+    let mut env = SharedState::initial(&plan);
     let read = |offset: u64| Access { address: va::SHARED + offset, size: 8, reads: true, writes: false };
     assert!(lifetime_at_access(&env, &read(shared::RESUME)).is_none());
     env.free_descriptor();
@@ -199,14 +201,14 @@ fn lifetime_covers_the_descriptors_body_and_withdrawn_pads() {
     assert!(lifetime_at_access(&env, &read(shared::ARRIVED)).is_none());
     let pad = plan.pads.iter().position(|pad| pad.name == "new target").unwrap();
     env.pads_freed = 1 << pad;
-    let text = Text::of(&plan, &[], &Env::initial(&plan));
-    let monitor = Monitor::default();
+    let text = SiteHistory::of(&plan, &[], &SharedState::initial(&plan));
+    let ghost = GhostState::default();
     let rip = plan.pads[pad].address;
     let fetch = Fetch {
         plan: &plan,
         env: &env,
         text: &text,
-        monitor: &monitor,
+        ghost: &ghost,
         rip,
         bytes: &[0xc3],
         instruction: None,

@@ -1,8 +1,8 @@
 //! From a scenario to a verdict with evidence: `crossmod check` as a function.
 
-mod look;
+mod confirm;
 mod options;
-mod prove;
+mod search;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::explore::error::EngineError;
-use crate::explore::{Ended, MemoStats, Tick};
+use crate::explore::{Ended, MemoStats, SearchProgress};
 use crate::host::Host;
 use crate::machine::{self, Capabilities, Feature, Machine, MachineError};
 use crate::plan::Plan;
@@ -115,7 +115,7 @@ impl Checker {
         &mut self,
         scenario: &Scenario,
         options: &CheckOptions,
-        mut tick: impl FnMut(Tick),
+        mut tick: impl FnMut(SearchProgress),
     ) -> Result<Report, CheckError> {
         let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
             Ok(plan) => plan,
@@ -129,9 +129,9 @@ impl Checker {
         }
         let until = options.case_time.map(|time| Instant::now() + time);
         let before = self.assists();
-        let mut report = self.look(&plan, options, until, &mut tick)?;
+        let mut report = self.search(&plan, options, until, &mut tick)?;
         if options.verify && !cut_by_chance(&report) {
-            let again = self.look(&plan, options, until, &mut tick)?;
+            let again = self.search(&plan, options, until, &mut tick)?;
             if again.ended == Some(Ended::Interrupted) {
                 return Err(MachineError::Interrupted.into());
             }
@@ -146,7 +146,7 @@ impl Checker {
             }
         }
         for index in 0..report.findings.len() {
-            self.prove(&plan, scenario, options, &mut report.findings[index])?;
+            self.confirm(&plan, scenario, options, &mut report.findings[index])?;
         }
         report.assists = self.assists().since(before);
         Ok(report)

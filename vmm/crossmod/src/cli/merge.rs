@@ -6,7 +6,7 @@ use clap::Args;
 use crossmod::suite::{self, Results};
 
 use super::Failure;
-use super::tell::{Format, Manner, finish};
+use super::tell::{Format, SearchOptions, finish};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -25,7 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let files = arguments.files.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
     let results = suite::join(&files).map_err(|error| Failure::unusable(format!("error: {error}")))?;
-    let manner = Manner {
+    let manner = SearchOptions {
         verbose: arguments.verbose,
         alone: results.reports.len() == 1,
         sampled: results.reports.iter().any(|report| report.sampled.is_some()),

@@ -1,6 +1,6 @@
 //! What a terminal shows while something is explored.
 
-use crossmod::explore::Tick;
+use crossmod::explore::SearchProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub fn progress() -> ProgressBar {
@@ -12,7 +12,7 @@ pub fn progress() -> ProgressBar {
 }
 
 /// Rates only where time means something.
-pub fn show(bar: &ProgressBar, tick: Tick, timed: bool) {
+pub fn show(bar: &ProgressBar, tick: SearchProgress, timed: bool) {
     let rate = |count: f64| {
         let rate = count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
         if timed { format!(" ({rate:.1} M/s)") } else { String::new() }

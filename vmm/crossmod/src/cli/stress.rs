@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use crossmod::freerun::stress::{self, Finding, Options, Rates, StressError, Tick};
+use crossmod::freerun::stress::{self, Finding, Options, Rates, SearchProgress, StressError};
 use crossmod::layout::MAX_CPUS;
 use crossmod::{report, scenario};
 
@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let line = format!("FINDING: {finding}\n  written to {}", path.display());
         bar.suspend(|| if text { print(&line) } else { eprintln!("{line}") });
     };
-    let tick = |tick: Tick| {
+    let tick = |tick: SearchProgress| {
         bar.set_position((tick.part * 1000.0) as u64);
         bar.set_message(format!("{} rounds, {:.1} M passes", tick.rounds, tick.passes as f64 / 1e6));
     };

@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 /// How the text is to look.
-pub struct Manner<'a> {
+pub struct SearchOptions<'a> {
     /// Every report whole, not only those that need attention.
     pub verbose: bool,
     /// There is one case only: it is told whole.
@@ -32,7 +32,7 @@ pub struct Manner<'a> {
     pub traces: Option<&'a Path>,
 }
 
-impl Manner<'_> {
+impl SearchOptions<'_> {
     /// What stands above the lines.
     pub fn head(&self, timed: bool) {
         if !self.alone && !self.verbose {
@@ -105,7 +105,7 @@ impl Manner<'_> {
 }
 
 /// Prints what is known only at the end, and gives the exit status.
-pub fn finish(results: &Results, format: Format, manner: &Manner<'_>) -> Result<u8, Failure> {
+pub fn finish(results: &Results, format: Format, manner: &SearchOptions<'_>) -> Result<u8, Failure> {
     let broken = |error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") };
     match format {
         Format::Text => manner.summary(results),

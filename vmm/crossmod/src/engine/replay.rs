@@ -6,7 +6,7 @@ use crossmod_kvm::Machine;
 use crossmod_model::image::Image;
 use crossmod_model::layout::{Shared, near_site_pages};
 use crossmod_model::plan::Plan;
-use crossmod_model::state::env::Env;
+use crossmod_model::state::shared_state::SharedState;
 use crossmod_model::step::Stimulus;
 use crossmod_model::x86::cpu::Cpu;
 
@@ -28,7 +28,7 @@ impl<'a> ReplayEngine<'a> {
         plan: &Plan,
     ) -> Result<ReplayEngine<'a>, EngineError> {
         machine.reset(plan).map_err(failed)?;
-        machine.write_shared(&Env::initial(plan).shared).map_err(failed)?;
+        machine.write_shared(&SharedState::initial(plan).shared).map_err(failed)?;
         let aside = SteppingEngine::new(aside, plan)?;
         Ok(ReplayEngine {
             machine,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{NO_MEMO, status};
-use crate::explore::{Ended, Found, MemoStats, Move};
+use crate::explore::{Counterexample, Ended, MemoStats, Transition};
 use crate::fetch::FetchModel;
 use crate::machine::Assists;
 use crate::plan::Plan;
@@ -153,7 +153,7 @@ pub struct Finding {
     pub switches: usize,
     /// Single-instruction moves, in JSON as a trace has them.
     #[serde(with = "moves")]
-    pub schedule: Vec<Move>,
+    pub schedule: Vec<Transition>,
     /// In columns.
     pub rendering: String,
     /// For replay; not in JSON, it has a file of its own.
@@ -300,7 +300,7 @@ impl Report {
         self.findings = findings;
     }
 
-    pub(crate) fn set_digest(&mut self, states: u128, found: &BTreeMap<Property, Found>) {
+    pub(crate) fn set_digest(&mut self, states: u128, found: &BTreeMap<Property, Counterexample>) {
         let mut text = format!("{states:032x}");
         for (property, found) in found {
             text.push_str(property.name());

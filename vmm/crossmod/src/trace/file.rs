@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::explore::Move;
+use crate::explore::Transition;
 use crate::image::Image;
 use crate::plan::{Plan, Ring};
 use crate::property::Violation;
@@ -52,7 +52,7 @@ pub struct Trace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceMove {
-    /// The move, as [`Move`] displays it.
+    /// The move, as [`Transition`] displays it.
     #[serde(rename = "move")]
     pub step: String,
     /// Hash of the state after it, in hex.
@@ -85,7 +85,7 @@ pub enum TraceError {
     Scenario(String),
     /// A move is none.
     #[error("move {number} is `{text}`, which is no move")]
-    Move {
+    Transition {
         /// Which, from 1.
         number: usize,
         /// Its text.
@@ -147,14 +147,14 @@ impl Trace {
     }
 
     /// The moves.
-    pub fn schedule(&self) -> Result<Vec<Move>, TraceError> {
+    pub fn schedule(&self) -> Result<Vec<Transition>, TraceError> {
         self.moves
             .iter()
             .enumerate()
             .map(|(index, step)| {
                 step.step
                     .parse()
-                    .map_err(|()| TraceError::Move { number: index + 1, text: step.step.clone() })
+                    .map_err(|()| TraceError::Transition { number: index + 1, text: step.step.clone() })
             })
             .collect()
     }

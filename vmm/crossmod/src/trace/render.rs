@@ -5,10 +5,10 @@ use std::fmt::Write;
 use crossmod_abi::{shared, va};
 
 use crate::explore::error::EngineError;
-use crate::explore::{Model, Move, State};
+use crate::explore::{Model, State, Transition};
 use crate::plan::{Action, Function, OpKind, Plan, Quiet, Word};
 use crate::property::Violation;
-use crate::state::monitor::FUNCTIONS;
+use crate::state::ghost::FUNCTIONS;
 use crate::x86::decode;
 
 /// One move.
@@ -27,39 +27,39 @@ pub struct Row {
 }
 
 /// Describes a move from the state before it.
-pub fn describe(model: &mut Model<'_>, state: &State, step: Move) -> Result<Row, EngineError> {
+pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<Row, EngineError> {
     let what = match step {
-        Move::Patcher => patcher(model, state),
-        Move::Piece(piece) => {
+        Transition::Patcher => patcher(model, state),
+        Transition::Piece(piece) => {
             let piece = &model.pieces()[usize::from(piece)];
             let step = &model.plan().program[piece.op].step;
             format!("{step}: store site+{} <- {}", piece.offset, hex(&piece.bytes))
         }
-        Move::Observe(slot) => format!("sees CPU {slot} outside the site"),
-        Move::Execute(slot, view) => {
+        Transition::Observe(slot) => format!("sees CPU {slot} outside the site"),
+        Transition::Execute(slot, view) => {
             let site = model.seen(state, usize::from(slot), view)?;
             instruction(model, state, usize::from(slot), &site)
         }
-        Move::Ipi(_, function) => format!("IPI `{}` delivered", function.name()),
-        Move::Nmi(_) => "NMI delivered".into(),
-        Move::Irq(_) => "device interrupt delivered".into(),
-        Move::RaiseNmi(_) => "NMI raised, latched".into(),
-        Move::Smi(_) => "SMI, and back by RSM".into(),
-        Move::MachineCheck(_) => "machine check delivered".into(),
+        Transition::Ipi(_, function) => format!("IPI `{}` delivered", function.name()),
+        Transition::Nmi(_) => "NMI delivered".into(),
+        Transition::Irq(_) => "device interrupt delivered".into(),
+        Transition::RaiseNmi(_) => "NMI raised, latched".into(),
+        Transition::Smi(_) => "SMI, and back by RSM".into(),
+        Transition::MachineCheck(_) => "machine check delivered".into(),
     };
     let mut row =
         Row { actor: step.actor().into(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
     if let Some(slot) = step.executor() {
-        let monitor = model.monitor_of(state, usize::from(slot));
+        let monitor = model.ghost_of(state, usize::from(slot));
         let mut pending: Vec<&str> = FUNCTIONS
             .into_iter()
             .filter(|&function| {
-                monitor.pending & crate::state::monitor::function_bit(function) != 0
-                    && step != Move::Ipi(slot, function)
+                monitor.pending & crate::state::ghost::function_bit(function) != 0
+                    && step != Transition::Ipi(slot, function)
             })
             .map(|function| function.name())
             .collect();
-        if monitor.nmi_latched && !matches!(step, Move::Nmi(_)) {
+        if monitor.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");
         }
         if !pending.is_empty() {

@@ -3,7 +3,7 @@
 use super::render::{Row, describe};
 use crate::engine::ReplayEngine;
 use crate::explore::error::EngineError;
-use crate::explore::{Memo, Model, Move};
+use crate::explore::{Memo, Model, Transition};
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::property::{Property, Violation};
@@ -41,7 +41,7 @@ pub fn run(
     live: &mut Machine,
     aside: &mut Machine,
     plan: &Plan,
-    schedule: &[Move],
+    schedule: &[Transition],
 ) -> Result<Replayed, EngineError> {
     let before = live.assists().steps;
     let mut engine = ReplayEngine::new(live, aside, plan)?;
@@ -67,7 +67,7 @@ pub fn run(
         replayed.violations = model.violations(applied.violations).to_vec();
         row.violations = replayed.violations.clone();
         row.site = model.text(applied.next.global.env).current().to_vec();
-        if let Move::Execute(slot, view) = step
+        if let Transition::Execute(slot, view) = step
             && replayed.violations.iter().any(|violation| violation.property == Property::Torn)
         {
             row.aftermath = Some(model.aftermath(&state, usize::from(slot), view)?);

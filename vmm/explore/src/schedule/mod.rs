@@ -17,7 +17,7 @@ pub use random::Random;
 use crossmod_model::property::Property;
 
 use crate::error::{EngineError, StopToken};
-use crate::{Found, Model, Move};
+use crate::{Counterexample, Model, Transition};
 
 /// Chooses moves of one run after another.
 pub trait Strategy {
@@ -25,10 +25,10 @@ pub trait Strategy {
     fn begin(&mut self);
 
     /// The index of the move to take; `moves` is not empty.
-    fn choose(&mut self, moves: &[Move]) -> usize;
+    fn choose(&mut self, moves: &[Transition]) -> usize;
 
     /// The move that was chosen led to a state already met in this run: its actor spins.
-    fn spins(&mut self, step: Move);
+    fn spins(&mut self, step: Transition);
 
     /// What the strategy promises, if anything.
     fn bound(&self) -> Option<Bound>;
@@ -81,7 +81,7 @@ pub fn sample(
     strategy: &mut dyn Strategy,
     limits: Limits,
     mut tick: impl FnMut(u64, u64),
-) -> Result<(Sampled, BTreeMap<Property, Found>), EngineError> {
+) -> Result<(Sampled, BTreeMap<Property, Counterexample>), EngineError> {
     let mut found = BTreeMap::new();
     let mut sum = Sampled {
         runs: 0,
@@ -118,12 +118,16 @@ pub fn sample(
             for violation in model.violations(applied.violations) {
                 match found.entry(violation.property) {
                     Entry::Vacant(entry) => {
-                        entry.insert(Found { violation: violation.clone(), schedule: schedule.clone() });
+                        entry.insert(Counterexample {
+                            violation: violation.clone(),
+                            schedule: schedule.clone(),
+                        });
                     }
                     Entry::Occupied(mut entry) => {
-                        let known: &mut Found = entry.get_mut();
+                        let known: &mut Counterexample = entry.get_mut();
                         if schedule.len() < known.schedule.len() {
-                            *known = Found { violation: violation.clone(), schedule: schedule.clone() };
+                            *known =
+                                Counterexample { violation: violation.clone(), schedule: schedule.clone() };
                         }
                     }
                 }

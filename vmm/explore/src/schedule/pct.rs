@@ -7,7 +7,7 @@
 //! that spins would keep everybody else from moving: it is set back, and the bound does not cover that run.
 
 use super::{Bound, Strategy};
-use crate::Move;
+use crate::Transition;
 
 /// The strategy.
 #[derive(Debug)]
@@ -38,16 +38,16 @@ impl Pct {
         }
     }
 
-    fn actor(step: Move) -> usize {
+    fn actor(step: Transition) -> usize {
         match step {
-            Move::Execute(i, _) => 1 + 2 * usize::from(i),
-            Move::Ipi(i, _)
-            | Move::Nmi(i)
-            | Move::Irq(i)
-            | Move::RaiseNmi(i)
-            | Move::Smi(i)
-            | Move::MachineCheck(i) => 2 + 2 * usize::from(i),
-            Move::Patcher | Move::Piece(_) | Move::Observe(_) => 0,
+            Transition::Execute(i, _) => 1 + 2 * usize::from(i),
+            Transition::Ipi(i, _)
+            | Transition::Nmi(i)
+            | Transition::Irq(i)
+            | Transition::RaiseNmi(i)
+            | Transition::Smi(i)
+            | Transition::MachineCheck(i) => 2 + 2 * usize::from(i),
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => 0,
         }
     }
 
@@ -66,7 +66,7 @@ impl Strategy for Pct {
         self.changes = (1..self.depth).map(|_| self.random.usize(..self.length)).collect();
     }
 
-    fn choose(&mut self, moves: &[Move]) -> usize {
+    fn choose(&mut self, moves: &[Transition]) -> usize {
         let highest = |priorities: &[i64]| moves.iter().map(|&step| priorities[Pct::actor(step)]).max();
         if self.changes.contains(&self.steps)
             && let Some(top) = highest(&self.priorities)
@@ -82,7 +82,7 @@ impl Strategy for Pct {
         best[self.random.usize(..best.len())]
     }
 
-    fn spins(&mut self, step: Move) {
+    fn spins(&mut self, step: Transition) {
         self.demote(Pct::actor(step));
     }
 
@@ -101,7 +101,7 @@ mod tests {
     fn without_change_points_one_actor_runs_until_it_spins() {
         let mut pct = Pct::new(2, 1, 64, 7);
         pct.begin();
-        let moves = [Move::Patcher, Move::Execute(0, 0), Move::Execute(1, 0)];
+        let moves = [Transition::Patcher, Transition::Execute(0, 0), Transition::Execute(1, 0)];
         let first = pct.choose(&moves);
         for _ in 0..20 {
             assert_eq!(pct.choose(&moves), first);

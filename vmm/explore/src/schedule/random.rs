@@ -1,7 +1,7 @@
 //! A seeded random walk: every move of a state is as likely as any other.
 
 use super::{Bound, Strategy};
-use crate::Move;
+use crate::Transition;
 
 /// The walk. It promises nothing about what it finds.
 #[derive(Debug)]
@@ -17,11 +17,11 @@ impl Random {
 impl Strategy for Random {
     fn begin(&mut self) {}
 
-    fn choose(&mut self, moves: &[Move]) -> usize {
+    fn choose(&mut self, moves: &[Transition]) -> usize {
         self.0.usize(..moves.len())
     }
 
-    fn spins(&mut self, _: Move) {}
+    fn spins(&mut self, _: Transition) {}
 
     fn bound(&self) -> Option<Bound> {
         None

@@ -3,19 +3,19 @@
 use iced_x86::Instruction;
 
 use crate::plan::{Declared, Plan, Site};
-use crate::state::env::{Env, Text};
-use crate::state::monitor::Monitor;
+use crate::state::ghost::GhostState;
+use crate::state::shared_state::{SharedState, SiteHistory};
 
 /// A fetch about to be executed.
 pub struct Fetch<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// Shared state.
-    pub env: &'a Env,
+    pub env: &'a SharedState,
     /// The site and its history.
-    pub text: &'a Text,
+    pub text: &'a SiteHistory,
     /// The executor's bookkeeping.
-    pub monitor: &'a Monitor,
+    pub ghost: &'a GhostState,
     /// Address of the instruction.
     pub rip: u64,
     /// The bytes seen there, to the end of the fetch window.

@@ -6,27 +6,27 @@
 
 use super::{Property, Violation, fetch};
 use crate::plan::Plan;
-use crate::state::env::Text;
-use crate::state::monitor::Monitor;
+use crate::state::ghost::GhostState;
+use crate::state::shared_state::SiteHistory;
 use crate::x86::cpu::Cpu;
 
 /// After a store: is anybody's place gone?
-pub fn at_commit(plan: &Plan, text: &Text, cpu: &Cpu, monitor: &Monitor) -> Option<Violation> {
+pub fn at_commit(plan: &Plan, text: &SiteHistory, cpu: &Cpu, ghost: &GhostState) -> Option<Violation> {
     if let Some(violation) = at_step(plan, text, cpu.regs.rip) {
         return Some(violation);
     }
-    monitor
+    ghost
         .saved_rips(cpu, &plan.site)
         .find(|&rip| unsound(plan, text, rip))
         .map(|rip| report(plan, rip, "a saved RIP"))
 }
 
 /// After a step: does it stand at a sound place?
-pub fn at_step(plan: &Plan, text: &Text, rip: u64) -> Option<Violation> {
+pub fn at_step(plan: &Plan, text: &SiteHistory, rip: u64) -> Option<Violation> {
     unsound(plan, text, rip).then(|| report(plan, rip, "RIP"))
 }
 
-fn unsound(plan: &Plan, text: &Text, rip: u64) -> bool {
+fn unsound(plan: &Plan, text: &SiteHistory, rip: u64) -> bool {
     let site = &plan.site;
     if !site.inside(rip) || text.halfway {
         return false;

@@ -3,7 +3,7 @@
 use crossmod_abi::{shared, va};
 
 use super::{Fetch, Property, Violation};
-use crate::state::env::Env;
+use crate::state::shared_state::SharedState;
 use crate::x86::decode::Access;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
@@ -14,7 +14,7 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
 }
 
 /// A data access by a handler.
-pub fn at_access(env: &Env, access: &Access) -> Option<Violation> {
+pub fn at_access(env: &SharedState, access: &Access) -> Option<Violation> {
     let body = va::SHARED + shared::ACTION..va::SHARED + shared::DESCRIPTOR_END;
     (env.descriptor_freed && access.touches(body.start, body.end)).then(|| {
         Violation::new(Property::Lifetime, "the handler uses its descriptor after that was withdrawn")

@@ -6,17 +6,17 @@
 use crossmod_abi::{private, va, vector};
 
 use super::{Property, Violation};
-use crate::state::monitor::Monitor;
+use crate::state::ghost::GhostState;
 use crate::x86::cpu::FRAME;
 
 /// Where the CPU puts the frame of an NMI.
 const PLACE: u64 = va::PRIVATE + private::NMI_STACK + private::STACK - FRAME;
 
 /// An NMI that is delivered to the stack on which another one's frame is still in use.
-pub fn at_delivery(monitor: &Monitor) -> Option<Violation> {
+pub fn at_delivery(ghost: &GhostState) -> Option<Violation> {
     let needed =
-        |context: &crate::state::monitor::Context| context.vector == vector::NMI && context.frame == PLACE;
-    monitor.contexts.iter().any(needed).then(|| {
+        |context: &crate::state::ghost::Context| context.vector == vector::NMI && context.frame == PLACE;
+    ghost.contexts.iter().any(needed).then(|| {
         Violation::new(
             Property::NmiFrame,
             "an NMI is delivered inside the NMI handler (a trap's IRET re-opened NMIs) and overwrites its frame",

@@ -1,10 +1,10 @@
 //! `order`: old\* then new\* for each executor; and inside one pass, no old code after new code.
 
 use super::{Fetch, Property, Version, Violation};
-use crate::state::monitor::Pass;
+use crate::state::ghost::Pass;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
-    let pass = fetch.monitor.passes.last()?;
+    let pass = fetch.ghost.passes.last()?;
     let part = fetch.plan.site.part(fetch.offset()?)?;
     (fetch.version? == Version::Old && pass.ran_new >> part & 1 == 1)
         .then(|| Violation::new(Property::Order, "a pass runs a new instruction and then a leftover old one"))

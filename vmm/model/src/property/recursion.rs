@@ -7,6 +7,6 @@ use super::{Fetch, Property, Version, Violation};
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     (fetch.version? == Version::Trap
-        && fetch.monitor.contexts.last().is_some_and(|context| context.vector == vector::BP))
+        && fetch.ghost.contexts.last().is_some_and(|context| context.vector == vector::BP))
     .then(|| Violation::new(Property::Recursion, "the #BP handler itself runs into the site's INT3"))
 }

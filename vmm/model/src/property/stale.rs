@@ -9,7 +9,7 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
         Version::New | Version::Both | Version::Intermediate | Version::None => return None,
     };
     // The site's own #BP handler may run the site; the innermost pass is the one that fetches.
-    let pass = fetch.monitor.passes.last()?;
+    let pass = fetch.ghost.passes.last()?;
     let part = fetch.plan.site.part(fetch.offset()?)?;
     (pass.after_done >> part & 1 == 1)
         .then(|| Violation::new(Property::Stale, format!("a pass that began after completion runs {what}")))

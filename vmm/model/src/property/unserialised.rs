@@ -10,7 +10,7 @@ use crate::x86::decode;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let offset = fetch.offset()?;
-    let since = usize::from(fetch.monitor.serialised);
+    let since = usize::from(fetch.ghost.serialised);
     let text = fetch.text;
     for version in since..text.images.len() {
         let end = offset + text.extent(version, offset, fetch.plan.site.address);

@@ -1,5 +1,5 @@
 //! The parts of a state that the vCPUs do not hold, and the graph that states form.
 
-pub mod env;
+pub mod ghost;
 pub mod graph;
-pub mod monitor;
+pub mod shared_state;

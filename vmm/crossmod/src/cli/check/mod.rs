@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use super::choose::{models, select, unusable};
 use super::progress::{progress, show};
-use super::tell::{Format, Manner, finish, write_traces};
+use super::tell::{Format, SearchOptions, finish, write_traces};
 use super::{Failure, HARNESS, HARNESS_ERROR, INTERRUPTED};
 
 pub use arguments::{Arguments, ring};
@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         checker.plant_bug();
     }
     let text = arguments.format == Format::Text;
-    let manner = Manner {
+    let manner = SearchOptions {
         verbose: arguments.verbose,
         alone: cases.len() == 1,
         sampled: arguments.sampled(),

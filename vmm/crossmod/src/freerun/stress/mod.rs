@@ -146,7 +146,7 @@ impl Stress {
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy)]
-pub struct Tick {
+pub struct SearchProgress {
     /// Rounds.
     pub rounds: u64,
     /// Passes.
@@ -166,7 +166,7 @@ pub fn stress(
     plan: &Plan,
     options: &Options,
     found: &(dyn Fn(&Finding, &Path) + Sync),
-    mut tick: impl FnMut(Tick),
+    mut tick: impl FnMut(SearchProgress),
 ) -> Result<Stress, StressError> {
     sense::sense(plan).map_err(StressError::NoSense)?;
     let cpus = allowed_cpus();
@@ -264,7 +264,7 @@ fn rounds(
     shared: &Shared<'_>,
     hands: &mut Hands<'_>,
     began: Instant,
-    tick: &mut impl FnMut(Tick),
+    tick: &mut impl FnMut(SearchProgress),
 ) -> Result<(u64, Ended), MachineError> {
     let random = fastrand::Rng::with_seed(options.seed);
     let mut patching = Patching { shared, hands, random };
@@ -280,7 +280,7 @@ fn rounds(
             told = Instant::now();
             let time = began.elapsed().as_secs_f64() / options.duration.as_secs_f64();
             let part = time.max(rounds as f64 / options.rounds as f64).min(1.0);
-            tick(Tick { rounds, passes: shared.passes.load(Ordering::Relaxed), part });
+            tick(SearchProgress { rounds, passes: shared.passes.load(Ordering::Relaxed), part });
         }
     }
     Ok((rounds, ended))

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
 use crate::explore::error::{EngineError, StopToken};
-use crate::explore::{self, Ended, Found, Limits, Manner, Memo, MemoStats, Model, Move, Tick};
+use crate::explore::{
+    self, Counterexample, Ended, Limits, Memo, MemoStats, Model, SearchOptions, SearchProgress, Transition,
+};
 use crate::machine::{Feature, stop_requested};
 use crate::plan::Plan;
 use crate::property::Property;
@@ -18,12 +20,12 @@ const STOP: StopToken = StopToken::new(stop_requested);
 
 impl Checker {
     /// Searches or samples; the findings have no evidence yet.
-    pub(super) fn look(
+    pub(super) fn search(
         &mut self,
         plan: &Plan,
         options: &CheckOptions,
         until: Option<Instant>,
-        tick: &mut dyn FnMut(Tick),
+        tick: &mut dyn FnMut(SearchProgress),
     ) -> Result<Report, CheckError> {
         let exhaustive = options.mode == Mode::Exhaustive;
         // A search has tables of its own, and executes a sample of what it looks up there.
@@ -32,7 +34,7 @@ impl Checker {
             (false, true) => Memo::new(options.recheck, options.seed),
             (false, false) => Memo::disabled(),
         };
-        let manner = Manner {
+        let manner = SearchOptions {
             workers: options.workers,
             symmetry: options.symmetry,
             recheck: if options.memo { options.recheck } else { 1 },
@@ -94,7 +96,7 @@ impl Checker {
         }
         report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
         let mut findings = Vec::new();
-        for (property, Found { violation, schedule }) in found {
+        for (property, Counterexample { violation, schedule }) in found {
             let mut schedule = schedule;
             if options.readable
                 && let Some(better) = explore::fewest_switches(&mut model, property, &schedule, limits())?
@@ -125,7 +127,7 @@ fn sample(
     strategy: &mut dyn Strategy,
     (runs, until): (u64, Option<Instant>),
     report: &mut Report,
-) -> Result<(BTreeMap<Property, Found>, Ended), EngineError> {
+) -> Result<(BTreeMap<Property, Counterexample>, Ended), EngineError> {
     let limits = schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
     let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
@@ -150,6 +152,6 @@ fn name_of(model: &Model<'_>, outcome: &explore::PassOutcome) -> String {
     format!("{}: {version}{how}", model.pass_context(outcome.label))
 }
 
-fn switches(schedule: &[Move]) -> usize {
+fn switches(schedule: &[Transition]) -> usize {
     schedule.windows(2).filter(|pair| pair[0].actor() != pair[1].actor()).count()
 }

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use crossmod_abi::vector;
 use crossmod_model::property::Violation;
-use crossmod_model::state::env::{Env, Text};
-use crossmod_model::state::monitor::{Executor, Monitor};
+use crossmod_model::state::ghost::{Executor, GhostState};
+use crossmod_model::state::shared_state::{SharedState, SiteHistory};
 use crossmod_model::x86::cpu::Cpu;
 
 use super::intern::content_digest;
@@ -13,7 +13,7 @@ use super::model::Model;
 
 /// What is asked of an executor often.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
+pub(super) struct ExecutorSummary {
     pub(super) parked: bool,
     pub(super) interrupts_on: bool,
     pub(super) nmi_masked: bool,
@@ -38,14 +38,14 @@ impl Model<'_> {
         self.violations.intern(violations, |_| 0)
     }
 
-    pub(super) fn intern_env(&mut self, env: Env) -> u32 {
+    pub(super) fn intern_env(&mut self, env: SharedState) -> u32 {
         let index = self.envs.intern(env, content_digest);
         if self.texts.len() <= index as usize {
             let env = self.envs.get(index);
             let text = match self.texts_by_commits.get(&env.commits) {
                 Some(text) => Rc::clone(text),
                 None => {
-                    let text = Rc::new(Text::of(self.plan, &self.pieces, env));
+                    let text = Rc::new(SiteHistory::of(self.plan, &self.pieces, env));
                     self.texts_by_commits.insert(env.commits.clone(), Rc::clone(&text));
                     text
                 }
@@ -59,7 +59,7 @@ impl Model<'_> {
         let cpus = &self.cpus;
         let index = self.executors.intern(executor, |executor| {
             // By content: the numbers of vCPUs depend on the order in which they were met.
-            let Monitor {
+            let GhostState {
                 class,
                 serialised,
                 clocks,
@@ -69,11 +69,11 @@ impl Model<'_> {
                 seen_new,
                 passes,
                 contexts,
-            } = &executor.monitor;
+            } = &executor.ghost;
             let passes: Vec<_> = passes
                 .iter()
                 .map(|pass| {
-                    let crossmod_model::state::monitor::Pass {
+                    let crossmod_model::state::ghost::Pass {
                         label,
                         entry,
                         begun,
@@ -91,29 +91,29 @@ impl Model<'_> {
             content_digest(&(cpus.digest(executor.cpu), events, passes, contexts))
         });
         if self.facts.len() <= index as usize {
-            let Executor { cpu, monitor } = self.executors.get(index);
+            let Executor { cpu, ghost } = self.executors.get(index);
             let cpu = self.cpus.get(*cpu);
             let site = &self.plan.site;
             // Behind one site's end another may begin: whoever is under way there is not outside.
-            let under_way = site.parts.len() > 1 && monitor.passes.iter().any(|pass| pass.begun);
+            let under_way = site.parts.len() > 1 && ghost.passes.iter().any(|pass| pass.begun);
             let inside = |rip: u64| site.inside(rip) || (under_way && site.contains(rip));
             let pads = &self.plan.pads;
             let target = |rip: u64| pads.iter().any(|pad| (pad.address..pad.address + 4).contains(&rip));
             let anywhere = |place: &dyn Fn(u64) -> bool| {
-                let saved = |context: &crossmod_model::state::monitor::Context| {
+                let saved = |context: &crossmod_model::state::ghost::Context| {
                     cpu.frame(context.frame).is_some_and(|frame| place(frame.rip))
                         && context.vector != vector::DB
                 };
-                place(cpu.regs.rip) || monitor.contexts.iter().any(saved)
+                place(cpu.regs.rip) || ghost.contexts.iter().any(saved)
             };
-            self.facts.push(Facts {
+            self.facts.push(ExecutorSummary {
                 parked: cpu.regs.rip == self.labels.park,
                 interrupts_on: cpu.regs.interrupts_on(),
                 nmi_masked: cpu.regs.nmi_masked,
-                nmi_latched: monitor.nmi_latched,
+                nmi_latched: ghost.nmi_latched,
                 acknowledged: cpu.acknowledged(),
-                pending: monitor.pending,
-                observed: monitor.observed,
+                pending: ghost.pending,
+                observed: ghost.observed,
                 outside: !anywhere(&inside),
                 off_targets: !anywhere(&|rip| inside(rip) || target(rip)),
                 zero: (0..self.plan.each.len() as u8)

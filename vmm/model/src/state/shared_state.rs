@@ -39,7 +39,7 @@ pub fn pieces(plan: &Plan) -> Vec<Piece> {
 
 /// Shared memory, text and withdrawals at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Env {
+pub struct SharedState {
     /// The shared page's state.
     pub shared: Shared,
     /// Indices into the plan's pieces, in commit order.
@@ -50,14 +50,14 @@ pub struct Env {
     pub pads_freed: u32,
     /// Bit *i*: the modification of part *i* has been declared complete.
     pub done: u8,
-    /// Broadcasts that programs have sent and that are not yet delivered, see [`Env::sent_bit`].
+    /// Broadcasts that programs have sent and that are not yet delivered, see [`SharedState::sent_bit`].
     pub sent: u128,
 }
 
-impl Env {
+impl SharedState {
     /// Before the patcher's first step.
-    pub fn initial(plan: &Plan) -> Env {
-        let mut env = Env {
+    pub fn initial(plan: &Plan) -> SharedState {
+        let mut env = SharedState {
             shared: [0; SHARED_LEN],
             commits: Vec::new(),
             descriptor_freed: false,
@@ -94,7 +94,7 @@ impl Env {
         self.shared[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The bit of [`Env::sent`] for a function's number and a slot.
+    /// The bit of [`SharedState::sent`] for a function's number and a slot.
     pub fn sent_bit(slot: usize, function: usize) -> u128 {
         1 << (slot * 16 + function)
     }
@@ -122,9 +122,9 @@ impl Env {
     }
 }
 
-/// The site's bytes through the commits of one [`Env`], derived from it.
+/// The site's bytes through the commits of one [`SharedState`], derived from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
+pub struct SiteHistory {
     /// `images[n]` is the site after the first *n* commits.
     pub images: Vec<Vec<u8>>,
     /// For each commit: offset, length, and whether the rule in force exempts its store from the need to
@@ -139,7 +139,7 @@ pub struct Text {
     pub halfway: bool,
 }
 
-/// One commit of a [`Text`].
+/// One commit of a [`SiteHistory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
     /// Offset in the site.
@@ -152,9 +152,9 @@ pub struct Commit {
     pub op: usize,
 }
 
-impl Text {
+impl SiteHistory {
     /// The history of the site in `env`.
-    pub fn of(plan: &Plan, pieces: &[Piece], env: &Env) -> Text {
+    pub fn of(plan: &Plan, pieces: &[Piece], env: &SharedState) -> SiteHistory {
         let mut images = vec![plan.site.old.bytes.clone()];
         let mut commits = Vec::new();
         for &index in &env.commits {
@@ -183,7 +183,7 @@ impl Text {
                 }
             }
         }
-        Text { images, commits, spans, data, halfway }
+        SiteHistory { images, commits, spans, data, halfway }
     }
 
     /// The site as it stands in memory.

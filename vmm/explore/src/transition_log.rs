@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::chunk::{Chunk, DONE};
 use super::evidence::walk;
 use super::model::Model;
-use super::search::Found;
+use super::search::Counterexample;
 use super::state::State;
 use super::table::Tables;
 use super::visited::{Visited, place};
@@ -95,7 +95,7 @@ impl Log {
         model: &mut Model<'_>,
         tables: &mut Tables,
         visited: &Visited<N>,
-    ) -> Result<BTreeMap<Property, Found>, EngineError> {
+    ) -> Result<BTreeMap<Property, Counterexample>, EngineError> {
         let mut found = BTreeMap::new();
         if self.all_finish(visited) {
             return Ok(found);
@@ -123,7 +123,7 @@ impl Log {
         for (state, violate) in property::decide_progress(&graph).found() {
             let (schedule, state) = walk(model, tables, visited, numbers[state as usize])?;
             let violation = violate(&blocked(model, &state));
-            found.insert(violation.property, Found { violation, schedule });
+            found.insert(violation.property, Counterexample { violation, schedule });
         }
         Ok(found)
     }
@@ -141,7 +141,7 @@ impl Log {
         if visited.len() > if model.reduce { STALL_LIMIT } else { 8 * STALL_LIMIT } {
             return Vec::new();
         }
-        let class_of = |executor: u32| model.executors.get(executor).monitor.class;
+        let class_of = |executor: u32| model.executors.get(executor).ghost.class;
         let count = model.classes.iter().max().map_or(0, |&last| last + 1);
         let of_class = |class: u8| {
             let mut windows: FxHashMap<(u32, u32), u32> = FxHashMap::default();

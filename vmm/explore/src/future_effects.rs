@@ -9,7 +9,7 @@ use super::state::Global;
 
 /// What others may still do from a moment on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Phase {
+pub(super) struct FutureEffects {
     /// Words of the shared page that may still be written, one bit for each `u32`.
     pub(super) words: u32,
     /// Stores to the site, or a statement about it (completion, quiescence), remain.
@@ -38,7 +38,7 @@ pub(super) fn words(start: u64, end: u64) -> u32 {
 }
 
 /// For each place in the patcher's program, the phase without the event budgets.
-pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
+pub(super) fn phases(plan: &Plan) -> Vec<FutureEffects> {
     // Executors write these, whoever they are.
     let mut always = 0;
     let locks = |role: Role| matches!(role, Role::Lock | Role::LockIrqOff);
@@ -57,16 +57,16 @@ pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
     // So do programs, whenever they run.
     let programs = &plan.programs;
     always |= programs.writes;
-    let mut phases = vec![Phase {
+    let mut phases = vec![FutureEffects {
         words: always,
         stores: !programs.stores.is_empty(),
         // A function of the scenario's own may run the site, or wait for what this vCPU does in it.
         site: programs.patch() || !programs.gates.is_empty(),
         patcher: programs.patch(),
-        ..Phase::default()
+        ..FutureEffects::default()
     }];
     for op in plan.program.iter().rev() {
-        let mut phase = Phase { awaited: 0, patcher: true, ..phases[phases.len() - 1] };
+        let mut phase = FutureEffects { awaited: 0, patcher: true, ..phases[phases.len() - 1] };
         match &op.kind {
             OpKind::Store { .. } => (phase.stores, phase.site) = (true, true),
             OpKind::Done(_) | OpKind::Quiesce(_) => phase.site = true,
@@ -89,11 +89,11 @@ pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
     phases
 }
 
-impl Phase {
+impl FutureEffects {
     /// With the budgets of a moment.
-    pub(super) fn at(phases: &[Phase], global: &Global) -> Phase {
+    pub(super) fn at(phases: &[FutureEffects], global: &Global) -> FutureEffects {
         let phase = phases[usize::from(global.pc)];
         let Global { nmi, irq, smi, mce, .. } = *global;
-        Phase { nmi: nmi > 0, irq: irq > 0, smi: smi > 0, mce: mce > 0, ..phase }
+        FutureEffects { nmi: nmi > 0, irq: irq > 0, smi: smi > 0, mce: mce > 0, ..phase }
     }
 }

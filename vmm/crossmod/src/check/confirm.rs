@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 
 use super::{CheckError, CheckOptions, Checker, ReplayReport};
 use crate::engine::SteppingEngine;
-use crate::explore::{Memo, Model, Move};
+use crate::explore::{Memo, Model, Transition};
 use crate::image::Image;
 use crate::machine::{Feature, Machine, MachineError};
 use crate::plan::{Plan, Ring};
@@ -15,7 +15,7 @@ use crate::trace::{self, FORMAT, Trace, TraceMove};
 impl Checker {
     /// Executes a finding again: once by the oracle without a memo, once live with a vCPU for each executor.
     /// Both must agree in every state; the live run gives the evidence.
-    pub(super) fn prove(
+    pub(super) fn confirm(
         &mut self,
         plan: &Plan,
         scenario: &Scenario,
@@ -71,7 +71,7 @@ impl Checker {
         Ok(())
     }
 
-    fn run_live(&mut self, plan: &Plan, schedule: &[Move]) -> Result<trace::Replayed, CheckError> {
+    fn run_live(&mut self, plan: &Plan, schedule: &[Transition]) -> Result<trace::Replayed, CheckError> {
         let count = plan.executors.len();
         let live = match self.live.entry(count) {
             Entry::Occupied(entry) => entry.into_mut(),

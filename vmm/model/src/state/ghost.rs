@@ -12,12 +12,12 @@ pub struct Executor {
     /// Interned vCPU state.
     pub cpu: u32,
     /// Bookkeeping.
-    pub monitor: Monitor,
+    pub ghost: GhostState,
 }
 
 /// Bookkeeping of one executor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Monitor {
+pub struct GhostState {
     /// Which class of interchangeable executors it belongs to (see `classes`).
     pub class: u8,
     /// Commits this vCPU has been serialised for: a prefix of the commit order.
@@ -71,7 +71,7 @@ pub struct Context {
     pub foreign: bool,
 }
 
-impl Monitor {
+impl GhostState {
     /// Serialised for the first `commits` commits: their bytes are visible for ever.
     pub fn serialise(&mut self, commits: u8) {
         self.serialised = commits;
@@ -113,7 +113,7 @@ pub fn function_number(function: Function) -> usize {
     FUNCTIONS.iter().position(|&f| f == function).unwrap_or(FUNCTIONS.len())
 }
 
-/// Bit of a function in [`Monitor::pending`].
+/// Bit of a function in [`GhostState::pending`].
 pub fn function_bit(function: Function) -> u16 {
     1 << function_number(function)
 }
