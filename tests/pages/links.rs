@@ -24,7 +24,9 @@ fn has_anchor(text: &str, name: &str) -> bool {
     let page = Page { name: "", text: text.to_owned() };
     let headings = page.prose().filter_map(|line| line.strip_prefix('#'));
     headings.map(|heading| anchor(heading.trim_start_matches('#'))).any(|heading| heading == name)
-        || [format!("id=\"{name}\""), format!("name=\"{name}\"")].iter().any(|explicit| text.contains(explicit))
+        || [format!("id=\"{name}\""), format!("name=\"{name}\"")]
+            .iter()
+            .any(|explicit| text.contains(explicit))
 }
 
 /// Why a link leads nowhere, if it does.
@@ -42,7 +44,8 @@ fn broken(page: &str, text: &str, target: &str) -> Option<String> {
             Err(_) => return Some(format!("{page}: {target}: there is no such file")),
         },
     };
-    (!name.is_empty() && !has_anchor(&there, name)).then(|| format!("{page}: {target}: there is no such heading"))
+    (!name.is_empty() && !has_anchor(&there, name))
+        .then(|| format!("{page}: {target}: there is no such heading"))
 }
 
 /// The targets of the links of a page.

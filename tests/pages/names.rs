@@ -38,7 +38,10 @@ fn every_option_and_name_in_running_text_exists() {
             let first = span.split_whitespace().next().unwrap_or_default();
             let name = page.name;
             if let Some(arguments) = arguments(span) {
-                assert!(subcommands.iter().any(|known| known == arguments[0]) || arguments[0].starts_with('-'), "{name}: `{span}`");
+                assert!(
+                    subcommands.iter().any(|known| known == arguments[0]) || arguments[0].starts_with('-'),
+                    "{name}: `{span}`"
+                );
                 if arguments[0] == "show" && arguments.len() > 1 && arguments[1].contains('/') {
                     assert!(crossmod(&arguments, Path::new(".")).status.success(), "{name}: `{span}`");
                 }
@@ -46,7 +49,9 @@ fn every_option_and_name_in_running_text_exists() {
                 assert!(help.contains(first) || elsewhere.contains(&first), "{name}: `{span}`");
             } else if first.starts_with("scripts/") {
                 assert!(root().join(first).exists(), "{name}: `{span}`");
-            } else if first.split_once('/').is_some_and(|(group, rest)| groups.contains(&group) && !rest.ends_with(".toml") && rest != "NAME") {
+            } else if first.split_once('/').is_some_and(|(group, rest)| {
+                groups.contains(&group) && !rest.ends_with(".toml") && rest != "NAME"
+            }) {
                 assert!(names.iter().any(|known| known == span), "{name}: `{span}`");
             }
         }

@@ -23,7 +23,8 @@ pub struct Page {
 
 impl Page {
     pub fn named(name: &'static str) -> Page {
-        let text = std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let text =
+            std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         Page { name, text }
     }
 

@@ -130,9 +130,8 @@ fn the_strictest_model_is_intel() {
     for scenario in scenario::library() {
         let models = scenario.models().unwrap();
         let Some(&intel) = models.iter().find(|model| model.preset() == Some("intel")) else { continue };
-        let expected = |fetch| {
-            scenario.plan(&Options { fetch: Some(fetch), ..Options::default() }).unwrap().expect
-        };
+        let expected =
+            |fetch| scenario.plan(&Options { fetch: Some(fetch), ..Options::default() }).unwrap().expect;
         let strictest = expected(intel);
         for &model in &models {
             compared += 1;
@@ -145,8 +144,7 @@ fn the_strictest_model_is_intel() {
 
 #[test]
 fn the_number_of_cases_is_that_of_the_shipped_set() {
-    let cases: usize =
-        scenario::library().iter().map(|scenario| scenario.models().unwrap().len()).sum();
+    let cases: usize = scenario::library().iter().map(|scenario| scenario.models().unwrap().len()).sum();
     let readme = Page::named("README.md");
     assert!(readme.text.contains(&format!("\n{cases} as expected, 0 not, 0 skipped")), "README.md: {cases}");
     let measurements = Page::named("MEASUREMENTS.md");
@@ -177,7 +175,8 @@ fn the_quoted_inventory_is_that_of_the_kernel() {
     let counts = &facts["counts"];
     let guide = Page::named("GUIDE.md");
     let quoted = |start: &str| -> Vec<u64> {
-        let line = guide.text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+        let line =
+            guide.text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
         line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect()
     };
     for (start, length, number, crossing) in [
