@@ -41,11 +41,10 @@ fn broken(page: &str, text: &str, target: &str) -> Option<String> {
         _ if path.is_dir() => return None,
         _ => match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(_) => return Some(format!("{page}: {target}: there is no such file")),
+            Err(_) => return Some(format!("{page}: {target}: no such file")),
         },
     };
-    (!name.is_empty() && !has_anchor(&there, name))
-        .then(|| format!("{page}: {target}: there is no such heading"))
+    (!name.is_empty() && !has_anchor(&there, name)).then(|| format!("{page}: {target}: no such heading"))
 }
 
 /// The targets of the links of a page.

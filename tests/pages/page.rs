@@ -50,7 +50,7 @@ impl Page {
         self.fenced().filter(|(fence, _)| matches!(fence, Fence::Outside)).map(|(_, line)| line)
     }
 
-    /// What stands between backticks in the prose; a span does not continue on the next line.
+    /// The text between backticks in the prose; a span does not continue on the next line.
     pub fn spans(&self) -> impl Iterator<Item = &str> {
         self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
     }

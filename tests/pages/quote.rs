@@ -27,7 +27,7 @@ pub struct Missing {
     pub nearest: String,
 }
 
-/// The first quoted line that is missing; `...` stands for any lines.
+/// The first quoted line that is missing; `...` matches any lines.
 pub fn first_missing(quoted: &str, output: &str) -> Option<Missing> {
     let output: Vec<&str> = output.lines().collect();
     let (mut at, mut skipping) = (0, false);
