@@ -150,7 +150,7 @@ fn verdicts_of_the_int3_protocol_by_fetch_model() {
 #[test]
 fn verdicts_derived_by_hand_hold() {
     let mut checker = kvm::required().then(|| Checker::new().unwrap());
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/derived");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/derived");
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
