@@ -8,9 +8,11 @@ use super::{HARNESS, ok, run};
 /// The subcommands, as the help lists them.
 fn subcommands() -> BTreeSet<String> {
     let help = ok(&["--help"]).out;
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let listed =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names: BTreeSet<String> = names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    let names: BTreeSet<String> =
+        names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
     assert!(names.contains("check") && names.contains("probe"), "{help}");
     names
 }
@@ -18,7 +20,11 @@ fn subcommands() -> BTreeSet<String> {
 /// The long options of a subcommand, as its help lists them.
 fn options(command: &str) -> BTreeSet<String> {
     let help = ok(&[command, "--help"]).out;
-    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).flat_map(str::split_whitespace);
+    let words = help
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'))
+        .flat_map(str::split_whitespace);
     words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',').to_owned()).collect()
 }
 
@@ -41,7 +47,10 @@ fn bash_completes_subcommands_options_and_values() {
     assert!(first.is_superset(&subcommands()), "{first:?}");
     assert_eq!(complete(&["crossmod", "che"]), BTreeSet::from(["check".to_owned()]));
     assert!(complete(&["crossmod", "check", "--"]).is_superset(&options("check")));
-    assert_eq!(complete(&["crossmod", "check", "--ring", ""]), BTreeSet::from(["0".to_owned(), "3".to_owned()]));
+    assert_eq!(
+        complete(&["crossmod", "check", "--ring", ""]),
+        BTreeSet::from(["0".to_owned(), "3".to_owned()])
+    );
 }
 
 #[test]
@@ -59,9 +68,12 @@ fn each_subcommand_has_a_man_page_with_its_options() {
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("man1");
     ok(&["man", pages.to_str().unwrap()]);
-    let written: BTreeSet<String> =
-        std::fs::read_dir(&pages).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let mut expected: BTreeSet<String> = subcommands().iter().map(|name| format!("crossmod-{name}.1")).collect();
+    let written: BTreeSet<String> = std::fs::read_dir(&pages)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mut expected: BTreeSet<String> =
+        subcommands().iter().map(|name| format!("crossmod-{name}.1")).collect();
     expected.remove("crossmod-help.1");
     expected.insert("crossmod.1".into());
     assert_eq!(written, expected);

@@ -53,8 +53,17 @@ fn scenarios() -> Vec<Scenario> {
 /// A trace with one step of each kind. Its digests do not matter: the target fills them in.
 fn trace(scenario: &Scenario) -> Vec<u8> {
     let steps = [
-        "patcher", "store 1", "observe 0", "execute 0", "execute 1 view 2", "nmi 0", "irq 0", "raise-nmi 1", "smi 0",
-        "machine-check 0", "sync 1",
+        "patcher",
+        "store 1",
+        "observe 0",
+        "execute 0",
+        "execute 1 view 2",
+        "nmi 0",
+        "irq 0",
+        "raise-nmi 1",
+        "smi 0",
+        "machine-check 0",
+        "sync 1",
     ];
     let moves: Vec<_> = steps.iter().map(|step| json!({ "move": step, "state": "00" })).collect();
     json!({
