@@ -8,9 +8,9 @@ use crossmod::machine::Machine;
 use crossmod::property::Property;
 use crossmod::report::Status;
 use crossmod::scenario::Options;
-use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+use crossmod::{CheckOptions, Report, Scenario, scenario};
 
-use crate::golden;
+use crate::{golden, harness};
 
 /// A shipped scenario.
 pub fn shipped(name: &str) -> Scenario {
@@ -34,9 +34,9 @@ pub fn options() -> CheckOptions {
     CheckOptions { width: golden::WIDTH, ..CheckOptions::default() }
 }
 
-/// Checks a scenario on a machine of its own.
+/// Checks a scenario.
 pub fn check(scenario: &Scenario, options: &CheckOptions) -> Report {
-    Checker::new().unwrap().check(scenario, options, |_| {}).unwrap()
+    harness::checker().check(scenario, options, |_| {}).unwrap()
 }
 
 /// The properties that a report has found violated.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
-use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+use crossmod::{CheckOptions, Report, Scenario, scenario};
 
 use crate::bench::{options, violated};
-use crate::{kvm, random};
+use crate::shipped::{BUGS, CATALOGUE, belongs};
+use crate::{harness, kvm, random};
 
 /// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
 /// is counted in moves, and reduced moves are longer.
@@ -69,17 +70,15 @@ fn cut(scenario: &Scenario) -> Scenario {
 
 #[test]
 fn the_shipped_set_has_the_same_verdicts_without_reduction() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
     const LARGE: u64 = 4500;
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let (mut smaller, mut saved, mut left_out, mut compared) = (Vec::new(), 0, 0, 0);
     for scenario in scenario::library() {
         let mut scenario = scenario;
         let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
-        let grown = ["museum/", "catalogue/"].iter().any(|group| scenario.name.starts_with(group));
+        let grown = [BUGS, CATALOGUE].iter().any(|group| belongs(&scenario, group));
         if reduced.counts.states > LARGE && grown {
             // Others with the same constructs are small enough.
             left_out += 1;
@@ -110,14 +109,12 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
 
 #[test]
 fn random_scenarios_have_the_same_verdicts_without_reduction() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     const SEEDS: u64 = 900;
     // More reduced states than this: most likely too many without reduction.
     const LARGE: u64 = 1100;
     let limits = Limits { max_states: 60_000, ..Limits::default() };
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let (mut compared, mut large, mut refused, mut schedules) = (0, 0, 0, [0, 0]);
     let mut tally: BTreeMap<Property, u32> = BTreeMap::new();
     for seed in 0..SEEDS {
