@@ -7,7 +7,7 @@ use assert_cmd::Command;
 use crossmod::plan::Ring;
 use crossmod::{CheckOptions, Report};
 
-use crate::bench::{check, options, shipped};
+use crate::bench::{check, options, plain, shipped};
 use crate::shipped::without_catalogue;
 use crate::{harness, kvm};
 
@@ -28,14 +28,14 @@ fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
+#[test(long)]
 fn a_thousand_explorations_have_one_hash() {
     kvm::required();
     let kernel = CheckOptions { ring: Some(Ring::Kernel), ..options() };
     assert_eq!(digests(&kernel, 1000).len(), 1);
 }
 
-#[test]
+#[test(long)]
 fn explorations_at_ring_3_have_one_hash() {
     kvm::required();
     let user = CheckOptions { ring: Some(Ring::User), ..options() };
@@ -99,11 +99,10 @@ fn different_scenarios_have_different_hashes() {
 
 /// Replays every counter-example of the shipped set; returns how many there are.
 fn replay_all(ring: Ring, times: usize) -> usize {
-    let options = CheckOptions { ring: Some(ring), ..options() };
     let mut checker = harness::checker();
     let mut traces = 0;
     for scenario in without_catalogue() {
-        let report = checker.check(&scenario, &options, |_| {}).unwrap();
+        let report = plain(&scenario, Some(ring), None);
         for finding in &report.findings {
             let trace = finding.trace.as_ref().unwrap();
             for time in 0..times {
@@ -117,13 +116,13 @@ fn replay_all(ring: Ring, times: usize) -> usize {
     traces
 }
 
-#[test]
+#[test(long)]
 fn every_counter_example_replays_a_hundred_times() {
     kvm::required();
     assert!(replay_all(Ring::Kernel, 100) >= 40);
 }
 
-#[test]
+#[test(long)]
 fn every_counter_example_replays_at_ring_3() {
     kvm::required();
     assert!(replay_all(Ring::User, 25) >= 35);

@@ -71,7 +71,7 @@ fn run_pairs(pairs: Vec<PairCell>) -> Survey {
 }
 
 /// That each mix of bytes is a harmless instruction of its own is tried before anything is stored: an error otherwise.
-#[test]
+#[test(long)]
 fn every_pair_runs_everywhere_and_shows_both_versions_and_nothing_else_inside_a_quadword() {
     counting_required();
     let cells = PairCell::all();
@@ -242,7 +242,7 @@ fn unusable_arguments_are_refused() {
     }
 }
 
-#[test]
+#[test(long)]
 fn the_bench_performs_every_protocol_and_loses_no_message() {
     use crossmod::freerun::bench::{Bench, Case, Options, Protocol, bench, compare};
     counting_required();
@@ -308,7 +308,7 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
     assert!(picture.starts_with("<svg") && picture.contains("stop_machine"));
 }
 
-#[test]
+#[test(long)]
 fn saved_results_make_a_page_and_what_is_none_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("no-result.json");

@@ -7,11 +7,12 @@ use crossmod::report::{Status, detail};
 use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 
+use crate::bench::options;
 use crate::{harness, kvm};
 
 /// Far more than any example needs: whatever makes one endless is not decided, at once.
 fn bounded() -> CheckOptions {
-    CheckOptions { limits: Limits { max_states: 1 << 18, ..Limits::default() }, ..CheckOptions::default() }
+    CheckOptions { limits: Limits { max_states: 1 << 18, ..Limits::default() }, ..options() }
 }
 
 fn examples() -> Vec<Scenario> {

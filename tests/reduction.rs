@@ -7,7 +7,7 @@ use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
 use crossmod::{CheckOptions, Report, Scenario, scenario};
 
-use crate::bench::{options, violated};
+use crate::bench::{options, plain, violated};
 use crate::shipped::{BUGS, CATALOGUE, belongs};
 use crate::{harness, kvm, random};
 
@@ -68,7 +68,7 @@ fn cut(scenario: &Scenario) -> Scenario {
     Scenario { text: file.to_string(), ..scenario.clone() }
 }
 
-#[test]
+#[test(long)]
 fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     kvm::required();
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
@@ -77,7 +77,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     let (mut smaller, mut saved, mut left_out, mut compared) = (Vec::new(), 0, 0, 0);
     for scenario in scenario::library() {
         let mut scenario = scenario;
-        let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+        let mut reduced = plain(&scenario, None, None);
         let grown = [BUGS, CATALOGUE].iter().any(|group| belongs(&scenario, group));
         if reduced.counts.states > LARGE && grown {
             // Others with the same constructs are small enough.
@@ -87,7 +87,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         compared += 1;
         if reduced.counts.states > LARGE && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
-            reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+            reduced = plain(&scenario, None, None);
             smaller.push(scenario.name.clone());
         }
         let full = checker.check(&scenario, &CheckOptions { reduce: false, ..options() }, |_| {}).unwrap();
@@ -107,7 +107,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     assert!(smaller.len() <= 21, "{smaller:?}");
 }
 
-#[test]
+#[test(long)]
 fn random_scenarios_have_the_same_verdicts_without_reduction() {
     kvm::required();
     const SEEDS: u64 = 900;

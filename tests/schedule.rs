@@ -5,7 +5,7 @@ use crossmod::property::Property;
 use crossmod::report::{Status, detail};
 use crossmod::{CheckOptions, Mode, Report};
 
-use crate::bench::{check, options, shipped, violated};
+use crate::bench::{check, options, plain, shipped, violated};
 use crate::shipped::without_catalogue;
 use crate::{harness, kvm};
 
@@ -80,13 +80,13 @@ fn pct_states_its_bound_and_the_random_walk_has_none() {
     assert!(detail(&report).contains("no bound on what may have been missed"));
 }
 
-#[test]
+#[test(long)]
 fn the_readable_schedule_never_switches_more_often_and_replays() {
     kvm::required();
     let mut checker = harness::checker();
     let (mut compared, mut fewer) = (0, 0);
     for scenario in without_catalogue() {
-        let shortest = checker.check(&scenario, &options(), |_| {}).unwrap();
+        let shortest = plain(&scenario, None, None);
         if shortest.findings.is_empty() || shortest.counts.states > 50_000 {
             continue;
         }

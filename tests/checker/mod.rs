@@ -50,7 +50,7 @@ const PROPERTIES: [&str; 11] = [
     "livelock",
     "nmi-frame",
 ];
-/// More states than this are left to others.
+/// Of random cases, more states than this are left to others.
 const MOST: usize = 150_000;
 
 /// What the explorer says about a case under each of these models; none if the scenario is refused.
@@ -211,7 +211,7 @@ fn the_explorer_comes_to_the_verdicts_that_were_derived_by_hand() {
 
 /// What a fetch may see under a model, it may also see under the next one: there is at least as much to find.
 /// Not so for `unserialised`, which depends on the vendor's rule instead.
-#[test]
+#[test(long)]
 fn each_fetch_model_allows_what_a_stronger_one_does() {
     const CHAINS: [&[Model]; 3] = [
         &[COHERENT, LINE, HALF_LINE, AMD, AMD_BLOCK, INTEL],
@@ -261,10 +261,11 @@ fn compare(
     name: &str,
     case: &Case,
     models: &[Model],
+    most: usize,
 ) -> Result<Option<Names>, String> {
     let mut verdicts = Vec::new();
     for &model in models {
-        match search(case, model, MOST) {
+        match search(case, model, most) {
             Some(verdict) => verdicts.push(verdict),
             None => return Ok(None),
         }
@@ -297,7 +298,7 @@ fn compare(
 
 /// A comparison that neither side may leave to others.
 fn agree(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Names {
-    match compare(checker, name, case, models) {
+    match compare(checker, name, case, models, usize::MAX) {
         Ok(Some(violated)) => violated,
         Ok(None) => panic!("{name} was not compared:\n{}", case.text()),
         Err(difference) => panic!("the explorer and the checker disagree\n{difference}"),
@@ -331,7 +332,7 @@ fn the_explorer_and_the_checker_agree_on_all_variants_of_the_int3_protocol() {
 }
 
 /// Two executors with two passes each are among them.
-#[test]
+#[test(long)]
 fn the_explorer_and_the_checker_agree_on_random_step_lists() {
     kvm::required();
     let mut checker = harness::checker();
@@ -342,7 +343,11 @@ fn the_explorer_and_the_checker_agree_on_random_step_lists() {
             *tally.entry(property).or_default() += 1;
         }
     }
-    assert_eq!(tally, BTreeMap::from([]));
+    // The cases are of all kinds.
+    for property in ["torn", "order", "stale", "unclaimed-trap"] {
+        let count = tally.get(property).copied().unwrap_or(0);
+        assert!((5..395).contains(&count), "{property} in {count} of 400");
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -350,7 +355,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// `CROSSMOD_DISAGREE_CASES`, `_SEED` and `_SECONDS` say how many cases, from which seed, for how long.
-#[test]
+#[test(long)]
 fn the_explorer_and_the_checker_agree_on_random_scenarios() {
     kvm::required();
     let cases = setting("CROSSMOD_DISAGREE_CASES", 1000);
@@ -366,7 +371,7 @@ fn the_explorer_and_the_checker_agree_on_random_scenarios() {
         }
         asked += 1;
         let models = [COHERENT, fetch::PRESETS[1 + seed as usize % (fetch::PRESETS.len() - 1)]];
-        match compare(&mut checker, &format!("seed-{seed}"), &generate::case(seed), &models) {
+        match compare(&mut checker, &format!("seed-{seed}"), &generate::case(seed), &models, MOST) {
             Ok(Some(found)) => {
                 compared += 1;
                 hazardous += u64::from(!found.is_empty());

@@ -336,7 +336,7 @@ fn a_changed_scenario_is_checked_again() {
     assert_eq!(journalled(&path).len(), 3);
 }
 
-#[test]
+#[test(long)]
 fn whatever_a_file_or_report_names_is_explained() {
     let overview = ok(&["explain"]).out;
     for property in crossmod::property::Property::ALL {

@@ -6,15 +6,15 @@
 
 use proc_macro::TokenStream;
 
-/// Registers a function with `crate::registry`.
+/// Registers a function with `crate::registry`. `#[test(long)]` is for those that take seconds: they begin before all others.
 ///
 /// # Panics
 ///
 /// If it is put on something that is not a function.
 #[proc_macro_attribute]
-pub fn test(_: TokenStream, function: TokenStream) -> TokenStream {
+pub fn test(options: TokenStream, function: TokenStream) -> TokenStream {
     let mut signature = function.clone().into_iter().skip_while(|token| token.to_string() != "fn");
     let name = signature.nth(1).expect("a test is a function");
-    let registration = format!("crate::registry::register!({name});").parse().expect("tokens");
+    let registration = format!("crate::registry::register!({name} {options});").parse().expect("tokens");
     [function, registration].into_iter().collect()
 }
