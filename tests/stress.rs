@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crossmod::freerun::stress::{Options, Rates, Stress, stress};
-use crossmod::machine::free::{Course, Ground, Message, Pass, Rig, Trap, Waited, Watch};
+use crossmod::freerun::stress::{Rates, Stress, StressOptions, stress};
+use crossmod::machine::free::bench::BenchVm;
+use crossmod::machine::free::stress::{Observer, StressConfig, StressVm, Trap, Waited};
+use crossmod::machine::free::{Message, Pass};
 use crossmod::plan::Function;
 use crossmod::property::Property;
 use crossmod::scenario;
@@ -16,8 +18,8 @@ use crate::freerun::possible;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
-fn options(findings: &Path) -> Options {
-    Options {
+fn options(findings: &Path) -> StressOptions {
+    StressOptions {
         executors: None,
         duration: Duration::from_secs(60),
         rounds: 100,
@@ -28,7 +30,7 @@ fn options(findings: &Path) -> Options {
     }
 }
 
-fn run(name: &'static str, change: impl FnOnce(&mut Options)) -> Stress {
+fn run(name: &'static str, change: impl FnOnce(&mut StressOptions)) -> Stress {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     change(&mut options);
@@ -120,7 +122,7 @@ fn a_two_valued_site_claims_no_order() {
 }
 
 #[test]
-fn a_patcher_that_waits_for_ever_is_a_finding() {
+fn a_patcher_that_deadlocks_is_a_finding() {
     if !possible() {
         return;
     }
@@ -131,7 +133,7 @@ fn a_patcher_that_waits_for_ever_is_a_finding() {
 }
 
 #[test]
-fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
+fn what_cannot_run_at_full_speed_says_why_and_what_to_do() {
     if !possible() {
         return;
     }
@@ -183,10 +185,10 @@ fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
 }
 
 /// One executor of a RET, and what it sees is of no interest.
-fn bare() -> Course {
+fn bare() -> StressVm {
     let mut text = vec![0xcc; 0x200];
     text[0x100] = 0xc3;
-    Course::new(Ground {
+    StressVm::new(StressConfig {
         executors: 1,
         site: crossmod_abi::va::SITE + 0x100,
         text,
@@ -199,7 +201,7 @@ fn bare() -> Course {
 
 struct Blind;
 
-impl Watch for Blind {
+impl Observer for Blind {
     fn passes(&mut self, _: &[Pass]) {}
 
     fn trap(&mut self, _: u64) -> Trap {
@@ -221,7 +223,7 @@ fn every_message_that_meets_no_other_arrives() {
         return;
     }
     let cpus = crossmod::machine::allowed_cpus();
-    let sent = bare().run(&cpus[1..], vec![Blind], |hands, injector| {
+    let sent = bare().run(&cpus[1..], vec![Blind], |handle, injector| {
         for message in [Message::Nmi, Message::Irq] {
             for number in 1..=200 {
                 assert!(!injector.outstanding(message, 0), "{message:?} {number}");
@@ -231,8 +233,8 @@ fn every_message_that_meets_no_other_arrives() {
                 while injector.counted(message, 0) < number && began.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                hands.broadcast(Function::Sync, 1)?;
-                assert_eq!(hands.wait_acks(1), Waited::Done);
+                handle.broadcast(Function::Sync, 1)?;
+                assert_eq!(handle.wait_acks(1), Waited::Done);
                 assert_eq!(injector.counted(message, 0), number, "{message:?}");
             }
         }
@@ -257,8 +259,8 @@ fn executors_stop_when_their_patcher_panics() {
     });
     panics(|| {
         let cpus = crossmod::machine::allowed_cpus();
-        let rig = Rig::new(1, 0x100, &[0xc3], false).unwrap();
-        let _ = rig.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
+        let vm = BenchVm::new(1, 0x100, &[0xc3], false).unwrap();
+        let _ = vm.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
     });
 }
 
