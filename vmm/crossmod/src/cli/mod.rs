@@ -5,7 +5,7 @@ mod check;
 mod choose;
 mod completions;
 mod explain;
-mod free;
+mod freerun_common;
 mod list;
 mod man;
 mod matrix;
@@ -86,13 +86,13 @@ enum Command {
     Show(list::ShowArguments),
     /// Count what this CPU does with stores to code that it executes, at full speed.
     Survey(survey::Arguments),
-    /// Run a scenario at full speed, again and again, and count what this CPU shows.
+    /// Run a scenario at full speed, again and again, and count violations.
     Stress(stress::Arguments),
-    /// Measure what patching protocols cost, all in one interleaved run.
+    /// Measure the cost of patching protocols, all in one interleaved run.
     Bench(bench::Arguments),
-    /// Make one page of a saved survey and a saved benchmark.
+    /// Make a page from a saved survey and a saved benchmark.
     Report(report::Arguments),
-    /// Print what this host can do, with what follows from it.
+    /// Print what this host can do, and the consequences.
     Probe(probe::Arguments),
     /// Print a script that completes `crossmod` in a shell.
     Completions(completions::Arguments),

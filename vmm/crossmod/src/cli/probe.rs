@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         text.push_str(if usable {
             "\nThis host can explore.\n"
         } else {
-            "\nThis host cannot explore everything.\n"
+            "\nThis host cannot explore every scenario.\n"
         });
         print(&text);
     }

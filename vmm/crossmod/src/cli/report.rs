@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use crossmod::freerun::stress::write;
 use crossmod::report::bench::comparison_svg;
-use crossmod::report::free::{Results, html};
+use crossmod::report::free::{SavedResults, html};
 use crossmod::report::survey::map_svg;
 
 use super::{Failure, HELD, print};
@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let mut results = Results::default();
+    let mut results = SavedResults::default();
     for path in &arguments.files {
         let unusable = |error: &dyn std::fmt::Display| {
             let remedy = "give what `crossmod survey --format json` and `crossmod bench --format json` print";

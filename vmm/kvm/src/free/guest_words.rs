@@ -1,25 +1,25 @@
-//! Words of a running machine's memory, as the host sees them.
+//! Access of the host to words of a running machine's memory.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crossmod_abi::PAGE;
 
-use super::super::layout::{self, CpuPages};
+use crate::layout::{self, CpuPages};
 
-/// A view of a guest's memory, which outlives the machine's run.
+/// A guest's memory. Values of this type do not outlive the machine's run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
+pub(super) struct GuestWords {
     base: u64,
 }
 
-impl Window {
-    /// `base` is the host address of the machine's memory.
-    pub fn new(base: u64) -> Window {
-        Window { base }
+impl GuestWords {
+    /// `base` is the host address of the machine's memory, which outlives the value.
+    pub fn new(base: u64) -> GuestWords {
+        GuestWords { base }
     }
 
     fn read(self, address: u64) -> u64 {
-        // SAFETY: an aligned word of the guest memory, which outlives the machine's run; volatile, no reference.
+        // SAFETY: an aligned word of the guest memory, which outlives this value; volatile, no reference.
         unsafe { std::ptr::read_volatile((self.base + address) as *const u64) }
     }
 
@@ -43,9 +43,9 @@ impl Window {
         self.write(CpuPages::of(cpu).private() + offset, value);
     }
 
-    /// Host address of so many bytes of the site pages.
+    /// Host address of `len` bytes of the site pages.
     fn text(self, at: usize, len: usize) -> u64 {
-        assert!(at + len <= 2 * PAGE as usize, "a store outside of the site pages");
+        assert!(at + len <= 2 * PAGE as usize, "a store outside the site pages");
         self.base + layout::MASTER + at as u64
     }
 
@@ -62,8 +62,8 @@ impl Window {
         word[..bytes.len()].copy_from_slice(bytes);
         let low = u128::from_le_bytes(word) as u64;
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: inside the site pages, whose only other users are guests; no reference to them exists, and x86 takes
-        // unaligned words.
+        // SAFETY: inside the site pages, which only guests use besides; no reference to them exists, and x86 permits
+        // unaligned accesses.
         unsafe {
             match bytes.len() {
                 1 => core::arch::asm!("mov [{}], {}", in(reg) target, in(reg_byte) low as u8),

@@ -1,23 +1,23 @@
-//! *Observed is allowed*: whether a fetch model has an outcome that was seen, by asking [`views`] for it.
+//! *Observed is allowed*: whether a fetch model allows an outcome, according to [`views`].
 //!
-//! The stores from the oldest generation in the outcome to the newest become commits as the explorer cuts
-//! them, and the outcome is declared as one more form of the instruction: a model allows it if one of the
-//! views at some moment of that history shows it. The pieces of a store may be committed in any order; one
-//! order for all stores of a history is enough to show that a mix is allowed, and which order the last and
-//! first stores took is all that a mix of their bytes depends on.
+//! The stores from the oldest generation in the outcome to the newest become commits, divided as the explorer divides
+//! them, and the outcome is declared as another form of the instruction. A model allows it if one of the views at some
+//! moment of that history shows it. The pieces of a store may be committed in any order. One order for all stores of a
+//! history suffices to show that a mix is allowed, because a mix depends only on the order within the first and last
+//! store.
 
 use super::cell::Cell;
 use super::outcome::Odd;
 use crate::fetch::{FetchModel, Seen, views};
 use crate::plan::{Code, Part, Site};
 
-/// Longer histories are not searched.
+/// Most stores in a history that is searched.
 const LONGEST: u8 = 24;
 
-/// What a model says of an outcome.
+/// Whether a model allows an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It has the outcome.
+    /// It does.
     Allowed,
     /// It does not.
     Forbidden,
@@ -25,7 +25,7 @@ pub enum Answer {
     Unknown,
 }
 
-/// Asks a model.
+/// Decides whether a model allows an outcome at a place.
 pub fn ask(model: FetchModel, cell: Cell, serialised: bool, odd: &Odd) -> Answer {
     let varied = cell.length.varied();
     let (ages, newest, clock, serialised_for) = match odd {
@@ -33,7 +33,7 @@ pub fn ask(model: FetchModel, cell: Cell, serialised: bool, odd: &Odd) -> Answer
             let newest = ages.iter().copied().max().unwrap_or_default();
             (ages.clone(), newest, 0, 0)
         }
-        // How far behind does not matter: a model that may miss one commit may miss all since then.
+        // The distance does not matter: a model that may miss one commit may miss all later ones.
         Odd::Stale(_) => (vec![0; varied], 1, u8::from(serialised), u8::from(serialised)),
         Odd::Order(_) => (vec![0; varied], 1, 1, 0),
     };
@@ -54,17 +54,17 @@ struct History {
     model: FetchModel,
     cell: Cell,
     newest: u8,
-    /// Stores that an earlier pass has seen.
+    /// Stores that an earlier pass has shown.
     clock: u8,
-    /// Stores that the executor has been serialised for.
+    /// Stores before the executor last serialised.
     serialised: u8,
 }
 
 impl History {
-    /// Offset and length in the instruction of the pieces that one store is committed in.
+    /// The pieces in which one store is committed, as offset and length in the instruction.
     fn pieces(&self) -> Vec<(usize, usize)> {
         let (start, len) = self.cell.stored();
-        // REP MOVSB is a store for each byte, whatever the model makes of one store.
+        // REP MOVSB is one store for each byte.
         let atom = if self.cell.length.single() { usize::from(self.model.atom) } else { 1 };
         let mut pieces: Vec<(usize, usize)> = Vec::new();
         for at in start..start + len {
@@ -77,7 +77,7 @@ impl History {
         pieces
     }
 
-    /// True if a fetch may show the observed bytes once store `from` is complete, or later.
+    /// True if a fetch may show the observed bytes after store `from` is complete, or later.
     fn shows(&self, order: &[usize], observed: &[u8], from: usize) -> bool {
         let pieces = self.pieces();
         let whole = |generation: u8| self.cell.instruction(&vec![generation; self.cell.length.varied()]);
@@ -104,7 +104,7 @@ impl History {
         let per_store = pieces.len();
         let clocks = vec![self.clock * per_store as u8; self.model.clocks(address, site.len())];
         let serialised = usize::from(self.serialised) * per_store;
-        // A model without stale fetches shows the image of the moment: every moment from then on is asked.
+        // A model without stale fetches shows only the current image, so that every later moment counts.
         let moments = (from * per_store).max(serialised)..=commits.len();
         moments.into_iter().rev().any(|moment| {
             let seen =
@@ -114,8 +114,8 @@ impl History {
     }
 }
 
-/// Orders of so many pieces: all of them for up to five, else the ascending one alone. That many pieces occur only
-/// in models with `order = any`, under which a fetch cannot tell.
+/// Orders of `pieces` pieces: all of them for up to five, otherwise only the ascending one. More pieces occur only in
+/// models with `order = any`, where the order makes no difference to a fetch.
 fn orders(pieces: usize) -> Vec<Vec<usize>> {
     let mut orders = vec![Vec::new()];
     if pieces > 5 {
@@ -139,7 +139,7 @@ fn orders(pieces: usize) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::free::Length;
+    use crate::machine::free::survey::Length;
 
     fn ask(model: &str, cell: Cell, serialised: bool, odd: Odd) -> Answer {
         super::ask(model.parse().unwrap(), cell, serialised, &odd)
@@ -175,7 +175,7 @@ mod tests {
                 assert_eq!(ask(model, cell, false, torn()), expected, "{model} {cell:?}");
             }
         }
-        // Not where the boundary is.
+        // The tear is not at the boundary.
         assert_eq!(ask("line", line, false, Odd::Torn(vec![0, 1, 1, 1])), Answer::Forbidden);
     }
 

@@ -6,10 +6,10 @@
 // [done] could read the site's bytes of D or later, and what it executes is no later than what stands
 // in [begun] afterwards.
 
-.pushsection .text.crossmod_free, "ax", @progbits
+.pushsection .text.crossmod_survey, "ax", @progbits
 .balign 64
-.global crossmod_free_start
-crossmod_free_start:
+.global crossmod_survey_start
+crossmod_survey_start:
 
 // What comes behind each pass.
 .macro record
@@ -25,8 +25,8 @@ crossmod_free_start:
 
 // rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes a pass: done before, result, begun after.
 .balign 64
-.global crossmod_free_execute
-crossmod_free_execute:
+.global crossmod_survey_execute
+crossmod_survey_execute:
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     call r8
@@ -35,8 +35,8 @@ crossmod_free_execute:
 // The same with a serialising instruction between reading [done] and the site. IRETQ to the same ring is one that
 // ring 3 may execute on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
 .balign 64
-.global crossmod_free_execute_serialised
-crossmod_free_execute_serialised:
+.global crossmod_survey_execute_serialised
+crossmod_survey_execute_serialised:
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     mov r9, rsp
@@ -55,8 +55,8 @@ crossmod_free_execute_serialised:
 // The same with the site's lines thrown out of every cache before each pass; LFENCE, so that the pass does not begin
 // before that is done.
 .balign 64
-.global crossmod_free_execute_cold
-crossmod_free_execute_cold:
+.global crossmod_survey_execute_cold
+crossmod_survey_execute_cold:
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     clflush [r8]
@@ -68,8 +68,8 @@ crossmod_free_execute_cold:
 
 // The first of these loops again and again into the same log: r8 times.
 .balign 64
-.global crossmod_free_repeat
-crossmod_free_repeat:
+.global crossmod_survey_repeat
+crossmod_survey_repeat:
     push rbx
     push r12
     push r13
@@ -78,7 +78,7 @@ crossmod_free_repeat:
     mov r13, rdx
 1:  mov rcx, r12
     mov rdx, r13
-    call crossmod_free_execute
+    call crossmod_survey_execute
     dec rbx
     jnz 1b
     pop r13
@@ -91,8 +91,8 @@ crossmod_free_repeat:
 // of the generation fills every byte of the immediate.
 .macro writer name
 .balign 64
-.global crossmod_free_write_\name
-crossmod_free_write_\name:
+.global crossmod_survey_write_\name
+crossmod_survey_write_\name:
 1:  inc rcx
     movzx eax, cl
     mov r10, 0x0101010101010101
@@ -132,8 +132,8 @@ writer 8
 // second.
 .macro alternate name
 .balign 64
-.global crossmod_free_alternate_\name
-crossmod_free_alternate_\name:
+.global crossmod_survey_alternate_\name
+crossmod_survey_alternate_\name:
 1:  inc rcx
     mov eax, ecx
     and eax, 1
@@ -179,6 +179,6 @@ writer 16
     movups [rdi], xmm0
     space
 
-.global crossmod_free_end
-crossmod_free_end:
+.global crossmod_survey_end
+crossmod_survey_end:
 .popsection

@@ -1,8 +1,8 @@
-//! Lengths of a store, and the instruction that each rewrites.
+//! Lengths of stores.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How a patch is stored.
+/// The bytes of a store, and the instruction that it rewrites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Length {
     /// One byte of an immediate.
@@ -41,7 +41,7 @@ impl Length {
         self != Length::Five
     }
 
-    /// How reports call it.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Length::One => "1",
@@ -95,6 +95,6 @@ impl<'de> Deserialize<'de> for Length {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Length, D::Error> {
         let name = String::deserialize(deserializer)?;
         let found = Length::ALL.into_iter().find(|length| length.name() == name);
-        found.ok_or_else(|| serde::de::Error::custom(format!("unknown length of a store: `{name}`")))
+        found.ok_or_else(|| serde::de::Error::custom(format!("unknown length of a store `{name}`")))
     }
 }

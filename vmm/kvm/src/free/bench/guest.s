@@ -1,15 +1,15 @@
 // What a vCPU of the bench executes. Only ever copied into a guest: the addresses are the guest's. Ring-0 code is
 // short, because some hosts emulate it instruction by instruction.
 
-.pushsection .text.crossmod_rig, "ax", @progbits
+.pushsection .text.crossmod_bench, "ax", @progbits
 .balign 64
-.global crossmod_rig_start
-crossmod_rig_start:
+.global crossmod_bench_start
+crossmod_bench_start:
 
 // Passes through the site (rdi) until told to stop. Keeps the longest time between two passes since the epoch
 // last changed, the times of the last passes with a trap, and that of the last one without, in TSC ticks. Returns to the address on its stack.
-.global crossmod_rig_execute
-crossmod_rig_execute:
+.global crossmod_bench_execute
+crossmod_bench_execute:
     mov r8, rdi
     xor r9d, r9d                        // longest
     xor r10d, r10d                      // epoch
@@ -62,27 +62,27 @@ crossmod_rig_execute:
 .endm
 
 // #BP: the only INT3 is the site's. What it stands for has no effect: go on behind it.
-.global crossmod_rig_bp
-crossmod_rig_bp:
+.global crossmod_bench_bp
+crossmod_bench_bp:
     inc qword ptr [{traps}]
     add qword ptr [rsp], 4
     iretq
 
-.global crossmod_rig_nmi
-crossmod_rig_nmi:
+.global crossmod_bench_nmi
+crossmod_bench_nmi:
     inc qword ptr [{nmis}]
     rig_serialise
     inc qword ptr [{ack}]
     iretq
 
 // An NMI that nobody waits for.
-.global crossmod_rig_stray
-crossmod_rig_stray:
+.global crossmod_bench_stray
+crossmod_bench_stray:
     inc qword ptr [{strays}]
     iretq
 
-.global crossmod_rig_sync
-crossmod_rig_sync:
+.global crossmod_bench_sync
+crossmod_bench_sync:
     inc qword ptr [{ipis}]
     rig_serialise
     mov dword ptr [{eoi}], 0
@@ -90,8 +90,8 @@ crossmod_rig_sync:
     iretq
 
 // Waits with interrupts off until the patcher lets go of this hold.
-.global crossmod_rig_hold
-crossmod_rig_hold:
+.global crossmod_bench_hold
+crossmod_bench_hold:
     push rax
     inc qword ptr [{ipis}]
     mov rax, [{target}]
@@ -104,6 +104,6 @@ crossmod_rig_hold:
     pop rax
     iretq
 
-.global crossmod_rig_end
-crossmod_rig_end:
+.global crossmod_bench_end
+crossmod_bench_end:
 .popsection

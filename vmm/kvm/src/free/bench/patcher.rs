@@ -1,30 +1,30 @@
-//! What a patcher does to a running machine: stores, messages, waits, and a look at the counters.
+//! Stores, messages, waits and measurements of the patcher.
 
 use std::time::{Duration, Instant};
 
 use crossmod_abi::va;
 use kvm_ioctls::VmFd;
 
-use super::message::{NMI, send};
-use super::rig::{HOLD, SYNC, TRAP_LOG, common, own};
-use super::window::Window;
+use super::layout::{HOLD, SYNC, TRAP_LOG, common, own};
+use crate::free::guest_words::GuestWords;
+use crate::free::message::{NMI, send};
 use crate::{MachineError, stop_requested};
 
-/// An answer that takes longer never comes.
+/// A wait that takes longer is an error.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How executors are told to serialise.
+/// The message of a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// An IPI whose handler serialises.
     Sync,
-    /// An IPI whose handler waits for [`Patcher::release`].
+    /// An IPI whose handler waits for [`BenchPatcher::release`].
     Hold,
     /// An NMI whose handler serialises.
     Nmi,
 }
 
-/// What executors have counted, added up.
+/// Counters of all executors, added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Passes through the site.
@@ -37,29 +37,29 @@ pub struct Counted {
     pub nmis: u64,
 }
 
-/// The host's hands on a running [`Rig`](super::Rig).
-pub struct Patcher<'a> {
-    window: Window,
+/// The patcher's access to a running [`BenchVm`](super::BenchVm).
+pub struct BenchPatcher<'a> {
+    words: GuestWords,
     vm: &'a VmFd,
     executors: usize,
-    /// Broadcasts so far; each executor acknowledges each.
+    /// Broadcasts so far, each of which each executor acknowledges.
     acks: u64,
     holds: u64,
     epochs: u64,
-    /// Passes with a trap of each executor at the last [`begin`](Patcher::begin).
+    /// Passes with a trap of each executor at the last [`begin`](BenchPatcher::begin).
     trapped: Vec<u64>,
 }
 
-impl<'a> Patcher<'a> {
-    pub(super) fn new(window: Window, vm: &'a VmFd, executors: usize) -> Patcher<'a> {
-        Patcher { window, vm, executors, acks: 0, holds: 0, epochs: 0, trapped: vec![0; executors] }
+impl<'a> BenchPatcher<'a> {
+    pub(super) fn new(words: GuestWords, vm: &'a VmFd, executors: usize) -> BenchPatcher<'a> {
+        BenchPatcher { words, vm, executors, acks: 0, holds: 0, epochs: 0, trapped: vec![0; executors] }
     }
 
     fn own(&self, executor: usize, offset: u64) -> u64 {
-        self.window.own(executor, offset)
+        self.words.own(executor, offset)
     }
 
-    /// Spins, and lets others run now and then: more executors than CPUs must get somewhere.
+    /// Spins, and yields now and then: executors that share a CPU must make progress.
     fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<(), MachineError> {
         let began = Instant::now();
         for executor in 0..self.executors {
@@ -73,7 +73,7 @@ impl<'a> Patcher<'a> {
                         return Err(MachineError::Interrupted);
                     }
                     if began.elapsed() > PATIENCE {
-                        let what = format!("executor {executor} gives no answer: {what}");
+                        let what = format!("executor {executor} does not answer: {what}");
                         return Err(MachineError::Contract { rip: va::SITE, what });
                     }
                 }
@@ -89,7 +89,7 @@ impl<'a> Patcher<'a> {
 
     /// Stores to the site pages in one instruction.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        self.window.store(at, bytes);
+        self.words.store(at, bytes);
     }
 
     /// Sends one message to each executor. Returns how many were sent.
@@ -99,7 +99,7 @@ impl<'a> Patcher<'a> {
             Signal::Sync => u32::from(SYNC),
             Signal::Hold => {
                 self.holds += 1;
-                self.window.set_shared(common::TARGET, self.holds);
+                self.words.set_shared(common::TARGET, self.holds);
                 u32::from(HOLD)
             }
             Signal::Nmi => NMI,
@@ -118,29 +118,29 @@ impl<'a> Patcher<'a> {
         self.until("it is not held", |executor| self.own(executor, own::ARRIVED) == self.holds)
     }
 
-    /// Lets held executors go.
+    /// Releases held executors.
     pub fn release(&self) {
-        self.window.set_shared(common::RELEASE, self.holds);
+        self.words.set_shared(common::RELEASE, self.holds);
     }
 
-    /// From here on executors look for their longest time between two passes anew.
+    /// Starts a measurement of the longest time between two passes.
     pub fn begin(&mut self) -> Result<(), MachineError> {
         self.epochs += 1;
-        self.window.set_shared(common::EPOCH, self.epochs);
+        self.words.set_shared(common::EPOCH, self.epochs);
         self.trapped = (0..self.executors).map(|cpu| self.own(cpu, own::TRAPPED)).collect();
         self.until("the epoch is not seen", |executor| self.own(executor, own::EPOCH_SEEN) == self.epochs)
     }
 
-    /// Waits for two more passes of every executor, and returns the longest time between two of them since
-    /// [`begin`](Patcher::begin), of any executor, in TSC ticks.
+    /// Waits for two more passes of every executor. Returns the longest time between two passes of an executor since
+    /// [`begin`](BenchPatcher::begin), in TSC ticks.
     pub fn end(&self) -> Result<u64, MachineError> {
         let passes: Vec<u64> = (0..self.executors).map(|cpu| self.own(cpu, own::PASSES)).collect();
         self.until("it does not run", |executor| self.own(executor, own::PASSES) >= passes[executor] + 2)?;
         Ok((0..self.executors).map(|cpu| self.own(cpu, own::LONGEST)).max().unwrap_or_default())
     }
 
-    /// How much longer than its executor's last pass without a trap each pass with one took since
-    /// [`begin`](Patcher::begin), in TSC ticks: of each executor the last 128 of them.
+    /// The additional time of each pass with a trap since [`begin`](BenchPatcher::begin), compared with its executor's
+    /// last pass without one, in TSC ticks; of each executor at most the last 128.
     pub fn trapped(&self) -> Vec<u64> {
         let of = |cpu: usize| {
             let (now, usual) = (self.own(cpu, own::TRAPPED), self.own(cpu, own::UNTRAPPED));
@@ -151,7 +151,7 @@ impl<'a> Patcher<'a> {
         (0..self.executors).flat_map(of).collect()
     }
 
-    /// What executors have counted so far.
+    /// The counters of executors.
     pub fn counted(&self) -> Counted {
         let sum = |offset| (0..self.executors).map(|cpu| self.own(cpu, offset)).sum();
         Counted {
@@ -163,10 +163,10 @@ impl<'a> Patcher<'a> {
     }
 }
 
-impl Drop for Patcher<'_> {
-    /// Lets held executors go, and ends their loops.
+impl Drop for BenchPatcher<'_> {
+    /// Releases held executors, and ends their loops.
     fn drop(&mut self) {
-        self.window.set_shared(common::RELEASE, self.holds);
-        self.window.set_shared(common::STOP, 1);
+        self.words.set_shared(common::RELEASE, self.holds);
+        self.words.set_shared(common::STOP, 1);
     }
 }

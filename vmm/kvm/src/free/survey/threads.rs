@@ -1,38 +1,40 @@
-//! The same experiment on two threads of this process, without KVM: what the virtual machine is compared with.
+//! The same experiment on two threads of this process, without KVM: the reference for the virtual machine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
 
-use super::code::{BEGUN, COUNTERS, DONE, Loop};
-use super::{BATCH, FAR, Job, Pass, Place, Slice, WRITES, await_turn, text};
+use super::job::{FAR, await_turn};
+use super::loops::{BEGUN, COUNTERS, DONE, Loop};
+use super::{BATCH, Job, Pinning, Slice};
+use crate::free::Pass;
 use crate::{MachineError, pin, stop_requested};
 
-/// Two pages of text, a page of counters, and what is far behind a site.
+/// Two pages of text, a page of counters, and the pages of far pads.
 const LEN: usize = FAR.end;
 
-/// Two pages of text, a page of counters, and what pads stand in.
+/// A writable and executable mapping of those pages.
 #[derive(Debug)]
-pub struct Plain(*mut u8);
+pub struct PlainThreads(*mut u8);
 
-impl Plain {
+impl PlainThreads {
     /// Maps the pages.
-    pub fn new() -> Result<Plain, MachineError> {
+    pub fn new() -> Result<PlainThreads, MachineError> {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             let error = std::io::Error::last_os_error();
-            return Err(MachineError::Memory(format!("a writable and executable mapping: {error}")));
+            return Err(MachineError::Memory(format!("cannot map a writable and executable page: {error}")));
         }
-        Ok(Plain(start.cast()))
+        Ok(PlainThreads(start.cast()))
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= LEN, "outside of the mapping");
-        // SAFETY: the mapping is ours, long enough, and no other thread runs in it while it is borrowed mutably.
+        assert!(at + bytes.len() <= LEN, "outside the mapping");
+        // SAFETY: the mapping is owned and long enough, and no other thread runs in it while it is borrowed mutably.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
     }
 
@@ -40,11 +42,11 @@ impl Plain {
     pub fn slice(
         &mut self,
         job: &Job,
-        place: Place,
+        place: Pinning,
         mut sink: impl FnMut(&[Pass]),
     ) -> Result<Slice, MachineError> {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        self.put(0, &text(job));
+        self.put(0, &job.text());
         self.put(2 * PAGE as usize, &job.counters());
         for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(true)) {
             assert!(FAR.contains(&offset), "a pad among the counters");
@@ -60,7 +62,9 @@ impl Plain {
             scope.spawn(|| {
                 pin(place.writer);
                 turn.store(true, Ordering::Relaxed);
-                stores.store(write(job, start + job.store as u64, counters, &stop), Ordering::Relaxed);
+                // SAFETY: both addresses are in the mapping, which outlives the scope; there are no references to it.
+                let count = unsafe { job.write(start + job.store as u64, counters, &stop) };
+                stores.store(count, Ordering::Relaxed);
             });
             let began = await_turn(&turn);
             while began.elapsed() < job.duration && !stop_requested() {
@@ -77,13 +81,11 @@ impl Plain {
         let stores = stores.load(Ordering::Relaxed);
         Ok(Slice { passes, stores, seconds, exceptions: Vec::new() })
     }
-}
 
-impl Plain {
-    /// How long so many batches of [`BATCH`] passes take with nobody storing.
+    /// The time that `batches` batches of [`BATCH`] passes take while nothing stores.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
         let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        self.put(0, &text(job));
+        self.put(0, &job.text());
         // Self-modifying code, as in `slice`.
         core::arch::x86_64::__cpuid(0);
         let mut log = vec![Pass::default(); BATCH];
@@ -96,23 +98,11 @@ impl Plain {
     }
 }
 
-impl Drop for Plain {
+impl Drop for PlainThreads {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and nothing runs in it any more.
+        // SAFETY: this value owns the mapping, and the threads of `slice` have ended.
         unsafe { libc::munmap(self.0.cast(), LEN) };
     }
-}
-
-/// The host's writer: stores until it is told to stop. Returns how many stores it made.
-pub(super) fn write(job: &Job, target: u64, counters: u64, stop: &AtomicBool) -> u64 {
-    let (mut generation, mut random) = (0, job.seed);
-    while !stop.load(Ordering::Relaxed) {
-        let arguments = [target, counters, WRITES, generation, random, job.spacing];
-        // SAFETY: the callers pass addresses inside a mapping that outlives this thread.
-        random = unsafe { job.writer().call(arguments) };
-        generation += WRITES;
-    }
-    generation
 }
 
 const _: () = assert!(BEGUN < DONE && DONE < COUNTERS);

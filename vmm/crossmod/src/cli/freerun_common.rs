@@ -1,4 +1,4 @@
-//! What the commands of the free-running tier share.
+//! The common part of the free-running commands.
 
 use clap::ValueEnum;
 use crossmod::CheckError;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Failure, HARNESS, HARNESS_ERROR, INTERRUPTED, SKIPPED};
 
-/// Forms of a result that can be a page.
+/// Forms of a result, including a page.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Format {
     Text,
@@ -17,11 +17,11 @@ pub enum Format {
     Html,
 }
 
-/// No claims about silicon where there is none; and from now on a signal ends a run in order.
+/// Refuses emulated CPUs, whose results would say nothing about silicon. From now on a signal ends a run in order.
 pub fn begin() -> Result<(), Failure> {
     if emulated() {
-        let message = "skipped: this CPU is an emulation (QEMU/TCG). What it does with stores to code says nothing \
-                       about silicon, and its times mean nothing.";
+        let message = "skipped: this CPU is emulated (QEMU/TCG): what it does with stores to code says nothing about \
+                       silicon, and its times mean nothing";
         return Err(Failure { status: SKIPPED, message: message.into() });
     }
     catch_signals().map_err(fail)
@@ -38,7 +38,7 @@ pub fn json(result: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") })
 }
 
-/// The status of a run, or that it was interrupted.
+/// The exit status of a run, which may have been interrupted.
 pub fn end(interrupted: bool, status: u8) -> u8 {
     if interrupted {
         eprintln!("interrupted: what is printed is what was known until then");
@@ -47,7 +47,7 @@ pub fn end(interrupted: bool, status: u8) -> u8 {
     status
 }
 
-/// On a terminal: how far a run is, in thousandths.
+/// A progress bar in thousandths, on a terminal.
 pub fn progress() -> ProgressBar {
     let bar = ProgressBar::new(1000);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {elapsed}") {

@@ -1,4 +1,4 @@
-//! What a patcher does to a running [`Course`](super::Course).
+//! Stores, broadcasts and waits of the patcher of a running [`StressVm`](super::StressVm).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,43 +7,43 @@ use std::time::{Duration, Instant};
 use crossmod_model::plan::Function;
 use kvm_ioctls::VmFd;
 
-use super::course::{common, own};
-use super::message::send;
-use super::window::Window;
+use super::layout::{common, own};
+use crate::free::guest_words::GuestWords;
+use crate::free::message::send;
 use crate::{MachineError, stop_requested};
 
-/// A wait that takes longer never ends.
+/// A wait that takes longer counts as a deadlock.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
-    /// With what was waited for.
+    /// The condition came true.
     Done,
-    /// Nothing came within three seconds.
+    /// It did not within three seconds.
     Stuck,
-    /// A signal asked to stop, or an executor has failed.
+    /// A signal asked to stop, or an executor failed.
     Interrupted,
 }
 
-/// The patcher's hands.
-pub struct Hands<'a> {
-    window: Window,
+/// The patcher's access to a running machine.
+pub struct PatcherHandle<'a> {
+    words: GuestWords,
     vm: &'a VmFd,
     executors: usize,
     stop: Arc<AtomicBool>,
-    /// Acknowledgements of each executor when it was last sent a broadcast.
+    /// Acknowledgements of each executor before its last broadcast.
     acks: Vec<u64>,
     /// Arrivals of each executor at the last reset of the count.
     arrivals: Vec<u64>,
     holds: u64,
 }
 
-impl<'a> Hands<'a> {
-    pub(super) fn new(window: Window, vm: &'a VmFd, executors: usize) -> Hands<'a> {
+impl<'a> PatcherHandle<'a> {
+    pub(super) fn new(words: GuestWords, vm: &'a VmFd, executors: usize) -> PatcherHandle<'a> {
         let stop = Arc::new(AtomicBool::new(false));
-        Hands {
-            window,
+        PatcherHandle {
+            words,
             vm,
             executors,
             stop,
@@ -67,31 +67,31 @@ impl<'a> Hands<'a> {
         (1 << self.executors) - 1
     }
 
-    /// Stores to the site pages: one instruction for 1, 2, 4, 8 or 16 bytes; for as many others as fit, the one that
-    /// also stores what stands beside them; for more than 16, one for each 8.
+    /// Stores to the site pages. Up to 16 bytes are stored by one instruction, which for lengths other than 1, 2, 4, 8
+    /// and 16 also rewrites neighbouring bytes with what they hold; more bytes are stored eight at a time.
     pub fn store(&self, at: usize, bytes: &[u8]) {
         let mut done = 0;
         while done < bytes.len() {
             let rest = &bytes[done..];
             let take = if rest.len() > 16 { 8 } else { rest.len() };
             let (first, len) = cover(at + done, take);
-            // Nobody else stores to the site pages.
+            // Only this thread stores to the site pages.
             let mut word = [0; 16];
-            (0..len).for_each(|offset| word[offset] = self.window.text_byte(first + offset));
+            (0..len).for_each(|offset| word[offset] = self.words.text_byte(first + offset));
             word[at + done - first..][..take].copy_from_slice(&rest[..take]);
-            self.window.store(first, &word[..len]);
+            self.words.store(first, &word[..len]);
             done += take;
         }
     }
 
-    /// The version that is about to be stored.
+    /// Publishes the version that is about to be stored.
     pub fn begun(&self, version: u64) {
-        self.window.set_shared(common::BEGUN, version);
+        self.words.set_shared(common::BEGUN, version);
     }
 
-    /// The version that is complete.
+    /// Publishes the version that is complete.
     pub fn done(&self, version: u64) {
-        self.window.set_shared(common::DONE, version);
+        self.words.set_shared(common::DONE, version);
     }
 
     /// Sends a broadcast to the executors of a mask.
@@ -99,10 +99,10 @@ impl<'a> Hands<'a> {
         let vector = crossmod_model::state::ghost::function_vector(function);
         if matches!(function, Function::Hold | Function::Stop) {
             self.holds += 1;
-            self.window.set_shared(common::TARGET, self.holds);
+            self.words.set_shared(common::TARGET, self.holds);
         }
         for executor in self.members(mask) {
-            self.acks[executor] = self.window.own(executor, own::ACK);
+            self.acks[executor] = self.words.own(executor, own::ACK);
             send(self.vm, executor, u32::from(vector))?;
         }
         Ok(())
@@ -112,26 +112,26 @@ impl<'a> Hands<'a> {
         (0..self.executors).filter(move |executor| mask >> executor & 1 != 0)
     }
 
-    /// Waits for the acknowledgements of a mask.
+    /// Waits until the executors of a mask have acknowledged their last broadcast.
     pub fn wait_acks(&self, mask: u32) -> Waited {
-        self.until(|| self.members(mask).all(|cpu| self.window.own(cpu, own::ACK) != self.acks[cpu]))
+        self.until(|| self.members(mask).all(|cpu| self.words.own(cpu, own::ACK) != self.acks[cpu]))
     }
 
-    /// Waits for so many arrivals since the count was reset.
+    /// Waits for `count` arrivals since the count was reset.
     pub fn wait_arrived(&self, count: u64) -> Waited {
         let arrived =
-            || (0..self.executors).map(|cpu| self.window.own(cpu, own::ARRIVED) - self.arrivals[cpu]);
+            || (0..self.executors).map(|cpu| self.words.own(cpu, own::ARRIVED) - self.arrivals[cpu]);
         self.until(|| arrived().sum::<u64>() >= count)
     }
 
     /// Resets the count of arrivals.
     pub fn reset_arrivals(&mut self) {
-        self.arrivals = (0..self.executors).map(|cpu| self.window.own(cpu, own::ARRIVED)).collect();
+        self.arrivals = (0..self.executors).map(|cpu| self.words.own(cpu, own::ARRIVED)).collect();
     }
 
-    /// Lets held executors go.
+    /// Releases held executors.
     pub fn release(&self) {
-        self.window.set_shared(common::RELEASE, self.holds);
+        self.words.set_shared(common::RELEASE, self.holds);
     }
 
     fn until(&self, done: impl Fn() -> bool) -> Waited {
@@ -153,16 +153,16 @@ impl<'a> Hands<'a> {
     }
 }
 
-impl Drop for Hands<'_> {
-    /// Lets held executors go, and ends all.
+impl Drop for PatcherHandle<'_> {
+    /// Releases held executors, and stops all of them.
     fn drop(&mut self) {
         self.release();
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// First byte and length of the one store that covers so many bytes at an offset of the site pages, of the shortest
-/// length that there is an instruction for and crossing the smallest boundary it can.
+/// First byte and length of one store that covers `len` bytes at an offset of the site pages: of the shortest length
+/// that an instruction can store, across the smallest possible boundary.
 fn cover(at: usize, len: usize) -> (usize, usize) {
     let whole = len.next_power_of_two();
     let crossed = |first: usize| {
@@ -179,13 +179,13 @@ mod tests {
     use super::cover;
 
     #[test]
-    fn a_store_crosses_no_more_than_it_must() {
+    fn a_store_crosses_the_smallest_possible_boundary() {
         assert_eq!(cover(0x100, 5), (0x100, 8));
         assert_eq!(cover(0x103, 5), (0x100, 8));
         assert_eq!(cover(0x101, 4), (0x101, 4));
         // 58 to 62 of a line: eight bytes from there would cross it.
         assert_eq!(cover(0x13a, 5), (0x138, 8));
-        // 62 to 66: it cannot but cross.
+        // 62 to 66: every store of eight bytes crosses it.
         let (first, len) = cover(0x13e, 5);
         assert!(first <= 0x13e && first + len >= 0x143 && len == 8);
         assert_eq!(cover(0x13f, 1), (0x13f, 1));

@@ -1,5 +1,5 @@
-//! What a pass shows. The low byte of the generation stands in every varied byte of the immediate, so the result
-//! says of each byte which store it came from, as long as fewer than 128 stores happened during the pass.
+//! What a pass shows. Every varied byte of the immediate holds the low byte of the generation, so that the result tells
+//! for each byte which store wrote it, provided that fewer than 128 stores happened during the pass.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::cell::Cell;
 use crate::machine::free::Pass;
 
-/// A pass that the writer overtook by this much cannot be placed: the low byte does not tell.
+/// A pass during which the writer made this many stores cannot be placed: the low byte is ambiguous.
 const WINDOW: u64 = 120;
-/// Different outcomes kept of one place; more are only counted.
+/// Different outcomes kept for one place. Others are only counted.
 const KEPT: usize = 256;
 
-/// Passes of one place, by kind. A whole outcome is exactly one of old, new, stale, ahead and unplaced, a mix is
-/// torn. Counted a second time: under `stale` the mixes with a stale byte, under `order` some of the whole ones.
+/// Passes of one place, by kind. A whole outcome is exactly one of old, new, stale, ahead and unplaced; a mix is
+/// torn. Mixes with a stale byte also count as stale, and some whole outcomes also count under `order`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct PassCounts {
     /// All passes.
     pub passes: u64,
     /// The generation that was complete when the pass began.
@@ -29,18 +29,18 @@ pub struct Counts {
     pub stale: u64,
     /// One before that of an earlier pass.
     pub order: u64,
-    /// One that the writer had not begun to store: never, on a machine that this experiment understands.
+    /// One that the writer had not begun to store: never, unless the experiment is wrong.
     pub ahead: u64,
-    /// Whole, but the writer did too much during the pass to say which generation it is.
+    /// Whole, but of an unknown generation, because the writer made too many stores during the pass.
     pub unplaced: u64,
-    /// Exceptions: none of the mixes has a reason to raise one.
+    /// Exceptions. No mix raises one.
     pub exceptions: u64,
 }
 
-impl Counts {
+impl PassCounts {
     /// Adds another place's counts.
-    pub fn add(&mut self, other: &Counts) {
-        let Counts { passes, old, new, torn, stale, order, ahead, unplaced, exceptions } = other;
+    pub fn add(&mut self, other: &PassCounts) {
+        let PassCounts { passes, old, new, torn, stale, order, ahead, unplaced, exceptions } = other;
         self.passes += passes;
         self.old += old;
         self.new += new;
@@ -58,20 +58,20 @@ impl Counts {
     }
 }
 
-/// 95 % upper bound of the rate of what was not seen in so many trials (the rule of three), if they are independent.
+/// 95 % upper bound of the rate of an event that did not occur in `trials` independent trials (the rule of three).
 pub fn bound(trials: u64) -> f64 {
     if trials == 0 { 1.0 } else { (3.0 / trials as f64).min(1.0) }
 }
 
-/// An outcome that is not simply old or new, without what does not matter to a fetch model.
+/// An outcome that is neither old nor new, reduced to what matters to a fetch model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Odd {
     /// Generation of each varied byte, counted from the oldest among them.
     Torn(Vec<u8>),
-    /// A whole version, so many generations before the one complete at the start of the pass.
+    /// A whole version, this many generations before the one complete at the start of the pass.
     Stale(u8),
-    /// A whole version, so many generations before that of an earlier pass.
+    /// A whole version, this many generations before that of an earlier pass.
     Order(u8),
 }
 
@@ -93,7 +93,7 @@ impl std::fmt::Display for Odd {
 pub struct Tally {
     cell: Cell,
     /// By kind.
-    pub counts: Counts,
+    pub counts: PassCounts,
     /// The odd ones.
     pub odd: BTreeMap<Odd, u64>,
     /// Odd outcomes beyond those kept.
@@ -104,10 +104,10 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet.
     pub fn new(cell: Cell) -> Tally {
-        Tally { cell, counts: Counts::default(), odd: BTreeMap::new(), dropped: 0, last: 0 }
+        Tally { cell, counts: PassCounts::default(), odd: BTreeMap::new(), dropped: 0, last: 0 }
     }
 
-    /// Adds a pass. `new` is told of each odd outcome when it is met for the first time.
+    /// Adds a pass. Calls `new` with each odd outcome that occurs for the first time.
     pub fn add(&mut self, pass: &Pass, mut new: impl FnMut(&Odd)) {
         self.counts.passes += 1;
         let varied = self.cell.length.varied();
@@ -175,7 +175,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::free::Length;
+    use crate::machine::free::survey::Length;
 
     fn tally(passes: &[(u64, u64, u64)]) -> Tally {
         let mut tally = Tally::new(Cell::in_line(Length::Four, 0));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_told_from_the_others() {
+    fn each_kind_is_recognised() {
         let seen = tally(&[
             (5, 0x0505_0505, 5),         // old
             (5, 0x0606_0606, 7),         // new
@@ -198,7 +198,7 @@ mod tests {
             (0x200, 0x0303_0303, 0x400), // unplaced
             (0x200, 0x0404_0303, 0x400), // torn, unplaced
         ]);
-        let expected = Counts {
+        let expected = PassCounts {
             passes: 9,
             old: 1,
             new: 2,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_bounded_and_nothing_is_no_trial() {
+    fn zeros_are_bounds() {
         assert_eq!(bound(0), 1.0);
         assert_eq!(bound(2), 1.0);
         assert!((bound(3_000_000) - 1e-6).abs() < 1e-12);

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::free::Length;
+use crate::machine::free::survey::Length;
 
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4096;
-/// Where the line begins that places inside one page lie in.
+/// Offset of the line that contains the places inside one page.
 const BASE: usize = 0x400;
 
 /// The largest power-of-two block, up to a page, whose boundary a store crosses.
@@ -30,7 +30,7 @@ pub enum Crosses {
 }
 
 impl Crosses {
-    /// How reports call it.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Crosses::Nothing => "-",
@@ -43,7 +43,7 @@ impl Crosses {
     }
 }
 
-/// What `len` bytes from `first` cross.
+/// The boundary that `len` bytes from `first` cross.
 pub(super) fn crosses(first: usize, len: usize) -> Crosses {
     let last = first + len - 1;
     [
@@ -58,15 +58,15 @@ pub(super) fn crosses(first: usize, len: usize) -> Crosses {
     .map_or(Crosses::Nothing, |(_, crosses)| crosses)
 }
 
-/// Offset in the site pages of what stands so many bytes into a line.
+/// Offset in the site pages of an offset in that line.
 pub(super) fn in_line(offset: usize) -> usize {
     BASE + offset
 }
 
-/// A place.
+/// A place: where a store writes, and how many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell {
-    /// How it is stored.
+    /// Bytes of the store.
     pub length: Length,
     /// Offset of the first byte stored, in the two site pages.
     pub store: usize,
@@ -93,7 +93,7 @@ impl Cell {
         (self.store < PAGE && self.store + self.length.bytes() > PAGE).then(|| PAGE - self.store)
     }
 
-    /// The largest boundary between the bytes that vary: where a tear can be seen.
+    /// The largest boundary between the bytes that vary, where tears are visible.
     pub fn crosses(self) -> Crosses {
         let first = self.store + self.length.opcode().len() - self.length.before();
         crosses(first, self.length.varied())
@@ -110,7 +110,7 @@ impl Cell {
         self.store - self.length.before()
     }
 
-    /// The site of generation 0, its RET, and what a 16-byte store covers behind it.
+    /// The site of generation 0, its RET, and filler for the rest of a 16-byte store.
     pub fn code(self) -> Vec<u8> {
         let mut code = self.instruction(&[]);
         code.push(0xc3);
@@ -144,7 +144,7 @@ impl Cell {
         cells
     }
 
-    /// Few places: for each length one in the line for each boundary that its varied bytes can cross.
+    /// Few places: for each length one for each boundary that its varied bytes can cross.
     pub fn few() -> Vec<Cell> {
         let mut cells = Vec::new();
         for length in Length::ALL {

@@ -1,43 +1,42 @@
-//! What a survey comes to: rates by what the stores cross, and the vendors' rules against what was seen.
+//! What follows from a survey: rates by what the stores cross, and the vendors' rules compared with the counts.
 
 use serde::Serialize;
 
 use super::cell::Crosses;
-use super::outcome::{Counts, bound};
-use super::pairs::PairRow;
-use super::{Row, Side, Survey};
+use super::outcome::{PassCounts, bound};
+use super::results::{PairRow, Side, Survey, SurveyRow};
 
-/// Places of single stores that cross the same.
+/// Places of single stores that cross the same boundary.
 #[derive(Debug, Clone, Serialize)]
 pub struct Class {
-    /// What they cross.
+    /// The boundary.
     pub crosses: Crosses,
-    /// How many places.
+    /// Number of places.
     pub places: usize,
-    /// What each side saw, in the order of [`Side::ALL`].
-    pub counts: Vec<(Side, Counts)>,
-    /// Torn rate of each of [`Class::COMPARED`] over that of the two threads; none unless both saw some.
+    /// Passes of each side, in the order of [`Side::ALL`].
+    pub counts: Vec<(Side, PassCounts)>,
+    /// Torn rate of each of [`Class::COMPARED`] divided by that of the two threads; none if either is zero.
     pub factors: [Option<f64>; 2],
 }
 
 impl Class {
-    /// What is compared with two threads: first the same thread that stores, then a vCPU that does.
+    /// Sides compared with two threads: a host thread as writer, then a vCPU.
     pub const COMPARED: [Side; 2] = [Side::Host, Side::Vcpu];
 
-    /// What one side saw.
-    pub fn side(&self, side: Side) -> &Counts {
+    /// Passes of one side.
+    pub fn side(&self, side: Side) -> &PassCounts {
         let found = self.counts.iter().find(|(other, _)| *other == side);
         &found.expect("a class has every side").1
     }
 }
 
-/// What became of a rule.
+/// The state of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// Promised, and not seen broken.
+    /// Promised, and nothing against it.
     Confirmed,
-    /// Promised, and seen broken.
+    /// Promised, and broken.
     Broken,
     /// Not promised, and seen.
     Seen,
@@ -46,7 +45,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// In words.
+    /// Its text in reports.
     pub fn words(self) -> &'static str {
         match self {
             Standing::Confirmed => "confirmed",
@@ -57,18 +56,18 @@ impl Standing {
     }
 }
 
-/// A rule against what was seen.
+/// A rule, compared with the counts.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rule {
-    /// Whose.
+    /// Who promises it.
     pub whose: &'static str,
-    /// What it says.
+    /// Its text.
     pub says: &'static str,
-    /// Passes that could have shown the opposite.
+    /// Passes that could have broken it.
     pub trials: u64,
-    /// Passes that did.
+    /// Passes that broke it.
     pub against: u64,
-    /// What follows.
+    /// Its state.
     pub standing: Standing,
 }
 
@@ -83,72 +82,14 @@ impl Rule {
         Rule { whose, says, trials, against, standing }
     }
 
-    /// 95 % bound of the rate if nothing was seen.
+    /// 95 % bound of the rate of passes that break it, if none did.
     pub fn bound(&self) -> Option<f64> {
         (self.against == 0).then(|| bound(self.trials))
     }
 }
 
 impl Survey {
-    /// What a reader must not miss, in words: outcomes that a binding model does not have, by boundary, and
-    /// what nothing explains.
-    pub fn headlines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let vendor = self.host.vendor();
-        for model in self.models.iter().filter(|line| line.model == "line" || line.model == vendor) {
-            for (&boundary, passes) in &model.forbidden_by_boundary {
-                let places = self.rows.iter().filter(|row| row.cell.crosses() == boundary).count();
-                let promise = match (model.model.as_str(), boundary) {
-                    ("line", Crosses::Line | Crosses::Page) => "no vendor promises it",
-                    // Inside a line.
-                    ("line", _) => "what practice relies on; no vendor promises it",
-                    _ => "what the vendor promises",
-                };
-                lines.push(format!(
-                    "{passes} passes in the {places} places that cross {} showed what the `{}` model does not have ({promise})",
-                    match boundary {
-                        Crosses::Nothing => "nothing".into(),
-                        Crosses::Line | Crosses::Page => format!("a {}", boundary.name()),
-                        _ => format!("{} bytes inside a line", boundary.name()),
-                    },
-                    model.model,
-                ));
-            }
-        }
-        let sum = |what: fn(&Counts) -> u64| -> u64 {
-            self.rows.iter().flat_map(|row| &row.seen).map(|seen| what(&seen.counts)).sum()
-        };
-        let (mut exceptions, ahead) = (sum(|counts| counts.exceptions), sum(|counts| counts.ahead));
-        let mut unexplained = 0;
-        for row in &self.pairs {
-            exceptions += row.seen.iter().map(|seen| seen.exceptions).sum::<u64>();
-            unexplained += row.seen.iter().map(|seen| seen.unexplained).sum::<u64>();
-        }
-        for (inside, within) in [(true, "an aligned quadword"), (false, "a line")] {
-            let rows = || {
-                let rows = self.pairs.iter().filter(|row| row.crosses < Crosses::Line);
-                rows.filter(|row| row.amd_promises_whole == inside)
-            };
-            let torn: u64 = rows().flat_map(|row| &row.seen).map(|seen| seen.torn).sum();
-            let places = rows().filter(|row| row.seen.iter().any(|seen| seen.torn > 0)).count();
-            if torn > 0 {
-                lines.push(format!(
-                    "{torn} passes executed bytes of both instructions of a pair that lies inside {within}, at {places} of \
-                     {} places",
-                    rows().count()
-                ));
-            }
-        }
-        if exceptions + ahead + unexplained > 0 {
-            lines.push(format!(
-                "unexplained: {exceptions} exceptions, {ahead} passes ahead of the writer, {unexplained} that no mix of \
-                 the bytes of a pair leads to"
-            ));
-        }
-        lines
-    }
-
-    /// False if something was seen that the vendor promises not to happen, or that nothing explains.
+    /// False if an outcome breaks a promise of the vendor, or nothing explains it.
     pub fn held(&self) -> bool {
         !self.findings.iter().any(|finding| finding.broken)
             && self.rules().iter().all(|rule| rule.standing != Standing::Broken)
@@ -164,11 +105,11 @@ impl Survey {
         };
         let class = |crosses| {
             let counts = |side| {
-                let mut sum = Counts::default();
+                let mut sum = PassCounts::default();
                 of(crosses).filter_map(|row| row.side(side)).for_each(|seen| sum.add(&seen.counts));
                 sum
             };
-            let counts: Vec<(Side, Counts)> =
+            let counts: Vec<(Side, PassCounts)> =
                 Side::ALL.into_iter().map(|side| (side, counts(side))).collect();
             let mut class = Class { crosses, places: of(crosses).count(), counts, factors: [None; 2] };
             let plain = class.side(Side::Plain);
@@ -181,9 +122,11 @@ impl Survey {
         kinds.into_iter().map(class).filter(|class| class.places > 0).collect()
     }
 
-    /// The vendors' rules and what practice relies on. The two threads count as well: it is the same CPU.
+    /// The vendors' rules, and what practice relies on. The threads without KVM count, too: they use the same CPU.
     pub fn rules(&self) -> Vec<Rule> {
-        let sum = |rows: &dyn Fn(&Row) -> bool, sides: &dyn Fn(Side) -> bool, what: fn(&Counts) -> u64| {
+        let sum = |rows: &dyn Fn(&SurveyRow) -> bool,
+                   sides: &dyn Fn(Side) -> bool,
+                   what: fn(&PassCounts) -> u64| {
             let seen = self.rows.iter().filter(|row| rows(row)).flat_map(|row| &row.seen);
             seen.filter(|seen| sides(seen.side))
                 .fold((0, 0), |(all, some), seen| (all + seen.counts.passes, some + what(&seen.counts)))
@@ -194,19 +137,19 @@ impl Survey {
         };
         let amd = self.host.vendor() == "amd";
         let any = |_: Side| true;
-        let wide = |row: &Row| row.cell.length.bytes() > 1;
-        let in_quadword = |row: &Row| row.cell.amd_promises_whole() && wide(row);
-        let in_line = |row: &Row| {
+        let wide = |row: &SurveyRow| row.cell.length.bytes() > 1;
+        let in_quadword = |row: &SurveyRow| row.cell.amd_promises_whole() && wide(row);
+        let in_line = |row: &SurveyRow| {
             row.cell.length.single() && !row.cell.amd_promises_whole() && row.cell.crosses() < Crosses::Line
         };
-        let over_line = |row: &Row| row.cell.length.single() && row.cell.crosses() >= Crosses::Line;
-        let copied = |row: &Row| !row.cell.length.single();
-        let single = |row: &Row| row.cell.length.single();
+        let over_line = |row: &SurveyRow| row.cell.length.single() && row.cell.crosses() >= Crosses::Line;
+        let copied = |row: &SurveyRow| !row.cell.length.single();
+        let single = |row: &SurveyRow| row.cell.length.single();
         let serialised = |side| side == Side::Serialised;
         let not_serialised = |side| side != Side::Serialised;
         let rule =
             |whose, says, promised, (trials, against)| Rule::new(whose, says, promised, trials, against);
-        let torn = |counts: &Counts| counts.torn;
+        let torn = |counts: &PassCounts| counts.torn;
         vec![
             rule(
                 "AMD",

@@ -1,20 +1,17 @@
 //! Pairs of instructions that a writer stores in turn, where the bytes of two make up a third instruction.
 //!
-//! Each mix of the bytes that differ is harmless, and leaves something of its own in RAX: another target of a branch, a
-//! longer NOP, CBW. What each leaves is not assumed but tried, byte mix by byte mix, before anything is stored. Since the
-//! old version comes back with every second store, a stale instruction looks like a later one: these places claim
-//! *torn*, and nothing about staleness or order.
+//! Each mix of the bytes that differ is harmless, and leaves a different value in RAX: another target of a branch, a
+//! longer NOP, CBW. The survey tries each mix alone before it stores anything. Since every second store restores the old
+//! version, a stale instruction looks like a later one: pairs show *torn*, and nothing about staleness or order.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::cell::{Crosses, LINE, PAGE, crosses, in_line};
-use super::survey::{Finding, Side};
-use crate::host::Host;
+use super::results::{PairRow, PairSeen, Side};
 use crate::linux::hex;
 use crate::machine::MachineError;
-use crate::machine::free::{Alternating, FreeMachine, Job, Length, Pass, pad};
+use crate::machine::free::Pass;
+use crate::machine::free::survey::{Alternating, Job, Length, SurveyVm, pad};
 
 /// `xor eax, eax; mov al, 0x80` before each pair: ZF is set, and AX changes where AL is extended.
 const LEAD: [u8; 4] = [0x31, 0xc0, 0xb0, 0x80];
@@ -22,19 +19,19 @@ const LEAD: [u8; 4] = [0x31, 0xc0, 0xb0, 0x80];
 /// Two versions of eight bytes, of which some differ.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    /// How reports call it.
+    /// Its name in reports.
     pub name: &'static str,
-    /// What one store has, and what the site has at first.
+    /// The bytes of every second store, and of the site at the start.
     pub old: [u8; 8],
-    /// What the next one has.
+    /// The bytes of the stores between.
     pub new: [u8; 8],
-    /// Where the mixes of the branch lead, relative to the end of the branch, which has so many bytes.
+    /// Length of the branch in bytes, and the targets of its mixes relative to its end.
     pub targets: (usize, &'static [i64]),
-    /// One raises #BP.
+    /// One version raises #BP.
     pub traps: bool,
 }
 
-/// What the branches of most pairs lead to: each mix of two bytes of a displacement is one.
+/// The targets of most pairs: one for each mix of two bytes of a displacement.
 const FOUR: &[i64] = &[0x3110, 0x3120, 0x3210, 0x3220];
 /// The bytes of a long NOP as a displacement.
 const NOP: &[i64] = &[0x441f, 0x801f];
@@ -56,7 +53,7 @@ impl Pair {
             targets: (5, FOUR),
             traps: false,
         },
-        // Bytes of both are a NOP of seven bytes, which takes in `mov al, 0x11`.
+        // A mix is a NOP of seven bytes, which includes `mov al, 0x11`.
         Pair {
             name: "nop5 <-> jmp",
             old: [0x0f, 0x1f, 0x44, 0, 0, 0xb0, 0x11, 0xc3],
@@ -86,7 +83,7 @@ impl Pair {
             targets: (2, &[-0x70, -0x68]),
             traps: false,
         },
-        // By a store of the first byte alone.
+        // Stored by its first byte alone.
         Pair {
             name: "mov <-> int3",
             old: [0xb8, 0x55, 0x01, 0, 0, 0xc3, 0xcc, 0xcc],
@@ -101,12 +98,12 @@ impl Pair {
         (0..8).filter(|&at| self.old[at] != self.new[at]).collect()
     }
 
-    /// One byte is stored, or all eight.
+    /// Stores write one byte, or all eight.
     fn length(&self) -> Length {
         if self.varied() == [0] { Length::One } else { Length::Eight }
     }
 
-    /// Every mix of the two, the old version first and the new one last.
+    /// Every mix of the two versions, the old one first and the new one last.
     fn mixes(&self) -> Vec<[u8; 8]> {
         let varied = self.varied();
         let mix = |mask: usize| {
@@ -122,7 +119,7 @@ impl Pair {
 /// A pair at a place.
 #[derive(Debug, Clone, Copy)]
 pub struct PairCell {
-    /// Which.
+    /// The pair.
     pub pair: Pair,
     /// Offset of the first byte stored, in the two site pages.
     store: usize,
@@ -140,7 +137,7 @@ impl PairCell {
         PairCell { pair, store: if block == PAGE { PAGE - last } else { in_line(block) - last } }
     }
 
-    /// Every pair inside a quadword and across each boundary; what varies in one byte only, also at the end of a line.
+    /// Every pair inside a quadword and across each boundary; a pair that differs in one byte, also at the end of a line.
     pub fn all() -> Vec<PairCell> {
         PairCell::about(&[8, 16, 32, LINE, PAGE])
     }
@@ -181,7 +178,7 @@ impl PairCell {
         crosses(self.store, self.pair.length().bytes()) == Crosses::Nothing
     }
 
-    /// What a row is without having run.
+    /// The result before any pass.
     pub(super) fn row(self) -> PairRow {
         PairRow {
             pair: self.pair.name.into(),
@@ -195,7 +192,12 @@ impl PairCell {
         }
     }
 
-    /// The job of a mix, or of both versions in turn from the old one on; the rest is of `like`.
+    /// Sides that run the pair: the threads without KVM do not handle #BP.
+    pub(super) fn sides(self) -> impl Iterator<Item = Side> {
+        PairRow::SIDES.into_iter().filter(move |&side| !(self.pair.traps && side == Side::Plain))
+    }
+
+    /// The job of a mix, or of both versions in turn if `bytes` is the old one; the rest is taken from `like`.
     pub(super) fn job(self, bytes: [u8; 8], like: &Job) -> Job {
         let (length, targets) = self.pair.targets;
         let pads = targets.iter().zip(1u32..).map(|(&target, id)| {
@@ -212,166 +214,65 @@ impl PairCell {
         }
     }
 
-    /// What each mix leaves in RAX.
+    /// Tries each mix alone, for the value that it leaves in RAX.
     ///
     /// # Errors
     ///
-    /// [`MachineError::Contract`] if one is not harmless here, or two leave the same; and those of the machine.
-    pub(super) fn outcomes(self, machine: &mut FreeMachine, like: &Job) -> Result<Outcomes, MachineError> {
+    /// [`MachineError::Contract`] if a mix is not harmless, or two leave the same value; and those of the machine.
+    pub(super) fn outcomes(self, machine: &mut SurveyVm, like: &Job) -> Result<PairOutcomes, MachineError> {
         let mut outcomes = BTreeMap::new();
         let mixes = self.pair.mixes();
         let last = mixes.len() - 1;
         for (index, mix) in mixes.into_iter().enumerate() {
             let broken = |what: &str| {
                 let what = format!("{}: {} alone {what}", self.pair.name, hex(&mix));
-                Err(MachineError::Contract { rip: FreeMachine::TEXT + self.store as u64, what })
+                Err(MachineError::Contract { rip: SurveyVm::TEXT + self.store as u64, what })
             };
             let Some(value) = machine.alone(&self.job(mix, like))? else {
-                return broken("raises an exception, or does not leave the same in RAX each time");
+                return broken("raises an exception, or leaves different values in RAX");
             };
             let version = match index {
-                0 => Version::Old,
-                _ if index == last => Version::New,
-                _ => Version::Mix(hex(&mix)),
+                0 => PairVersion::Old,
+                _ if index == last => PairVersion::New,
+                _ => PairVersion::Mix(hex(&mix)),
             };
             if outcomes.insert(value, version).is_some() {
-                return broken("leaves what another mix leaves");
+                return broken("leaves the same value in RAX as another mix");
             }
         }
-        Ok(Outcomes(outcomes))
+        Ok(PairOutcomes(outcomes))
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Version {
+enum PairVersion {
     Old,
     New,
     Mix(String),
 }
 
-/// What a pass that left a value in RAX has executed.
-pub(super) struct Outcomes(BTreeMap<u64, Version>);
+/// The bytes that a pass executed, by the value that it left in RAX.
+pub(super) struct PairOutcomes(BTreeMap<u64, PairVersion>);
 
-/// One side of a pair at a place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PairSeen {
-    /// Who executed and stored.
-    pub side: Side,
-    /// All passes: each is old, new, torn, or unexplained.
-    pub passes: u64,
-    /// Passes that showed the old version, whichever store it was of.
-    pub old: u64,
-    /// Passes that showed the new one.
-    pub new: u64,
-    /// Passes that executed bytes of both.
-    pub torn: u64,
-    /// Passes that left in RAX what no mix of the bytes leaves.
-    pub unexplained: u64,
-    /// Exceptions: no mix raises one that is not handled.
-    pub exceptions: u64,
-    /// The mixes that were executed, in hex, with how often each was.
-    pub mixes: BTreeMap<String, u64>,
-    /// Stores made.
-    pub stores: u64,
-    /// How long it ran.
-    pub seconds: f64,
-}
-
-impl PairSeen {
-    pub(super) fn new(side: Side) -> PairSeen {
-        PairSeen {
-            side,
-            passes: 0,
-            old: 0,
-            new: 0,
-            torn: 0,
-            unexplained: 0,
-            exceptions: 0,
-            mixes: BTreeMap::new(),
-            stores: 0,
-            seconds: 0.0,
-        }
-    }
-
-    pub(super) fn add(&mut self, passes: &[Pass], outcomes: &Outcomes) {
-        self.passes += passes.len() as u64;
+impl PairOutcomes {
+    /// Counts passes by the version that they showed.
+    pub(super) fn count(&self, passes: &[Pass], seen: &mut PairSeen) {
+        seen.passes += passes.len() as u64;
         for pass in passes {
-            match outcomes.0.get(&pass.value) {
-                Some(Version::Old) => self.old += 1,
-                Some(Version::New) => self.new += 1,
-                Some(Version::Mix(bytes)) => {
-                    self.torn += 1;
+            match self.0.get(&pass.value) {
+                Some(PairVersion::Old) => seen.old += 1,
+                Some(PairVersion::New) => seen.new += 1,
+                Some(PairVersion::Mix(bytes)) => {
+                    seen.torn += 1;
                     // Not `entry`, which would copy the bytes each time.
-                    match self.mixes.get_mut(bytes) {
+                    match seen.mixes.get_mut(bytes) {
                         Some(count) => *count += 1,
-                        None => _ = self.mixes.insert(bytes.clone(), 1),
+                        None => _ = seen.mixes.insert(bytes.clone(), 1),
                     }
                 }
-                None => self.unexplained += 1,
+                None => seen.unexplained += 1,
             }
         }
-    }
-}
-
-/// A pair at a place, with what was seen.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PairRow {
-    /// Name of the pair.
-    pub pair: String,
-    /// Eight bytes of the old version, in hex.
-    pub old: String,
-    /// Of the new one.
-    pub new: String,
-    /// Offset of the first byte in its line.
-    pub offset: usize,
-    /// What the bytes that differ cross.
-    pub crosses: Crosses,
-    /// AMD promises that the store is seen whole.
-    pub amd_promises_whole: bool,
-    /// More than one byte differs: it can be torn.
-    pub several_bytes: bool,
-    /// What each side saw; fewer if it was interrupted, and without the two threads where one version raises #BP.
-    pub seen: Vec<PairSeen>,
-}
-
-impl PairRow {
-    /// Sides that run pairs.
-    pub const SIDES: [Side; 4] = [Side::Host, Side::Vcpu, Side::Plain, Side::Cold];
-
-    /// What a side saw and the CPU should not have: the vendor promises otherwise, a line at once does, or nothing
-    /// explains it.
-    pub(super) fn judge(&self, seen: &PairSeen, host: &Host) -> Vec<Finding> {
-        let finding = |outcome: String, against: &str, broken| Finding {
-            what: self.pair.clone(),
-            offset: self.offset,
-            crosses: self.crosses,
-            side: seen.side,
-            outcome,
-            against: against.into(),
-            broken,
-        };
-        let mut findings = Vec::new();
-        if seen.torn > 0 && self.crosses < Crosses::Line {
-            let mixes: Vec<&str> = seen.mixes.keys().map(String::as_str).collect();
-            let promised = self.amd_promises_whole && host.vendor() == "amd";
-            let model = if promised { "amd" } else { "line" };
-            let against = format!("the `{model}` model does not have it");
-            findings.push(finding(format!("executed as {}", mixes.join(", ")), &against, promised));
-        }
-        if seen.unexplained > 0 {
-            let outcome = format!("{} passes left what no mix of the bytes leaves", seen.unexplained);
-            findings.push(finding(outcome, "nothing explains it", true));
-        }
-        if seen.exceptions > 0 {
-            let outcome = format!("{} exceptions", seen.exceptions);
-            findings.push(finding(outcome, "no mix of bytes raises one", true));
-        }
-        findings
-    }
-
-    /// What one side saw.
-    pub fn side(&self, side: Side) -> Option<&PairSeen> {
-        self.seen.iter().find(|seen| seen.side == side)
     }
 }
 
@@ -403,15 +304,15 @@ mod tests {
 
     #[test]
     fn each_pass_is_counted_once() {
-        let outcomes = Outcomes(BTreeMap::from([
-            (1, Version::Old),
-            (2, Version::New),
-            (3, Version::Mix("aa".into())),
-            (4, Version::Mix("bb".into())),
+        let outcomes = PairOutcomes(BTreeMap::from([
+            (1, PairVersion::Old),
+            (2, PairVersion::New),
+            (3, PairVersion::Mix("aa".into())),
+            (4, PairVersion::Mix("bb".into())),
         ]));
         let mut seen = PairSeen::new(Side::Host);
         let passes = [1, 2, 2, 3, 4, 3, 9].map(|value| Pass { value, ..Pass::default() });
-        seen.add(&passes, &outcomes);
+        outcomes.count(&passes, &mut seen);
         assert_eq!((seen.passes, seen.old, seen.new, seen.torn, seen.unexplained), (7, 1, 2, 3, 1));
         assert_eq!(seen.mixes, BTreeMap::from([("aa".into(), 2), ("bb".into(), 1)]));
     }

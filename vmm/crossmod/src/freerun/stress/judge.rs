@@ -1,20 +1,21 @@
-//! Judges what one executor shows.
+//! Judges the passes and traps of one executor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use super::finding::{Circumstances, Event, Finding, Logged, NOT_REPLAYABLE, Recorder};
+use super::finding::{Circumstances, Event, Logged, NOT_REPLAYABLE, Recorder, StressFinding};
 use super::versions::{Shown, Versions, nearest};
 use crate::linux::hex;
-use crate::machine::free::{Pass, Trap, Watch};
+use crate::machine::free::Pass;
+use crate::machine::free::stress::{Observer, Trap};
 use crate::plan::{Action, Plan};
 use crate::property::Property;
 
-/// Passes shown about a finding, each way.
+/// Passes recorded before a finding, and behind it.
 const NEIGHBOURS: usize = 4;
 
-/// What the patcher and the watches share.
+/// What the patcher and the judges of executors share.
 pub struct Shared<'a> {
     pub plan: &'a Plan,
     pub versions: &'a Versions,
@@ -22,9 +23,9 @@ pub struct Shared<'a> {
     pub run: &'a Circumstances,
     /// How the scenario is named on the command line.
     pub argument: &'a str,
-    /// The handler claims traps.
+    /// The handler claims traps at the moment.
     pub armed: AtomicBool,
-    /// Its descriptor was withdrawn.
+    /// Its descriptor was freed.
     pub freed: AtomicBool,
     /// As in the guest's shared page.
     pub done: AtomicU64,
@@ -32,17 +33,30 @@ pub struct Shared<'a> {
     pub begun: AtomicU64,
     /// Number of the round.
     pub round: AtomicU64,
-    /// Passes and findings so far, for progress.
+    /// Passes so far, for progress.
     pub passes: AtomicU64,
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    pub fn new(
+        plan: &'a Plan,
+        versions: &'a Versions,
+        recorder: &'a Recorder<'a>,
+        run: &'a Circumstances,
+        argument: &'a str,
+    ) -> Shared<'a> {
+        let [done, begun, round, passes] = Default::default();
+        let armed = AtomicBool::new(plan.handler.armed_at_start);
+        let freed = AtomicBool::new(false);
+        Shared { plan, versions, recorder, run, argument, armed, freed, done, begun, round, passes }
+    }
+
     /// Notes a finding, if it is the first of its property.
     pub fn note(&self, event: impl FnOnce() -> Event, property: Property) {
         self.recorder.note(property, || {
             let event = event();
             let round = event.pass.map_or(self.round.load(Ordering::Relaxed), |pass| pass.begun / 2);
-            Finding {
+            StressFinding {
                 replayable: false,
                 not_replayable: NOT_REPLAYABLE,
                 explore: explore(self.plan, self.argument, property),
@@ -56,16 +70,16 @@ impl Shared<'_> {
     }
 }
 
-/// The command that looks for the same hazard in every interleaving: under the scenario's own fetch model if it
-/// expects the property there, else under all of them.
+/// The command that explores every interleaving for the same hazard: under the scenario's own fetch model if it expects
+/// the property there, otherwise under all of them.
 pub fn explore(plan: &Plan, argument: &str, property: Property) -> String {
     let models = if plan.expect.contains(&property) { "" } else { " --fetch all" };
     format!("crossmod check {argument}{models}")
 }
 
-/// Passes and traps of executors, by what they showed.
+/// Passes and traps of executors, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct StressCounts {
     /// All passes of the executors' loops.
     pub passes: u64,
     /// Passes on behalf of interrupt handlers.
@@ -76,7 +90,7 @@ pub struct Counts {
     pub new: u64,
     /// Traps that the handler claimed.
     pub claimed: u64,
-    /// Passes, or traps and faults that ended one, that violate `torn`.
+    /// Passes that violate `torn`, and traps and faults that do.
     pub torn: u64,
     /// The same for `stale`.
     pub stale: u64,
@@ -88,14 +102,14 @@ pub struct Counts {
     pub wrong_resume: u64,
     /// The same for `lifetime`.
     pub lifetime: u64,
-    /// Waits of the patcher that did not end.
+    /// Waits of the patcher that took too long.
     pub deadlock: u64,
-    /// Passes that showed a version whose store had not begun: nothing explains that.
+    /// Passes that showed a version whose store had not begun, which nothing explains.
     pub ahead: u64,
 }
 
-impl Counts {
-    /// The count of a property, if it can be seen at full speed.
+impl StressCounts {
+    /// The count of a property, if it is visible at full speed.
     pub fn of(&self, property: Property) -> Option<u64> {
         Some(match property {
             Property::Torn => self.torn,
@@ -122,9 +136,9 @@ impl Counts {
     }
 
     /// Adds those of another executor.
-    pub fn add(&mut self, other: &Counts) {
+    pub fn add(&mut self, other: &StressCounts) {
         #[rustfmt::skip]
-        let Counts {
+        let StressCounts {
             passes, handler_passes, old, new, claimed, torn, stale, order, unclaimed_trap, wrong_resume, lifetime,
             deadlock, ahead,
         } = other;
@@ -144,7 +158,7 @@ impl Counts {
     }
 }
 
-/// What is wrong with a pass.
+/// The judgement about a pass.
 #[derive(Debug, PartialEq, Eq)]
 enum Judgement {
     Fine,
@@ -152,35 +166,42 @@ enum Judgement {
     Violates(Property, String),
 }
 
-/// One executor's watch.
-pub struct Observer<'a> {
+/// Judges one executor.
+pub struct ExecutorJudge<'a> {
     pub shared: &'a Shared<'a>,
     pub executor: usize,
-    pub counts: Counts,
+    pub counts: StressCounts,
     /// The version of the last pass.
     last: u64,
     /// Traps since the last batch.
     traps: u64,
-    /// Version complete when the handler at hand began.
+    /// Version complete when the current handler began.
     handler_done: u64,
 }
 
-impl<'a> Observer<'a> {
+impl<'a> ExecutorJudge<'a> {
     /// Nothing seen yet.
-    pub fn new(shared: &'a Shared<'a>, executor: usize) -> Observer<'a> {
-        Observer { shared, executor, counts: Counts::default(), last: 0, traps: 0, handler_done: 0 }
+    pub fn new(shared: &'a Shared<'a>, executor: usize) -> ExecutorJudge<'a> {
+        ExecutorJudge {
+            shared,
+            executor,
+            counts: StressCounts::default(),
+            last: 0,
+            traps: 0,
+            handler_done: 0,
+        }
     }
 
-    /// Judges a pass; `own` are those of the executor's loop, which come in order.
+    /// Judges a pass. `own`: it is one of the executor's loop, whose passes come in order.
     fn judge(&mut self, pass: &Pass, own: bool) -> Judgement {
         let &Pass { done, value, begun } = pass;
         let versions = self.shared.versions;
         if begun < done {
-            // Counters only grow. What else is in the log comes from bytes that stored to it.
+            // Counters only grow: the executed bytes stored to the log.
             let what = "the site overwrote the log of passes".to_owned();
             return Judgement::Violates(Property::Torn, what);
         }
-        // The newest of that parity whose store had begun.
+        // The newest version of that parity whose store had begun.
         let unnumbered = |new: u64| (begun + 2 - (begun + new) % 2).checked_sub(2);
         let version = match versions.shown(value) {
             Shown::Numbered(low) => nearest(low, begun),
@@ -191,11 +212,11 @@ impl<'a> Observer<'a> {
                 return Judgement::Violates(Property::Torn, what);
             }
             Shown::Neither(eax) if eax < 0x100 && self.traps > 0 => {
-                let what = format!("a pass left {eax:#x} in EAX, which is neither old's outcome nor new's");
+                let what = format!("a pass left {eax:#x} in EAX, the outcome of neither version");
                 return Judgement::Violates(Property::WrongResume, what);
             }
             Shown::Neither(eax) => {
-                let what = format!("a pass left {eax:#x} in EAX, which neither version leads to");
+                let what = format!("a pass left {eax:#x} in EAX, the outcome of neither version");
                 return Judgement::Violates(Property::Torn, what);
             }
         };
@@ -243,7 +264,7 @@ impl<'a> Observer<'a> {
     }
 }
 
-impl Watch for Observer<'_> {
+impl Observer for ExecutorJudge<'_> {
     fn passes(&mut self, passes: &[Pass]) {
         self.counts.passes += passes.len() as u64;
         self.shared.passes.fetch_add(passes.len() as u64, Ordering::Relaxed);
@@ -273,26 +294,23 @@ impl Watch for Observer<'_> {
         let Shared { plan, versions, armed, freed, round, .. } = self.shared;
         if at != plan.site.address {
             let offset = at.wrapping_sub(plan.site.address) as i64;
-            self.at_once(
-                Property::Torn,
-                format!("an INT3 was executed {offset} bytes from the site's first"),
-            );
+            self.at_once(Property::Torn, format!("an INT3 was executed at offset {offset} of the site"));
             return Trap::Abandon;
         }
         if !armed.load(Ordering::SeqCst) {
             self.at_once(
                 Property::UnclaimedTrap,
-                "the handler does not claim the #BP that the site's INT3 raised".into(),
+                "the handler does not claim the #BP of the site's INT3".into(),
             );
             return Trap::Abandon;
         }
         if freed.load(Ordering::SeqCst) {
-            self.at_once(Property::Lifetime, "the handler reads a descriptor that was withdrawn".into());
+            self.at_once(Property::Lifetime, "the handler reads a descriptor that was freed".into());
             return Trap::Abandon;
         }
         self.traps += 1;
         self.counts.claimed += 1;
-        // Where a version carries its number, the handler leads to the target that it has in this round.
+        // If a version carries its number, the handler uses the target of this round.
         let round = round.load(Ordering::SeqCst);
         let own = |address: u64| {
             let of = |code: &crate::plan::Code, number| {
@@ -311,8 +329,8 @@ impl Watch for Observer<'_> {
     fn fault(&mut self, what: &str, rip: u64) {
         let offset = rip.wrapping_sub(self.shared.plan.site.address) as i64;
         let place = match offset {
-            0..32 => format!("{offset} bytes from the site's first"),
-            _ => format!("at {rip:#x}, where the site led"),
+            0..32 => format!("at offset {offset} of the site"),
+            _ => format!("at {rip:#x}, outside the site"),
         };
         self.at_once(Property::Torn, format!("{what} {place}"));
     }
@@ -344,7 +362,7 @@ impl Watch for Observer<'_> {
     }
 }
 
-/// Where a version that is one branch with a 32-bit displacement goes.
+/// The target of a version that is one branch with a 32-bit displacement.
 fn branch(bytes: &[u8], address: u64) -> Option<u64> {
     let &[0xe8 | 0xe9, a, b, c, d] = bytes else { return None };
     Some((address + 5).wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d]))))

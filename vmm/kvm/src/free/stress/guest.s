@@ -1,15 +1,15 @@
 // What a vCPU under stress executes. Only ever copied into a guest: the addresses are the guest's. Whatever a torn
 // site does to registers, the loop goes on: it keeps nothing in them.
 
-.pushsection .text.crossmod_course, "ax", @progbits
+.pushsection .text.crossmod_stress, "ax", @progbits
 .balign 64
-.global crossmod_course_start
-crossmod_course_start:
+.global crossmod_stress_start
+crossmod_stress_start:
 
 // Passes through the site, each with three words in the log: the version complete before, RAX, the version begun
 // by then. Ends in a doorbell when none are left.
-.global crossmod_course_execute
-crossmod_course_execute:
+.global crossmod_stress_execute
+crossmod_stress_execute:
 1:  mov rcx, [{log}]
     mov rax, [{done}]
     mov [rcx], rax
@@ -29,39 +29,39 @@ crossmod_course_execute:
     hlt
 
 // One pass on behalf of an interrupt handler.
-.global crossmod_course_once
-crossmod_course_once:
+.global crossmod_stress_once
+crossmod_stress_once:
     xor eax, eax
     call qword ptr [{site}]
     out {stop}, al
     hlt
 
-.global crossmod_course_nmi_plain
-crossmod_course_nmi_plain:
+.global crossmod_stress_nmi_plain
+crossmod_stress_nmi_plain:
     inc qword ptr [{nmis}]
     iretq
 
 // The host runs a pass at ring 3 before it lets the handler go on.
-.global crossmod_course_nmi_site
-crossmod_course_nmi_site:
+.global crossmod_stress_nmi_site
+crossmod_stress_nmi_site:
     inc qword ptr [{nmis}]
     out {nmi}, al
-.global crossmod_course_nmi_back
-crossmod_course_nmi_back:
+.global crossmod_stress_nmi_back
+crossmod_stress_nmi_back:
     iretq
 
-.global crossmod_course_irq_plain
-crossmod_course_irq_plain:
+.global crossmod_stress_irq_plain
+crossmod_stress_irq_plain:
     inc qword ptr [{irqs}]
     mov dword ptr [{eoi}], 0
     iretq
 
-.global crossmod_course_irq_site
-crossmod_course_irq_site:
+.global crossmod_stress_irq_site
+crossmod_stress_irq_site:
     inc qword ptr [{irqs}]
     out {irq}, al
-.global crossmod_course_irq_back
-crossmod_course_irq_back:
+.global crossmod_stress_irq_back
+crossmod_stress_irq_back:
     mov dword ptr [{eoi}], 0
     iretq
 
@@ -87,40 +87,40 @@ crossmod_course_irq_back:
     pop rax
 .endm
 
-.global crossmod_course_sync
-crossmod_course_sync:
+.global crossmod_stress_sync
+crossmod_stress_sync:
     course_serialise
     course_end
 
-.global crossmod_course_ack_first
-crossmod_course_ack_first:
+.global crossmod_stress_ack_first
+crossmod_stress_ack_first:
     inc qword ptr [{ack}]
     course_serialise
     mov dword ptr [{eoi}], 0
     iretq
 
-.global crossmod_course_ack_only
-crossmod_course_ack_only:
+.global crossmod_stress_ack_only
+crossmod_stress_ack_only:
     course_end
 
-.global crossmod_course_hold
-crossmod_course_hold:
+.global crossmod_stress_hold
+crossmod_stress_hold:
     course_serialise
     course_wait
     course_end
 
-.global crossmod_course_stop
-crossmod_course_stop:
+.global crossmod_stress_stop
+crossmod_stress_stop:
     course_wait
     course_serialise
     course_end
 
-.global crossmod_course_early
-crossmod_course_early:
+.global crossmod_stress_early
+crossmod_stress_early:
     course_serialise
     inc qword ptr [{arrived}]
     course_end
 
-.global crossmod_course_end
-crossmod_course_end:
+.global crossmod_stress_end
+crossmod_stress_end:
 .popsection
