@@ -6,7 +6,7 @@ use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, State, Transition};
 use crossmod::machine::Machine;
 use crossmod::property::Property;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::scenario::Options;
 use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
 

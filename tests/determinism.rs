@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use assert_cmd::Command;
 use crossmod::plan::Ring;
+use crossmod::results::Outcome;
 use crossmod::{CheckOptions, Checker, Report, scenario};
 
 use crate::bench::{check, options, shipped};
@@ -45,7 +46,7 @@ fn explorations_at_ring_3_have_one_hash() {
     assert_eq!(digests(&user, 50).len(), 1);
 }
 
-fn digest(report: &Report) -> (&str, &[String]) {
+fn digest(report: &Report) -> (&str, &[Outcome]) {
     (&report.digest, &report.outcomes)
 }
 

@@ -109,7 +109,7 @@ fn every_pair_runs_everywhere_and_shows_both_versions_and_nothing_else_inside_a_
     assert!(text.contains("pairs claim torn only"), "{text}");
     assert!(report::pair(&survey.pairs[0]).starts_with("jmp <-> jmp       0  -        AMD"));
     let json = serde_json::to_string(&report::Document::new(&survey)).unwrap();
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::FreeResults::default();
     results.add(&json).unwrap();
     assert_eq!(results.survey.as_ref().unwrap().pairs.len(), cells.len());
     let html = crossmod::report::free::html(&results);
@@ -194,7 +194,7 @@ fn every_form_has_the_counts() {
     assert_eq!(serde_json::Value::from(place.to_vec()), serde_json::json!(["2", 63, "line", false]));
     assert!(json["tier"].as_str().unwrap().contains("nothing here is replayable"));
     assert!(json["host"]["cpu"].is_string() && json["rules"].is_array() && json["classes"].is_array());
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::FreeResults::default();
     results.add(&serde_json::to_string(&report::Document::new(&survey)).unwrap()).unwrap();
     let html = crossmod::report::free::html(&results);
     assert!(html.contains(&format!("of {passes}; crosses line")), "{html}");
@@ -319,7 +319,7 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
     let mut other = again.clone();
     other.cases.remove(0);
     assert!(compare(&other, &bench, 7).unwrap_err().contains("plain case is another"));
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::FreeResults::default();
     results.add(&json).unwrap();
     let html = crossmod::report::free::html(&results);
     for (what, least) in [("<svg", 7), ("class=\"hollow\"", 9), ("stop_machine", 8)] {

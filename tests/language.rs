@@ -3,7 +3,8 @@
 use crossmod::explore::Limits;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 

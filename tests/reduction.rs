@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
+use crossmod::results::Outcome;
 use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
 
 use crate::bench::{options, violated};
@@ -15,7 +16,7 @@ use crate::{kvm, random};
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     violated: BTreeSet<Property>,
-    outcomes: Vec<String>,
+    outcomes: Vec<Outcome>,
     stalls: Vec<u32>,
 }
 

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use crossmod::machine::probe;
 use crossmod::plan::Ring;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::suite::{self, Case};
 use crossmod::{CheckOptions, Checker, Report, scenario};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -42,6 +43,10 @@ fn check(case: &Case, ring: Ring) -> Result<Report, Failed> {
     })
 }
 
+fn reason(report: &Report) -> String {
+    report.reason.as_ref().map_or_else(|| "no reason".into(), ToString::to_string)
+}
+
 fn judge(case: &Case) -> Result<Completion, Failed> {
     if !kvm::required() {
         return Ok(Completion::ignored_with("nothing was executed: no KVM"));
@@ -54,11 +59,11 @@ fn judge(case: &Case) -> Result<Completion, Failed> {
     }
     // What ring 3 cannot have, interrupts-off executors, is skipped there. Whatever the host lacks is skipped at both.
     let only_user = user.status == Status::Skipped && kernel.status != Status::Skipped;
-    if only_user && !user.reason.as_deref().is_some_and(|reason| reason.contains("ring 3")) {
-        return Err(format!("skipped at ring 3 only: {:?}", user.reason).into());
+    if only_user && !reason(&user).contains("ring 3") {
+        return Err(format!("skipped at ring 3 only: {:?}", reason(&user)).into());
     }
     if kernel.status == Status::Skipped {
-        let reason = kernel.reason.as_deref().unwrap_or("no reason");
+        let reason = reason(&kernel);
         eprintln!("\n*** SKIPPED, NOTHING WAS EXECUTED: {}: {reason} ***\n", case.name);
         return Ok(Completion::ignored_with(reason));
     }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crossmod::explore::Stalls;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::{CheckError, CheckOptions, Checker, Report};
 
 use crate::bench::{inline, options, violated};

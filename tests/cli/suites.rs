@@ -135,7 +135,10 @@ fn shards_joined_are_the_run_as_a_whole() {
     with(&changed("i.json", &|r| r["image"] = "00".into()), &["guest image", "`00`"]);
     with(&changed("o.json", &|r| r["options"] = "--ring 3".into()), &["options", "`--ring 3`", "`none`"]);
     with(&changed("c.json", &|r| r["shard"]["count"] = 4.into()), &["shard 3 of 3 is missing"]);
-    with(&changed("n.json", &|r| r["reports"] = Value::Array(vec![])), &["should report `", "complete?"]);
+    with(
+        &changed("n.json", &|r| r["reports"] = Value::Array(vec![])),
+        &["but no file reports it", "run that shard again"],
+    );
     let disagree = changed("d.json", &|r| r["reports"][0]["status"] = "not-decided".into());
     refused(
         &["merge", files[0], files[1], files[2], &disagree],
@@ -283,11 +286,11 @@ fn a_journal_is_for_one_thing_and_no_other_file_is_touched() {
         let path = write(directory.path(), name, bytes);
         let run = resume(&path, &[]);
         assert_eq!(run.status, UNUSABLE, "{}{}", run.out, run.err);
-        assert!(run.err.contains("is no journal, and was left as it is"), "{}", run.err);
+        assert!(run.err.contains("is not a journal and was not changed"), "{}", run.err);
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
     let run = resume(directory.path().to_str().unwrap(), &[]);
-    assert!(run.status == UNUSABLE && run.err.contains("no regular file"), "{}", run.err);
+    assert!(run.status == UNUSABLE && run.err.contains("not a regular file"), "{}", run.err);
     let run = resume(directory.path().join("no/such/directory").to_str().unwrap(), &[]);
     assert!(run.status == UNUSABLE && run.err.contains("No such file"), "{}", run.err);
     if !kvm::required() {

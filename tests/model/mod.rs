@@ -8,7 +8,7 @@ mod simulator;
 use std::collections::BTreeSet;
 
 use crossmod::property::Property;
-use crossmod::report::Status;
+use crossmod::results::{SiteVersion, Status};
 use crossmod::{Checker, Report};
 
 use crate::bench::{inline, options, violated};
@@ -22,14 +22,9 @@ const COMPARED: [Property; 4] = [Property::Torn, Property::Order, Property::Stal
 fn found(report: &Report) -> Prediction {
     let violated = violated(report);
     let outcomes = report.outcomes.iter().map(|outcome| {
-        let how =
-            outcome.strip_prefix("loop: ").unwrap_or_else(|| panic!("no outcome of the loop: {outcome}"));
-        let (version, trapped) = match how.strip_suffix(" through the trap") {
-            Some(version) => (version, true),
-            None => (how, false),
-        };
-        assert!(["old", "new"].contains(&version), "{outcome}");
-        (version == "new", trapped)
+        assert_eq!(outcome.context, "loop");
+        assert!(matches!(outcome.version, SiteVersion::Old | SiteVersion::New), "{outcome}");
+        (outcome.version == SiteVersion::New, outcome.trapped)
     });
     Prediction {
         violated: COMPARED

@@ -61,6 +61,7 @@ pub mod check;
 pub mod engine;
 pub mod freerun;
 pub mod report;
+pub mod results;
 #[doc(hidden)]
 pub mod sites;
 pub mod suite;
@@ -80,7 +81,7 @@ pub use crossmod_model::property;
 pub use crossmod_model::{fetch, image, layout, plan, state, step, x86};
 pub use crossmod_scenario as scenario;
 pub use crossmod_scenario::Scenario;
-pub use report::Report;
+pub use results::Report;
 pub use trace::Trace;
 
 /// Checks one scenario on a machine of its own. To check many, keep a [`Checker`].

@@ -12,7 +12,7 @@ use crossmod::machine::allowed_cpus;
 use crossmod::report;
 
 use super::free::{Format, begin, end, fail, json, progress};
-use super::{Failure, HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -48,7 +48,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     // Before anything is measured that could not be compared in the end.
     let baseline = arguments.compare.as_deref().map(load).transpose()?;
     begin()?;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Format::Text => print(&report::bench::text(&bench)),
         Format::Json => print(&json(&bench)?),
         Format::Html => {
-            let results = report::free::Results { survey: None, bench: Some(bench.clone()) };
+            let results = report::free::FreeResults { survey: None, bench: Some(bench.clone()) };
             print(&report::free::html(&results));
         }
     }
@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let text = report::bench::comparisons(&changes, &name);
         if arguments.format == Format::Text { print(&text) } else { eprintln!("{text}") }
     }
-    Ok(end(bench.interrupted, HELD))
+    Ok(end(bench.interrupted, Exit::Held))
 }
 
 fn load(path: &Path) -> Result<Bench, Failure> {

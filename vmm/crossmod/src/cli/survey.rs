@@ -11,7 +11,7 @@ use crossmod::report::survey as report;
 
 use super::check::ring;
 use super::free::{Format, begin, end, fail, json};
-use super::{Failure, HELD, NOT_HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -32,7 +32,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     begin()?;
     let options = Options {
         pairs: if arguments.quick { PairCell::few() } else { PairCell::all() },
@@ -64,11 +64,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match arguments.format {
         Format::Text => print(&report::summary(&survey)),
         Format::Html => {
-            let results = crossmod::report::free::Results { survey: Some(survey.clone()), bench: None };
+            let results = crossmod::report::free::FreeResults { survey: Some(survey.clone()), bench: None };
             print(&crossmod::report::free::html(&results));
         }
         Format::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.
-    Ok(end(survey.interrupted, if survey.held() { HELD } else { NOT_HELD }))
+    Ok(end(survey.interrupted, if survey.held() { Exit::Held } else { Exit::NotHeld }))
 }

@@ -1,5 +1,4 @@
-//! One page about what a machine does at full speed: self-contained, without script or network, for a screen of any
-//! width and for paper.
+//! One self-contained page about a machine at full speed: no script, no network, for screens of any width and for paper.
 
 use maud::{DOCTYPE, PreEscaped, html};
 use serde::Deserialize;
@@ -20,9 +19,9 @@ td.wide { min-width: 11rem; }
 @media print { .pair { grid-template-columns: 1fr 1fr; } figure, .figure { break-inside: avoid; } svg.chart * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
 
-/// Results that a page can be made of.
+/// The results that one page shows.
 #[derive(Debug, Default)]
-pub struct Results {
+pub struct FreeResults {
     /// A survey.
     pub survey: Option<Survey>,
     /// A benchmark.
@@ -36,15 +35,15 @@ enum Saved {
     Bench(Box<Bench>),
 }
 
-impl Results {
-    /// Adds what `crossmod survey --format json` or `crossmod bench --format json` printed.
+impl FreeResults {
+    /// Adds the output of `crossmod survey --format json` or `crossmod bench --format json`.
     ///
     /// # Errors
     ///
-    /// It is neither, or there is one of its kind already.
+    /// The text is neither, or the second of its kind.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         let saved = serde_json::from_str(text).map_err(|error| {
-            // What is no JSON at all has a place; what is another JSON has none.
+            // Only a text that is not JSON has a place.
             let place = if error.line() > 0 { format!(" ({error})") } else { String::new() };
             format!("neither a survey nor a benchmark as `--format json` writes it{place}")
         })?;
@@ -61,7 +60,7 @@ impl Results {
 }
 
 /// The page.
-pub fn html(results: &Results) -> String {
+pub fn html(results: &FreeResults) -> String {
     let host = results
         .survey
         .as_ref()

@@ -8,5 +8,5 @@ mod render;
 mod replay;
 
 pub use file::{FORMAT, Trace, TraceError, TraceMove, hex};
-pub use render::{Row, describe, render};
+pub use render::{TraceRow, describe, render};
 pub use replay::{Replayed, run};

@@ -13,7 +13,7 @@ use crate::x86::decode;
 
 /// One move.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct TraceRow {
     /// 0 = the patcher, *i* + 1 = executor *i*.
     pub actor: usize,
     /// What is done.
@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 /// Describes a move from the state before it.
-pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<Row, EngineError> {
+pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<TraceRow, EngineError> {
     let what = match step {
         Transition::Patcher => patcher(model, state),
         Transition::Piece(piece) => {
@@ -47,8 +47,13 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::Smi(_) => "SMI, and back by RSM".into(),
         Transition::MachineCheck(_) => "machine check delivered".into(),
     };
-    let mut row =
-        Row { actor: step.actor().into(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
+    let mut row = TraceRow {
+        actor: step.actor().into(),
+        what,
+        site: Vec::new(),
+        violations: Vec::new(),
+        aftermath: None,
+    };
     if let Some(slot) = step.executor() {
         let monitor = model.ghost_of(state, usize::from(slot));
         let mut pending: Vec<&str> = FUNCTIONS
@@ -220,7 +225,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Lays rows out in columns. Runs of steps in the same column keep it readable; `width` is the terminal's.
-pub fn render(plan: &Plan, rows: &[Row], width: usize) -> String {
+pub fn render(plan: &Plan, rows: &[TraceRow], width: usize) -> String {
     let columns = plan.executors.len() + 1;
     let site = plan.site.len() * 3 - 1;
     let fixed = 5 + site + 2;

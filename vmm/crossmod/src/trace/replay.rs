@@ -1,6 +1,6 @@
 //! Live replay of a schedule.
 
-use super::render::{Row, describe};
+use super::render::{TraceRow, describe};
 use crate::engine::ReplayEngine;
 use crate::explore::error::EngineError;
 use crate::explore::{Memo, Model, Transition};
@@ -16,7 +16,7 @@ pub struct Replayed {
     /// Hash of the state after each move.
     pub states: Vec<u128>,
     /// What each move was, for people.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TraceRow>,
     /// What the last move violated.
     pub violations: Vec<Violation>,
     /// First move (from 0) that the state before it does not have, if any; the replay stops there.

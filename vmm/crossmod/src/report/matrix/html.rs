@@ -3,9 +3,10 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::plot;
-use super::{Matrix, Row, verdict, violated};
+use super::{Matrix, MatrixRow, verdict, violated};
 use crate::property::Property;
-use crate::report::{Report, Status, TIER};
+use crate::report::TIER;
+use crate::results::{Report, Status};
 
 /// Colours, type and tables of every page.
 pub(in crate::report) const STYLE: &str = "
@@ -104,7 +105,7 @@ fn anchor(number: usize, cell: &Report) -> String {
     format!("row{number}-{}", cell.fetch)
 }
 
-fn cells(matrix: &Matrix<'_>, number: usize, row: &Row) -> Markup {
+fn cells(matrix: &Matrix<'_>, number: usize, row: &MatrixRow) -> Markup {
     if let Some(reason) = &row.refused {
         return html! { td.none colspan=(matrix.models.len()) { "no scenario: " (reason) } };
     }
@@ -131,7 +132,7 @@ fn class(cell: &Report) -> &'static str {
     }
 }
 
-fn evidence(number: usize, row: &Row, cell: &Report) -> Markup {
+fn evidence(number: usize, row: &MatrixRow, cell: &Report) -> Markup {
     html! {
         details id=(anchor(number, cell)) {
             summary {

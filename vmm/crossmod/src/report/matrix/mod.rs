@@ -10,13 +10,14 @@ pub(super) use html::STYLE;
 pub use html::html;
 pub use text::{legend, text};
 
-use super::{Report, Status};
-use crate::host::Host;
-use crate::property::Property;
+use crossmod_kvm::host::Host;
+use crossmod_model::property::Property;
+
+use crate::results::{Report, Status};
 
 /// One row: a scenario or one of its mutants, under each fetch model.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct MatrixRow {
     /// Name of the scenario.
     pub scenario: String,
     /// Its title.
@@ -41,7 +42,7 @@ pub struct Matrix<'a> {
     /// Names of the fetch models.
     pub models: Vec<String>,
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MatrixRow>,
     /// Further searches, for the plot of what searching costs: transitions and seconds.
     pub costs: Vec<(u64, f64)>,
 }

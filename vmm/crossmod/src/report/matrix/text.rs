@@ -8,7 +8,7 @@ use crate::report::TIER;
 
 /// The table, with a block for each scenario.
 pub fn text(matrix: &Matrix<'_>) -> String {
-    let cell = |row: &super::Row, model: usize| {
+    let cell = |row: &super::MatrixRow, model: usize| {
         row.cells.get(model).map_or_else(|| "-".to_owned(), |cell| verdict(cell, " ", Property::short))
     };
     let rows = || matrix.rows.iter().filter(|row| row.refused.is_none());
