@@ -56,7 +56,7 @@ fn a_huge_file_is_refused_without_being_read() {
     File::create(&path).unwrap().set_len(100 << 20).unwrap();
     let path = path.to_str().unwrap();
     refused(&["check", path], &["104857600 bytes", "largest scenario", "is this another file?"]);
-    refused(&["replay", path], &["larger than 64 MiB, so not a trace"]);
+    refused(&["replay", path], &["not a trace: larger than 64 MiB"]);
 }
 
 #[test]

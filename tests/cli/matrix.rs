@@ -74,7 +74,7 @@ fn a_mutant_that_is_no_scenario_says_why() {
     }
     let text = ok(&["matrix", "matrix/stop-machine", "--fetch", "coherent"]).out;
     let line = text.lines().find(|line| line.contains("without stop ")).unwrap();
-    assert!(line.contains("no scenario: no broadcast before this wait counts arrivals"), "{text}");
+    assert!(line.contains("not a scenario: no broadcast before this wait counts arrivals"), "{text}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::trace::TraceError;
 
 pub use options::{CheckOptions, Mode};
 
-/// Why there is no verdict.
+/// The reason why a check has no verdict, or why a trace cannot be replayed.
 #[derive(Debug, Error)]
 pub enum CheckError {
     /// The scenario cannot be used.

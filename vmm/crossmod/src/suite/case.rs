@@ -1,11 +1,11 @@
 //! The cases of scenarios.
 
+use crossmod_model::fetch::FetchModel;
+use crossmod_model::plan::{Plan, Ring};
+use crossmod_scenario::{Options, Scenario, ScenarioError};
 use thiserror::Error;
 
-use crate::fetch::FetchModel;
-use crate::plan::{Plan, Ring};
 use crate::results::{PlanDigest, Selection, case_name};
-use crate::scenario::{Options, Scenario, ScenarioError};
 
 /// Why a suite cannot be assembled.
 #[derive(Debug, Error)]

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use crossmod_model::property::Property;
+use crossmod_scenario::{current_name, is_tag, nearest};
+
 use super::{Case, SuiteError};
-use crate::property::Property;
-use crate::scenario::{self, nearest};
 
 /// `nmi` selects scenarios with that tag, `!nmi` those without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,8 @@ impl FromStr for TagRule {
 
     fn from_str(text: &str) -> Result<TagRule, String> {
         let (tag, has) = text.strip_prefix('!').map_or((text, true), |tag| (tag, false));
-        match scenario::is_tag(tag) {
-            true => Ok(TagRule { tag: scenario::current_name(tag).into_owned(), has }),
+        match is_tag(tag) {
+            true => Ok(TagRule { tag: current_name(tag).into_owned(), has }),
             false => Err("a tag is a word of a-z, 0-9 and -, with ! in front to exclude it".into()),
         }
     }

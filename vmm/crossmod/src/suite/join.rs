@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use crossmod_model::property::Property;
 use thiserror::Error;
 
-use crate::property::Property;
 use crate::results::{Report, Results, Selection, Shard, Status};
 
 /// Why results cannot be joined.

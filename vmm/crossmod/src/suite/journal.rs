@@ -10,13 +10,13 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crossmod_kvm::host::Host;
+use crossmod_model::image::Image;
+use crossmod_model::plan::Ring;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Case;
-use crate::host::Host;
-use crate::image::Image;
-use crate::plan::Ring;
 use crate::results::{Report, Status};
 
 /// Version of the format.

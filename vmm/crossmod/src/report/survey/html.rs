@@ -1,5 +1,6 @@
 //! The part of a page about a survey: heat maps of where this CPU tears and stays stale, rules, models.
 
+use crossmod_kvm::free::Length;
 use maud::{Markup, html};
 
 use super::{host, per_million};
@@ -7,7 +8,6 @@ use crate::freerun::cell::Crosses;
 use crate::freerun::outcome::Counts;
 use crate::freerun::pairs::{PairRow, PairSeen};
 use crate::freerun::{Row, Side, Standing, Survey};
-use crate::machine::free::Length;
 
 /// Tables of heat, and what pages of this tier have beside.
 pub(in crate::report) const HEAT: &str = "
