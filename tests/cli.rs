@@ -4,6 +4,7 @@ mod host;
 mod input;
 mod matrix;
 mod output;
+mod packaged;
 mod sites;
 mod suites;
 mod traces;

@@ -3,7 +3,7 @@
 //! ([`case`]) are its own; a scenario is handed to the explorer as text, and both must find the same
 //! properties violated.
 //!
-//! `scripts/disagree` compares more of them than a test run does.
+//! `scripts/differential` compares more of them than a test run does.
 
 mod case;
 mod fetch;
@@ -150,7 +150,7 @@ fn verdicts_of_the_int3_protocol_by_fetch_model() {
 #[test]
 fn verdicts_derived_by_hand_hold() {
     let mut checker = kvm::required().then(|| Checker::new().unwrap());
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/derived");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/derived");
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -268,15 +268,15 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// `CROSSMOD_DISAGREE_CASES`, `_SEED` and `_SECONDS` say how many cases, from which seed, for how long.
+/// `CROSSMOD_DIFFERENTIAL_CASES`, `_SEED` and `_SECONDS` say how many cases, from which seed, for how long.
 #[test]
 fn the_explorer_and_the_checker_agree_on_random_scenarios() {
     if !kvm::required() {
         return;
     }
-    let cases = setting("CROSSMOD_DISAGREE_CASES", 1000);
-    let first = setting("CROSSMOD_DISAGREE_SEED", 0);
-    let seconds = Duration::from_secs(setting("CROSSMOD_DISAGREE_SECONDS", u64::MAX));
+    let cases = setting("CROSSMOD_DIFFERENTIAL_CASES", 1000);
+    let first = setting("CROSSMOD_DIFFERENTIAL_SEED", 0);
+    let seconds = Duration::from_secs(setting("CROSSMOD_DIFFERENTIAL_SECONDS", u64::MAX));
     let begin = Instant::now();
     let mut checker = Checker::new().unwrap();
     let mut tally: BTreeMap<&str, u64> = BTreeMap::new();

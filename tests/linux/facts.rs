@@ -111,7 +111,7 @@ fn the_counts_agree_with_one_another() {
 fn the_shipped_scenarios_are_about_these_sites() {
     let facts = facts();
     let image = kernel(&facts);
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios/linux");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/linux");
     let mut checked = 0;
     for entry in std::fs::read_dir(directory).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();

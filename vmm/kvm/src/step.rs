@@ -96,7 +96,7 @@ impl Machine {
         let (trap_flag, inject) = match stimulus {
             Stimulus::Instruction | Stimulus::Breakpoint => (true, Inject::Nothing),
             Stimulus::InstructionTo(_) => (false, Inject::Nothing),
-            Stimulus::Nmi => (self.planted_bug, Inject::Nmi),
+            Stimulus::Nmi => (false, Inject::Nmi),
             Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
             Stimulus::Smi => (false, Inject::Smi),
             Stimulus::MachineCheck => (false, Inject::MachineCheck),
@@ -145,9 +145,6 @@ impl Machine {
             self.vcpus[index].owes_halt();
         }
         match exit? {
-            Exit::Debug if self.planted_bug && stimulus == Stimulus::Nmi => {
-                Ok((Regs { ss: regs.ss, ..after }, Landing::Handler(vector::NMI)))
-            }
             Exit::Debug => Ok((after, Landing::Boundary)),
             Exit::Doorbell(port::STOP) => {
                 self.assists.planted_stops += 1;

@@ -2,10 +2,12 @@
 
 mod bench;
 mod check;
+mod completions;
 mod exit;
 mod explain;
 mod free;
 mod list;
+mod man;
 mod matrix;
 mod merge;
 mod output;
@@ -80,6 +82,10 @@ enum Command {
     Report(report::Arguments),
     /// Print the capabilities of this host and their consequences.
     Probe(probe::Arguments),
+    /// Print a script that completes `crossmod` in a shell.
+    Completions(completions::Arguments),
+    /// Write man pages.
+    Man(man::Arguments),
 }
 
 /// Runs the command line.
@@ -99,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.to_string().trim_end());

@@ -96,9 +96,6 @@ pub struct Arguments {
     /// Distinguish states that differ only by a permutation of executors that the scenario does not distinguish.
     #[arg(long)]
     no_symmetry: bool,
-    /// For the self-test of the comparison of hosts.
-    #[arg(long, hide = true)]
-    pub plant_host_dependent_bug: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -183,7 +180,6 @@ impl Arguments {
             given(self.no_memo, "no-memo"),
             given(self.no_reduction, "no-reduction"),
             given(self.no_symmetry, "no-symmetry"),
-            given(self.plant_host_dependent_bug, "plant-host-dependent-bug"),
         ];
         options.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }

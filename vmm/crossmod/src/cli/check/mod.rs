@@ -25,9 +25,6 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
     catch_signals()?;
     let mut checker = Checker::new()?;
-    if arguments.plant_host_dependent_bug {
-        checker.plant_bug();
-    }
     let text = TextOptions {
         verbose: arguments.verbose,
         alone: cases.len() == 1,
