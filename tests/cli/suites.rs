@@ -55,7 +55,7 @@ fn cases_are_selected_by_pattern_tag_and_property() {
     refused(&["check", "--property", "tron"], &["there is no property `tron`", "safe"]);
     refused(&["check", "seed/softirq-none", "--property", "torn"], &["none of 1 cases expects torn"]);
     refused(&["check", "seed/*-elephant"], &["no shipped scenario matches", "crossmod list"]);
-    refused(&["check", "seed/[a"], &["is no pattern"]);
+    refused(&["check", "seed/[a"], &["is not a valid pattern"]);
     refused(&["list", "--tag", "N M I"], &["a tag is a word"]);
     if kvm::required() {
         let results = json(&ok(&["check", "seed/naive-*", "--property", "torn", "--format", "json"]).out);
@@ -145,7 +145,7 @@ fn shards_joined_are_the_run_as_a_whole() {
         &["disagree about `", "not decided", "leave the failed one out"],
     );
     let cut = std::fs::read_to_string(files[0]).unwrap();
-    with(&write(directory.path(), "cut.json", &cut[..cut.len() / 2]), &["cut.json", "ends too early"]);
+    with(&write(directory.path(), "cut.json", &cut[..cut.len() / 2]), &["cut.json", "the file is incomplete"]);
     with(&write(directory.path(), "empty.json", ""), &["empty.json", "run that shard again"]);
     with(&write(directory.path(), "other.json", "{\"a\": 1}"), &["other.json", "no results of this version"]);
     with(&directory.path().join("none.json").display().to_string(), &["none.json", "No such file"]);
