@@ -3,7 +3,8 @@
 use crossmod::explore::Limits;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 
@@ -84,7 +85,7 @@ fn steps_that_no_schedule_comes_to_are_named() {
     let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, ["tracepoint.check-1", "tracepoint.goto-2"]);
     assert!(
-        detail(&report).contains("unreached  no schedule came to tracepoint.check-1, "),
+        detail(&report).contains("unreached  no schedule reached tracepoint.check-1, "),
         "{}",
         detail(&report)
     );

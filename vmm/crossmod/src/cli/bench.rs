@@ -12,7 +12,7 @@ use crossmod::machine::allowed_cpus;
 use crossmod::report;
 
 use super::freerun_common::{Format, begin, end, fail, json, progress};
-use super::{Failure, HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -48,8 +48,8 @@ pub struct Arguments {
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    // Before the measurement, which would be in vain if it could not be compared.
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    // Before anything is measured that could not be compared in the end.
     let baseline = arguments.compare.as_deref().map(load).transpose()?;
     begin()?;
     if let (Some(path), Some(then)) = (&arguments.compare, &baseline) {
@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let text = report::bench::comparisons(&changes, &name);
         if arguments.format == Format::Text { print(&text) } else { eprintln!("{text}") }
     }
-    Ok(end(bench.interrupted, HELD))
+    Ok(end(bench.interrupted, Exit::Held))
 }
 
 fn load(path: &Path) -> Result<Bench, Failure> {

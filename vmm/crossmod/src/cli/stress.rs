@@ -8,9 +8,9 @@ use crossmod::freerun::stress::{self, Rates, StressError, StressFinding, StressO
 use crossmod::layout::MAX_CPUS;
 use crossmod::{report, scenario};
 
-use super::choose::select;
 use super::freerun_common::{begin, end, fail, json, progress};
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, NOT_HELD, print};
+use super::selection::select;
+use super::{Exit, Failure, print};
 
 /// Events per second of each kind that the scenario has.
 const RATE: f64 = 1000.0;
@@ -63,7 +63,7 @@ enum Format {
     Json,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let chosen = select(std::slice::from_ref(&arguments.scenario))?;
     let [scenario] = &chosen[..] else {
         return Err(Failure::unusable(format!(
@@ -72,9 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             chosen.len()
         )));
     };
-    let plan = scenario
-        .plan(&scenario::Options::default())
-        .map_err(|error| Failure::of(crossmod::CheckError::Scenario(error)))?;
+    let plan = scenario.plan(&scenario::Options::default())?;
     let rate = |given: Option<u32>, budget| given.map_or(if budget > 0 { RATE } else { 0.0 }, f64::from);
     let options = StressOptions {
         executors: arguments.executors.map(|count| count as usize),
@@ -108,9 +106,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             for finding in findings {
                 eprintln!("{}", json(finding).unwrap_or_else(|_| format!("{finding:?}")));
             }
-            let message =
-                format!("{HARNESS_ERROR}{error}\nnot all of the findings above are on disk; the run ended");
-            Failure { status: HARNESS, message }
+            Failure::harness(format_args!(
+                "{error}\nthe findings above are not all on disk; the run was ended"
+            ))
         }
         StressError::Output { .. } => Failure::unusable(format!(
             "error: {error}\nuse --findings with a directory that can be written to"
@@ -118,5 +116,5 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         StressError::Machine(error) => fail(error),
     })?;
     print(&if text { report::stress::text(&stress) } else { json(&stress)? });
-    Ok(end(stress.interrupted, if stress.held() { HELD } else { NOT_HELD }))
+    Ok(end(stress.interrupted, if stress.held() { Exit::Held } else { Exit::NotHeld }))
 }

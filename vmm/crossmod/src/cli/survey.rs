@@ -9,7 +9,7 @@ use crossmod::report::survey as report;
 
 use super::check::ring;
 use super::freerun_common::{Format, begin, end, fail, json};
-use super::{Failure, HELD, NOT_HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -30,7 +30,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     begin()?;
     let options = SurveyOptions {
         pairs: if arguments.quick { PairCell::few() } else { PairCell::all() },
@@ -67,6 +67,6 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Format::Json => print(&json(&report::Document::new(&survey))?),
     }
-    // An outcome that contradicts practice is a headline; one that contradicts a promise is a failure.
-    Ok(end(survey.interrupted, if survey.held() { HELD } else { NOT_HELD }))
+    // What only contradicts practice is a headline; what contradicts a promise is a failure.
+    Ok(end(survey.interrupted, if survey.held() { Exit::Held } else { Exit::NotHeld }))
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use crossmod_model::property::Property;
+
 use super::survey::per_million;
 use crate::freerun::stress::Stress;
-use crate::property::Property;
 
 /// The results of a run.
 pub fn text(stress: &Stress) -> String {

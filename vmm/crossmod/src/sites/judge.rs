@@ -11,7 +11,7 @@ use super::export::{self, Direction, Exported, Question};
 use crate::linux::Image;
 use crate::linux::{Class, Member};
 use crate::property::Property;
-use crate::report::{Report, Status};
+use crate::results::{Report, Status};
 use crate::scenario::Scenario;
 
 /// Members of a class that are tried for one whose scenario needs no change.
@@ -41,7 +41,7 @@ impl Verdict {
             }
             Status::NotDecided => Verdict::NotDecided("the search was cut short".into()),
             Status::Skipped | Status::HarnessError => {
-                Verdict::NotDecided(report.reason.clone().unwrap_or_else(|| "no verdict".into()))
+                Verdict::NotDecided(report.reason.as_ref().map_or("no verdict".into(), ToString::to_string))
             }
         }
     }

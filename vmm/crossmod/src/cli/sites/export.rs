@@ -6,7 +6,7 @@ use crossmod::linux::{Filter, Image, Site};
 use crossmod::scenario;
 use crossmod::sites::export::{self, Direction, ExportError, Question};
 
-use crate::cli::{Failure, HELD, print};
+use crate::cli::{Exit, Failure, print};
 
 /// The bytes that `--new` gives.
 pub fn new_version(text: &str) -> Result<Vec<u8>, String> {
@@ -29,7 +29,7 @@ pub fn run(
     new: Option<&[u8]>,
     question: &Question,
     directory: &Path,
-) -> Result<u8, Failure> {
+) -> Result<Exit, Failure> {
     let (image, site) = find(images, filter, name, new.is_some())?;
     let given = new.map(|new| export::with_new(image, site, new)).transpose().map_err(|e| unusable(&e))?;
     let site = given.as_ref().unwrap_or(site);
@@ -50,7 +50,7 @@ pub fn run(
             .map_err(|error| unusable(&format_args!("{}: {error}", path.display())))?;
         print(&path.display().to_string());
     }
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
 /// The site with a label or an address. Of several at one place the first whose other version is known, unless one is

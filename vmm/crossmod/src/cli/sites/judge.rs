@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::bar;
 use super::origin::Origin;
-use crate::cli::tell::write_traces;
+use crate::cli::output::write_traces;
 use crate::cli::{Failure, width};
 
 /// Kinds that are judged unless others are named: what is patched while other CPUs run.
@@ -62,9 +62,8 @@ pub fn run(mut asked: Asked<'_>) -> Result<Outcome, Failure> {
     if sites == 0 {
         return Err(nothing(images, &asked.filter, &without));
     }
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
-    let mut checker = Checker::new().map_err(fail)?;
+    catch_signals()?;
+    let mut checker = Checker::new()?;
     let origin = Origin::new(images, checker.host());
     let (mut sheets, mut values, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let (mut safe, mut failed, mut ended) = (true, false, None);
@@ -174,7 +173,7 @@ fn under(
                 Err(error @ CheckError::Machine(MachineError::Interrupted)) => return Err(error),
                 // One class that the harness fails at leaves the others to be judged.
                 Err(error) => {
-                    let why = Failure::of(error).message;
+                    let why = Failure::from(error).to_string();
                     failed = true;
                     return Ok(Verdict::NotDecided(why));
                 }
@@ -376,15 +375,15 @@ fn value(
 
 #[cfg(test)]
 mod tests {
-    use crossmod::report::{BEFORE_PROVED, Status};
+    use crossmod::results::{Reason, Status};
 
     use super::*;
 
     #[test]
     fn a_search_that_was_interrupted_is_no_verdict() {
-        let mut report = Report::skipped("one", "");
+        let mut report = Report::skipped("one", Reason::Other("as is said".into()));
         assert!(whole(Ok(report.clone())).is_ok(), "nothing was cut short");
-        report.reason = Some(BEFORE_PROVED.into());
+        report.reason = Some(Reason::BeforeConfirmed);
         report.status = Status::NotDecided;
         let cut = whole(Ok(report));
         assert!(matches!(cut, Err(CheckError::Machine(MachineError::Interrupted))), "{cut:?}");

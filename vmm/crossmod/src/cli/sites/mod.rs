@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::origin::Origin;
-use super::choose::models;
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, INTERRUPTED, NOT_HELD, print};
+use super::selection::models;
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 #[command(
@@ -156,7 +156,7 @@ fn boundary(text: &str) -> Result<u64, String> {
     })
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     // What needs no image is refused before one is read.
     for protocol in arguments.judge.iter().chain([&arguments.protocol]) {
         known_protocol(protocol)?;
@@ -180,7 +180,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     if arguments.diff {
         let diff = linux::diff(&loaded[0], &loaded[1], &arguments.filter());
-        let status = if diff.is_empty() { HELD } else { NOT_HELD };
+        let status = if diff.is_empty() { Exit::Held } else { Exit::NotHeld };
         return arguments
             .show(|| sheet::differences(&diff, arguments.list), || json!({ "diff": diff }))
             .map(|()| status);
@@ -212,7 +212,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             || sheet::list(release, rows(), images.len() > 1),
             || List { release, sites: rows().collect() },
         )?;
-        return Ok(HELD);
+        return Ok(Exit::Held);
     }
     if !filter.is_empty() {
         return Err(Failure::unusable(
@@ -221,7 +221,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let inventory = linux::inventory(&images);
     arguments.show(|| sheet::inventory(&inventory), || json!({ "inventory": inventory }))?;
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
 fn load(path: &Path) -> Result<Vec<Image>, Failure> {
@@ -249,13 +249,10 @@ fn bar(length: u64) -> ProgressBar {
 }
 
 /// What to say of what was cut short, when it has been printed.
-fn ended(error: CheckError) -> Result<u8, Failure> {
+fn ended(error: CheckError) -> Result<Exit, Failure> {
     match error {
-        CheckError::Machine(MachineError::Interrupted) => {
-            eprintln!("interrupted: what is printed is what was known until then");
-            Ok(INTERRUPTED)
-        }
-        error => Err(Failure::of(error)),
+        CheckError::Machine(MachineError::Interrupted) => Ok(Exit::interrupted()),
+        error => Err(error.into()),
     }
 }
 
@@ -296,16 +293,13 @@ impl Arguments {
             Format::Html => sheet::html(&sheet()),
             Format::Json => {
                 let document = Document { crossmod: env!("CARGO_PKG_VERSION"), result: result() };
-                serde_json::to_string_pretty(&document).map_err(|error| Failure {
-                    status: HARNESS,
-                    message: format!("{HARNESS_ERROR}{error}"),
-                })?
+                serde_json::to_string_pretty(&document).map_err(Failure::harness)?
             }
         });
         Ok(())
     }
 
-    fn windows(&self, images: &[Image], pattern: &str, windows: &[Window]) -> Result<u8, Failure> {
+    fn windows(&self, images: &[Image], pattern: &str, windows: &[Window]) -> Result<Exit, Failure> {
         let release = images.first().and_then(|image| image.release.as_ref());
         let traces = self.traces.as_deref();
         let exploration = self.explore.then(|| windows::explore(windows, traces)).transpose()?;
@@ -313,7 +307,7 @@ impl Arguments {
         let Some(exploration) = exploration else {
             let value =
                 || json!({ "release": release, "function": pattern, "windows": windows, "explored": [] });
-            return self.show(sheet, value).map(|()| HELD);
+            return self.show(sheet, value).map(|()| Exit::Held);
         };
         let origin = Origin::new(images, &exploration.host);
         self.show(sheet, || {
@@ -329,7 +323,7 @@ impl Arguments {
         exploration.ended.map_or(status, ended)
     }
 
-    fn judge(&self, images: &[Image], filter: Filter, protocol: &str) -> Result<u8, Failure> {
+    fn judge(&self, images: &[Image], filter: Filter, protocol: &str) -> Result<Exit, Failure> {
         let page = self.format == Format::Html;
         let outcome = judge::run(judge::Asked {
             images,
@@ -349,9 +343,9 @@ impl Arguments {
         self.show(sheet, || outcome.json)?;
         match outcome.ended {
             Some(error) => ended(error),
-            None if outcome.failed => Ok(HARNESS),
-            None if outcome.safe => Ok(HELD),
-            None => Ok(NOT_HELD),
+            None if outcome.failed => Ok(Exit::Harness),
+            None if outcome.safe => Ok(Exit::Held),
+            None => Ok(Exit::NotHeld),
         }
     }
 }

@@ -7,14 +7,15 @@ use crossmod::host::Host;
 use crossmod::linux::Window;
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
 use crossmod::property::Property;
-use crossmod::report::{Status, TIER, bounds, detail};
+use crossmod::report::{TIER, bounds, detail};
+use crossmod::results::Status;
 use crossmod::sites::Shape;
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario};
 use serde::Serialize;
 
 use super::bar;
-use crate::cli::tell::{replays, write_traces};
-use crate::cli::{Failure, HELD, NOT_HELD, SKIPPED, width};
+use crate::cli::output::{replays, write_traces};
+use crate::cli::{Exit, Failure, width};
 
 /// What exploring the windows of one shape came to.
 #[derive(Debug, Serialize)]
@@ -73,9 +74,8 @@ pub fn explore(windows: &[Window], traces: Option<&Path>) -> Result<Exploration,
     if count == 0 {
         return Ok(Exploration { explored: Vec::new(), shapes: 0, host: Host::read(), ended: None });
     }
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
-    let mut checker = Checker::new().map_err(fail)?;
+    catch_signals()?;
+    let mut checker = Checker::new()?;
     let host = checker.host().clone();
     let options = CheckOptions { width: width(), ..CheckOptions::default() };
     let bar = bar(count as u64);
@@ -161,20 +161,19 @@ impl Exploration {
     }
 
     /// The exit status, if nothing ended it.
-    pub fn status(&self) -> Result<u8, Failure> {
+    pub fn status(&self) -> Result<Exit, Failure> {
         let all_skipped = self.explored.iter().all(|one| one.report.status == Status::Skipped);
         match (self.shapes, all_skipped) {
-            (0, _) => Err(Failure {
-                status: SKIPPED,
-                message: "skipped: none of these windows can be explored: what stands against them is no matter of \
+            (0, _) => Err(Failure::Skipped(
+                "none of these windows can be explored: what stands against them is no matter of \
                           schedules (another patch, an exception, the function's end), or control arrives inside of \
                           an instruction, or one is longer than a NOP\nhelp: name another function, or several, as in \
                           `--windows 'kfree*'`"
                     .into(),
-            }),
-            (_, true) => Ok(SKIPPED),
-            _ if self.explored.iter().all(Explored::agrees) => Ok(HELD),
-            _ => Ok(NOT_HELD),
+            )),
+            (_, true) => Ok(Exit::Skipped),
+            _ if self.explored.iter().all(Explored::agrees) => Ok(Exit::Held),
+            _ => Ok(Exit::NotHeld),
         }
     }
 }
@@ -183,6 +182,7 @@ impl Exploration {
 mod tests {
     use crossmod::explore::Ended;
     use crossmod::linux::Window;
+    use crossmod::results::Reason;
 
     use super::*;
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn report(status: Status, ended: Option<Ended>) -> Report {
-        Report { status, ended, ..Report::skipped("windows/f", "as is said") }
+        Report { status, ended, ..Report::skipped("windows/f", Reason::Other("as is said".into())) }
     }
 
     fn exploration(reports: Vec<Report>, legal: bool) -> Exploration {
@@ -224,17 +224,17 @@ mod tests {
         ] {
             let one =
                 exploration(vec![report(Status::Safe, Some(Ended::Exhausted)), report(status, ended)], true);
-            assert!(matches!(one.status(), Ok(NOT_HELD)), "{status:?}");
+            assert!(matches!(one.status(), Ok(Exit::NotHeld)), "{status:?}");
             let text = one.text("vmlinuz", None);
             assert_eq!(text.matches(": safe").count(), 1, "{text}");
             assert!(text.contains("of 1 the verdict"), "{text}");
         }
         let safe = exploration(vec![report(Status::Safe, Some(Ended::Exhausted))], true);
-        assert!(matches!(safe.status(), Ok(HELD)));
+        assert!(matches!(safe.status(), Ok(Exit::Held)));
         // A window that is entered inside has to show it, not only something.
         for status in [Status::Safe, Status::Hazard, Status::NotDecided] {
             let one = exploration(vec![report(status, None)], false);
-            assert!(matches!(one.status(), Ok(NOT_HELD)), "{status:?}");
+            assert!(matches!(one.status(), Ok(Exit::NotHeld)), "{status:?}");
         }
     }
 
@@ -255,8 +255,8 @@ mod tests {
         short[0].length = 4;
         assert!(shapes(&short).is_empty());
         let nothing = exploration(Vec::new(), true);
-        assert!(nothing.status().is_err_and(|failure| failure.status == SKIPPED));
+        assert!(nothing.status().is_err_and(|failure| failure.exit() == Exit::Skipped));
         let skipped = exploration(vec![report(Status::Skipped, None)], true);
-        assert!(matches!(skipped.status(), Ok(SKIPPED)));
+        assert!(matches!(skipped.status(), Ok(Exit::Skipped)));
     }
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{FACTOR, headlines, host, per_million};
 use crate::freerun::survey::{Crosses, PairRow, PairSeen, PassCounts, Side, Standing, Survey, SurveyRow};
-use crate::machine::free::survey::Length;
+use crossmod_kvm::free::survey::Length;
 
 /// Styles of heat maps.
 pub(in crate::report) const HEAT: &str = "

@@ -1,7 +1,7 @@
 //! A real site as a scenario that runs by itself.
 //!
 //! Bytes and page offset are those of the image. Two things may be changed, neither of which changes the class of the
-//! site ([`Traits`](super::Traits)) nor with it the verdict; the file says what was changed:
+//! site ([`Traits`](crossmod_linux::Traits)) nor with it the verdict; the file says what was changed:
 //!
 //! * The explorer puts landing pads where branches lead, so that targets of a site that come to lie on top of one
 //!   another, modulo a page, are moved apart: the lowest byte of a displacement is changed, to a value that differs from

@@ -1,15 +1,15 @@
-//! Results on standard output, in every form, and the exit status they amount to.
+//! Results on standard output in every format, and trace files.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use crossmod::Report;
-use crossmod::report::{self, Status};
-use crossmod::suite::{Results, Shard};
+use crossmod::report;
+use crossmod::results::{Results, Shard, Status};
 
-use super::{Failure, HARNESS, HARNESS_ERROR, HELD, NOT_HELD, SKIPPED, print};
+use super::{Exit, Failure, print};
 
-/// Forms of results.
+/// Formats of results.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Format {
     Text,
@@ -18,43 +18,41 @@ pub enum Format {
     Junit,
 }
 
-/// How the text is to look.
-pub struct SearchOptions<'a> {
-    /// Every report whole, not only those that need attention.
+/// Options of the text format.
+pub struct TextOptions<'a> {
+    /// Print every report in full, not only those that need attention.
     pub verbose: bool,
-    /// There is one case only: it is told whole.
+    /// There is only one case, which is printed in full.
     pub alone: bool,
     /// Runs are sampled.
     pub sampled: bool,
-    /// Characters of the longest name.
+    /// Length of the longest name, in characters.
     pub name_width: usize,
-    /// Where traces are written.
+    /// Directory of the trace files.
     pub traces: Option<&'a Path>,
 }
 
-impl SearchOptions<'_> {
-    /// What stands above the lines.
-    pub fn head(&self, timed: bool) {
+impl TextOptions<'_> {
+    /// Prints the header of the lines.
+    pub fn print_header(&self, timed: bool) {
         if !self.alone && !self.verbose {
             print(&report::table(self.name_width, timed));
         }
     }
 
-    /// One report, when it is known.
-    pub fn tell(&self, report: &Report) {
-        let whole = self.alone || self.verbose || !report.holds();
-        if !whole {
+    /// Prints one report, as soon as it is known.
+    pub fn print_report(&self, report: &Report) {
+        if !(self.alone || self.verbose || !report.holds()) {
             return print(&report::line(report, self.name_width));
         }
         print(&report::detail(report));
-        if report.findings.is_empty() {
-            return;
+        if !report.findings.is_empty() {
+            print(&replays(report, self.traces));
         }
-        print(&replays(report, self.traces));
     }
 
-    /// What stands below the lines.
-    fn summary(&self, results: &Results) {
+    /// The text below the lines.
+    fn summary(&self, results: &Results) -> String {
         let reports = &results.reports;
         let count = |status| reports.iter().filter(|report| report.status == status).count();
         let (skipped, errors) = (count(Status::Skipped), count(Status::HarnessError));
@@ -73,7 +71,7 @@ impl SearchOptions<'_> {
             text.push_str(&format!("{}\n\n", report::LEGEND));
         }
         if let Some(directory) = self.traces {
-            // Those of verdicts that a journal had were written when these were new.
+            // Verdicts from a journal have no trace here: it was written when they were new.
             let written =
                 reports.iter().flat_map(|report| &report.findings).filter(|one| one.trace.is_some());
             let traces = written.count();
@@ -100,36 +98,22 @@ impl SearchOptions<'_> {
         if !modelled.is_empty() && (reports.len() > 1 && !self.verbose) {
             text.push_str(&format!("\nmodelled {}: {}", report::MODELLED_SMI, modelled.join(", ")));
         }
-        print(&text);
+        text
     }
 }
 
-/// Prints what is known only at the end, and gives the exit status.
-pub fn finish(results: &Results, format: Format, manner: &SearchOptions<'_>) -> Result<u8, Failure> {
-    let broken = |error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") };
-    match format {
-        Format::Text => manner.summary(results),
-        Format::Json => print(&report::json(results).map_err(broken)?),
-        Format::Ktap => print(&report::ktap(&results.reports)),
-        Format::Junit => print(&report::junit(&results.reports).map_err(broken)?),
-    }
-    let reports = &results.reports;
-    let is = |status| move |report: &Report| report.status == status;
-    Ok(if reports.iter().any(is(Status::HarnessError)) {
-        HARNESS
-    } else if reports.iter().any(Report::interrupted) {
-        eprintln!("interrupted: what is printed is what was known until then");
-        super::INTERRUPTED
-    } else if reports.iter().any(|report| !report.holds()) {
-        NOT_HELD
-    } else if !reports.is_empty() && reports.iter().all(is(Status::Skipped)) {
-        SKIPPED
-    } else {
-        HELD
-    })
+/// Prints the part of the results that is known only at the end.
+pub fn finish(results: &Results, format: Format, text: &TextOptions<'_>) -> Result<Exit, Failure> {
+    print(&match format {
+        Format::Text => text.summary(results),
+        Format::Json => report::json(results).map_err(Failure::harness)?,
+        Format::Ktap => report::ktap(&results.reports),
+        Format::Junit => report::junit(&results.reports).map_err(Failure::harness)?,
+    });
+    Ok(Exit::of(&results.reports))
 }
 
-/// How to replay what a report found.
+/// The commands that replay the findings of a report.
 pub fn replays(report: &Report, directory: Option<&Path>) -> String {
     let mut text = String::from(match directory {
         Some(_) => "\n  to replay:\n",
@@ -147,6 +131,7 @@ fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
     directory.join(format!("{}.{property}.trace.json", report.case().replace('/', ".")))
 }
 
+/// Writes a trace file for each finding of a report, if there is a directory for them.
 pub fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
     let Some(directory) = directory else { return Ok(()) };
     let fail = |path: &Path, error: &dyn std::fmt::Display| {
