@@ -1,7 +1,8 @@
-//! Damages made-up kernels and modules in every way it can think of, for so many seconds, and reads them.
-//! `scripts/fuzz-images SECONDS [SEED]`; a failure is written to a file and named.
+//! Damages synthetic kernels and modules in many ways and reads them, for a number of seconds.
+//!
+//! Run it with `scripts/fuzz-images SECONDS [SEED]`. A failing input is written to a file.
 
-#![allow(clippy::print_stdout, reason = "it tells how it went")]
+#![allow(clippy::print_stdout, reason = "its output is its report")]
 
 #[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../../../tests/linux/synth.rs"]
@@ -12,14 +13,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crossmod::linux::{self, Filter, Image};
-use crossmod::sites::{export, judge, sheet};
+use crossmod::linux::{self, Filter};
+use crossmod::sites::{export, judge, tables};
 
 use synth::{Kernel, Packing};
 
-/// What one input may take. Real kernels, a thousand times as large, take a fifth of a second.
+/// Maximum time for one input. Real kernels are a thousand times as large and take a fifth of a second.
 const SLOW: Duration = Duration::from_secs(5);
-/// Words that arithmetic trips over.
+/// Words that often make arithmetic overflow.
 const WILD: [u64; 8] =
     [0, 1, 0x7f, 0xffff_ffff, u64::MAX, u64::MAX >> 1, 0xffff_ffff_ffff_f000, 0xffff_ffff_8100_0000];
 
@@ -72,19 +73,16 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// True if it could be read.
+/// True if the image can be read.
 fn look(bytes: Vec<u8>) -> bool {
-    let Ok(image) = Image::parse("fuzz", bytes) else { return false };
+    let Ok(image) = linux::exercise(bytes) else { return false };
     let images = [image];
     let all = Filter::default();
-    let inventory = linux::inventory(&images);
-    let _ = sheet::text(&sheet::inventory(&inventory));
-    let _ = sheet::html(&sheet::list(None, linux::rows(&images, &all), false));
-    let _ = linux::windows(&images[0], "*function");
-    let _ = linux::diff(&images, &images, &all);
-    let question = export::Question::new("text_poke_fixup");
+    let _ = tables::text(&tables::inventory(&linux::inventory(&images)));
+    let _ = tables::html(&tables::list(None, linux::rows(&images, &all), false));
+    let setup = export::PatchSetup::new("text_poke_fixup");
     for class in linux::classes(&images, &all) {
-        let _ = judge::scenarios(&images, &class, &question);
+        let _ = judge::scenarios(&images, &class, &setup);
     }
     true
 }
