@@ -30,7 +30,7 @@
 //!
 //! # Where to begin
 //!
-//! * [`scenario`]: the language of scenario files.
+//! * [`scenario`]: the language of scenario files, and [`reference`] for what each of its keys means.
 //! * [`property`]: what a protocol must not do; the names that stand in files and reports.
 //! * [`check`](check()) for one scenario, [`Checker`] for many: it makes its machines once, and replays traces.
 //! * [`Report`]: the verdict as data; [`report`] turns it into text, JSON, KTAP or JUnit.
@@ -57,7 +57,6 @@
 pub mod check;
 pub mod cpu;
 pub mod decode;
-mod docs;
 pub mod explore;
 pub mod fetch;
 pub mod freerun;
@@ -66,6 +65,7 @@ pub mod linux;
 pub mod machine;
 pub mod plan;
 pub mod property;
+pub mod reference;
 pub mod report;
 pub mod scenario;
 pub mod schedule;

@@ -1,6 +1,6 @@
 //! Fetch models that a scenario asks for, and what it expects under each.
 
-use toml::Spanned;
+use super::spanned::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::forms::{Expect, Fetch, OneOrMore};
