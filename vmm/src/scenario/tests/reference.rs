@@ -11,7 +11,7 @@ use crate::scenario::syntax::{File, Protocol, Step};
 
 const MINIMAL: &str = r#"
 title = "example"
-expect = "safe"
+expect = "unserialised"
 [site]
 old = "nop5"
 new = "jmp32"
