@@ -24,6 +24,7 @@ mod museum;
 mod properties;
 mod random;
 mod reduction;
+mod reference;
 mod schedule;
 mod search;
 mod semantics;

@@ -30,7 +30,7 @@
 //!
 //! # Where to begin
 //!
-//! * [`scenario`]: the language of scenario files.
+//! * [`scenario`]: the language of scenario files, and [`reference`] for what each of its keys means.
 //! * [`property`]: what a protocol must not do; the names that stand in files and reports.
 //! * [`check`](check()) for one scenario, [`Checker`] for many: it makes its machines once, and replays traces.
 //! * [`Report`]: the verdict as data; [`report`] turns it into text, JSON, KTAP or JUnit.
@@ -60,6 +60,7 @@ pub mod check;
 #[doc(hidden)]
 pub mod engine;
 pub mod freerun;
+pub mod reference;
 pub mod report;
 #[doc(hidden)]
 pub mod sites;

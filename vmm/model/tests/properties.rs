@@ -245,3 +245,12 @@ fn names_come_back() {
     }
     assert!("turn".parse::<Property>().unwrap_err().contains("torn"));
 }
+
+#[test]
+fn every_property_has_its_row() {
+    for (property, row) in Property::ALL.into_iter().zip(&TABLE) {
+        assert_eq!(row.name.parse(), Ok(property));
+        assert_eq!(serde_json::to_value(property).unwrap(), row.name);
+        assert!(property.describe().split_whitespace().count() >= 4, "{property}");
+    }
+}

@@ -78,9 +78,9 @@ enum Command {
     Sites(Box<sites::Arguments>),
     /// List the shipped scenarios and protocols.
     List(list::Arguments),
-    /// Say what a property, fetch model, protocol, scenario or tag is.
+    /// Explain a key, step, property, fetch model, word of reports, protocol, scenario or tag.
     Explain(explain::Arguments),
-    /// Print a shipped scenario or protocol, to copy and change.
+    /// Print a shipped scenario or protocol, to copy and change; or the reference, or the schema.
     Show(list::ShowArguments),
     /// Count what this CPU does with stores to code that it executes, at full speed.
     Survey(survey::Arguments),
