@@ -95,7 +95,7 @@ executor_table! {
 /// Whether interrupts are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Switch {
+pub(crate) enum Switch {
     /// Interrupts are delivered.
     On,
     /// Interrupts are held back until they are on again.
@@ -105,7 +105,7 @@ pub(in crate) enum Switch {
 /// Where an executor begins.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Start {
+pub(crate) enum Start {
     /// Before its loop or program.
     Outside,
     /// At the first instruction of the #BP handler: an INT3 of an earlier modification has trapped, and is gone by now.

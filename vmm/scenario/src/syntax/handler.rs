@@ -12,7 +12,7 @@ use crate::spanned::Spanned;
 /// jump continues at its target, a NOP after the site, a call also pushes the address after the site, and a return returns.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Handler {
+pub(crate) struct Handler {
     /// How the interrupted executor continues after a trap that the handler claims.
     ///
     /// ```toml
@@ -63,7 +63,7 @@ pub(in crate) struct Handler {
 /// How an interrupted executor continues.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Resume {
+pub(crate) enum Resume {
     /// As if the new version had run.
     New,
     /// As if the old version had run.
@@ -79,7 +79,7 @@ pub(in crate) enum Resume {
 /// A built-in #BP handler.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Variant {
+pub(crate) enum Variant {
     /// Claims the traps of the site while it is armed, and resumes.
     Plain,
     /// Also writes a shared statistics word, `hits`.
@@ -91,7 +91,7 @@ pub(in crate) enum Variant {
 /// Budgets count over all executors together.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(in crate) struct Events {
+pub(crate) struct Events {
     /// How many NMIs may arrive.
     ///
     /// ```toml
@@ -173,7 +173,7 @@ pub(in crate) struct Events {
 /// How an NMI handler copes with being interrupted by another NMI.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Nest {
+pub(crate) enum Nest {
     /// Not at all: the second frame overwrites the first (`nmi-frame`).
     #[default]
     Fixed,

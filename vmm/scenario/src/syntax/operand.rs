@@ -13,7 +13,7 @@ use crate::spanned::Spanned;
 /// The value of `load` for bytes of the site.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct DataRead {
+pub(crate) struct DataRead {
     /// The offset of the first byte to read, from the first byte of the site.
     ///
     /// The bytes are read as data, as translators, debuggers and collectors do.
@@ -38,7 +38,7 @@ pub(in crate) struct DataRead {
 /// What a grace period waits for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Quiesce {
+pub(crate) struct Quiesce {
     /// What has to be quiet.
     ///
     /// ```toml
@@ -54,7 +54,7 @@ pub(in crate) struct Quiesce {
 /// How a program serialises.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Serialise {
+pub(crate) struct Serialise {
     /// The serialising instruction.
     ///
     /// Constraint: `"iret"` needs interrupts on, because it loads all flags.
@@ -70,7 +70,7 @@ pub(in crate) struct Serialise {
 /// A serialising instruction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum SerialiseBy {
+pub(crate) enum SerialiseBy {
     /// MOV to CR2 at ring 0; at ring 3 an IRET, since MOV to CR2 is privileged.
     #[default]
     Cr2,
@@ -81,12 +81,12 @@ pub(in crate) enum SerialiseBy {
 /// `{}`: the operation has no settings.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Empty {}
+pub(crate) struct Empty {}
 
 /// What is stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Store {
+pub(crate) struct Store {
     /// Which bytes are stored, by name.
     ///
     /// Constraint: not together with `at` and `bytes`.
@@ -129,7 +129,7 @@ pub(in crate) struct Store {
 /// Bytes by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum What {
+pub(crate) enum What {
     /// INT3 at the first byte.
     Int3,
     /// The whole new version.
@@ -149,7 +149,7 @@ pub(in crate) enum What {
 /// A round: a broadcast and the wait for its acknowledgements.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Sync {
+pub(crate) struct Sync {
     /// When a receiver acknowledges.
     ///
     /// ```toml
@@ -173,7 +173,7 @@ pub(in crate) struct Sync {
 /// When a receiver acknowledges.
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Ack {
+pub(crate) enum Ack {
     /// After it has serialised.
     #[default]
     After,
@@ -186,7 +186,7 @@ pub(in crate) enum Ack {
 /// A message to executors.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Broadcast {
+pub(crate) struct Broadcast {
     /// What the receivers run.
     ///
     /// ```toml
@@ -214,7 +214,7 @@ pub(in crate) struct Broadcast {
 /// A delay.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Delay {
+pub(crate) struct Delay {
     /// How many transitions.
     ///
     /// ```toml
@@ -228,7 +228,7 @@ pub(in crate) struct Delay {
 /// Memory that is withdrawn.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Free {
+pub(crate) struct Free {
     /// What is withdrawn.
     ///
     /// Constraint: `"descriptor"` needs a built-in handler or none, a target a version that branches to one.
@@ -247,7 +247,7 @@ pub(in crate) struct Free {
 /// What can be withdrawn.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Withdrawn {
+pub(crate) enum Withdrawn {
     /// The memory that tells the built-in handler what to do.
     Descriptor,
     /// The code at the target of the old version.

@@ -4,15 +4,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Int, Text};
-use crossmod_model::fetch::FetchModel;
 use crate::forms::OneOrMore;
 use crate::site::LAST_OFFSET;
 use crate::spanned::Spanned;
+use crossmod_model::fetch::FetchModel;
 
 /// `fetch` as a table: the parameters of one fetch model.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate) struct Custom {
+pub(crate) struct Custom {
     /// The size in bytes of the aligned block that a store writes, and a fetch reads, at once.
     ///
     /// A store that meets several blocks is committed block by block.
@@ -41,7 +41,7 @@ pub(in crate) struct Custom {
 /// Which stores a stale fetch may miss.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate) enum Order {
+pub(crate) enum Order {
     /// The latest ones, in program order, with one clock for each block.
     Block,
     /// The latest ones, in program order, with one clock for all blocks.
@@ -56,7 +56,7 @@ pub(in crate) enum Order {
 /// leave the stack as deep as it found it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(in crate) struct Site {
+pub(crate) struct Site {
     /// The name of the site, by which steps, programs and `forbid` refer to it.
     ///
     /// Constraint: required if there are several sites. Lower-case words of a-z and 0-9, joined by hyphens; not

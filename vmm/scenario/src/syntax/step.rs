@@ -14,7 +14,7 @@ use crate::spanned::Spanned;
 /// operation of a program is one or a few instructions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(in crate) struct Step {
+pub(crate) struct Step {
     /// The name of the step, in reports and for `without`, `order`, `goto` and `start`.
     ///
     /// Default: the operation with a number, such as `sync-1`.
