@@ -12,7 +12,6 @@
 
 #![forbid(unsafe_code)]
 
-mod docs;
 pub mod fetch;
 pub mod image;
 pub mod layout;

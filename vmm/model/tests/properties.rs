@@ -245,3 +245,11 @@ fn names_come_back() {
     }
     assert!("turn".parse::<Property>().unwrap_err().contains("torn"));
 }
+
+#[test]
+fn every_property_has_its_row() {
+    for property in Property::ALL {
+        assert_eq!(serde_json::to_value(property).unwrap(), property.name());
+        assert!(property.describe().split_whitespace().count() >= 4, "{property}");
+    }
+}

@@ -1,16 +1,26 @@
 //! What runs through the site.
 
 use crossmod_model::plan::{Executor, Ring, Role, Start};
-use toml::Spanned;
 
 use super::error::{ErrorKind, ScenarioError, Source};
 use super::programs::{Body, Library, Use, on_again};
 use super::site::Resolved;
+use super::spanned::Spanned;
 use super::syntax::{self, File, Switch, Text};
 use super::{Options, value};
 
 /// Most executors, and most passes of one.
-const MOST: i64 = 8;
+pub(super) const MOST: i64 = 8;
+/// Executors, unless the scenario says otherwise.
+pub(super) const COUNT: i64 = 2;
+/// Passes of each, unless the scenario says otherwise.
+pub(super) const PASSES: i64 = 2;
+/// Roles that are built in, and what they do.
+pub(super) const ROLES: [(&str, Role, &str); 3] = [
+    ("loop", Role::Loop, "Passes through the site in a loop."),
+    ("lock", Role::Lock, "Holds the shared word `lock` during each pass."),
+    ("lock-irqs-off", Role::LockIrqOff, "The same, with interrupts off from before it waits for the lock."),
+];
 
 /// The settings of one executor, as written.
 struct Written<'a> {
@@ -89,7 +99,7 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
             let table = table.get_ref();
             let count = match &table.count {
                 Some(count) => value::ranged(source, count, "the number of executors", 1, MOST)?,
-                None => 2,
+                None => COUNT,
             };
             let written = Written {
                 passes: &table.passes,
@@ -100,7 +110,7 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
             };
             (count, written)
         }
-        None => (2, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None }),
+        None => (COUNT, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None }),
     };
     let one = executor(against, &written)?;
     Ok(vec![one; count as usize])
@@ -110,7 +120,7 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
     let Against { source, library, options, .. } = *against;
     let passes = match written.passes {
         Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST)? as u8,
-        None => 2,
+        None => PASSES as u8,
     };
     let asked = match written.ring {
         None => Ring::Kernel,
@@ -127,14 +137,12 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
         },
     };
     let ring = options.ring.unwrap_or(asked);
-    let program = |name: &Text| library.find(name, source, &["loop", "lock", "lock-irqs-off"]);
+    let program = |name: &Text| library.find(name, source, &ROLES.map(|(name, ..)| name));
     let role = match written.role {
         None => Role::Loop,
-        Some(name) => match name.get_ref().as_str() {
-            "loop" => Role::Loop,
-            "lock" => Role::Lock,
-            "lock-irqs-off" => Role::LockIrqOff,
-            _ => Role::Program(library.use_as(Use::Role(ring), Body::Program(program(name)?)) as u64),
+        Some(name) => match ROLES.iter().find(|(known, ..)| known == name.get_ref()) {
+            Some((_, role, _)) => *role,
+            None => Role::Program(library.use_as(Use::Role(ring), Body::Program(program(name)?)) as u64),
         },
     };
     let off = written.interrupts.as_ref().filter(|switch| *switch.get_ref() == Switch::Off);

@@ -1,28 +1,34 @@
 //! Values that may be written in two forms. Read by visitors of their own: an untagged enum would lose spans.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
+use super::spanned::Spanned;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use toml::Spanned;
 
 use super::syntax::{Custom, DataRead, Int, Site, Text};
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum OneOrMore {
     One(String),
     More(Vec<Text>),
 }
 
 /// An expectation: for every fetch model, or one by one.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Expect {
     All(OneOrMore),
-    Each(Vec<(Text, Spanned<OneOrMore>)>),
+    Each(#[schemars(with = "BTreeMap<String, OneOrMore>")] Vec<(Text, Spanned<OneOrMore>)>),
 }
 
 /// Fetch models: a name, the parameters of one, or a list of names.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Fetch {
     Names(OneOrMore),
     Custom(Custom),
@@ -36,7 +42,8 @@ pub(super) enum Mask {
 }
 
 /// What a word is compared with, or set to: a number, a name, `"all"`, executor numbers, or a table.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Operand {
     Number(i64),
     Name(String),
@@ -45,10 +52,26 @@ pub(super) enum Operand {
 }
 
 /// One table `[site]`, or a list `[[site]]`.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Sites {
     One(Box<Site>),
     Several(Vec<Spanned<Site>>),
+}
+
+impl JsonSchema for Mask {
+    fn schema_name() -> Cow<'static, str> {
+        "Mask".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "const": "all", "description": "All executors." },
+                { "type": "array", "items": { "type": "integer" }, "description": "Executors by number, at least one." },
+            ]
+        })
+    }
 }
 
 struct OneOrMoreVisitor;

@@ -5,12 +5,26 @@ use crossmod_model::plan::{Function, Op, OpKind, Quiet};
 use super::error::{Place, ScenarioError};
 use super::forms::Mask;
 use super::names::{Home, Names};
+use super::operation::Operation;
 use super::programs::Library;
 use super::site::{Resolved, hex};
-use super::steps::{Item, Kind};
+use super::spanned::Spanned;
+use super::steps::Item;
 use super::syntax::{self, Ack, What, Withdrawn};
 use super::value;
 use super::words::{Progress, adds, lock, sets, waits};
+
+/// What a grace period waits for besides a word.
+pub(super) const GRACE: [(&str, &str); 2] = [
+    (SITE, "No instruction pointer, saved ones included, is inside the site."),
+    (TARGETS, "Nor in the code at a target."),
+];
+const SITE: &str = "site";
+const TARGETS: &str = "targets";
+/// Longest delay, in moves.
+pub(super) const LONGEST_DELAY: i64 = 64;
+/// Largest piece of a store that may be asked for, in bytes.
+pub(super) const LARGEST_PIECE: i64 = 32;
 
 /// Everything the steps are checked against.
 #[derive(Debug)]
@@ -61,127 +75,62 @@ fn lower_one(
     progress: &mut Progress,
     item: &Item,
 ) -> Result<Vec<OpKind>, ScenarioError> {
-    let step = &item.step;
     let place = |span| item.source.at(span);
-    let everyone = Mask::All;
-    let part = match &step.site {
+    let part = match &item.step.site {
         Some(name) => context.site.part(name.get_ref(), &place(name.span()))?,
         None => 0,
     };
-    Ok(match item.kind()? {
-        Kind::Store => match &step.store {
-            Some(store) => stored_bytes(context.site, part, item, store.get_ref(), &place(store.span()))?
+    let operation = item.operation()?;
+    Ok(match operation {
+        Operation::Store(store) => {
+            stored_bytes(context.site, part, item, store.get_ref(), &place(store.span()))?
                 .into_iter()
                 .map(|(offset, bytes)| OpKind::Store { offset, bytes })
-                .collect(),
-            None => Vec::new(),
-        },
-        Kind::Arm => {
-            if !context.has_handler {
-                return Err(item.place.error(
-                    "a handler is armed, but the scenario does not say what it does",
-                    "no handler",
-                    "add a [handler] table, for example with `resume = \"new\"`, or drop this step",
-                ));
-            }
-            vec![OpKind::Describe(part as u8), OpKind::Armed(true)]
+                .collect()
         }
-        Kind::Disarm => vec![OpKind::Armed(false)],
-        Kind::Sync => {
-            let (ack, to, place) = match &step.sync {
-                Some(sync) => (sync.get_ref().ack, sync.get_ref().to.as_ref(), place(sync.span())),
-                None => (Ack::After, None, item.place.clone()),
-            };
-            let function = match ack {
-                Ack::After => Function::Sync,
-                Ack::Before => Function::AckFirst,
-                Ack::Only => Function::AckOnly,
-            };
-            let to = to.map_or(&everyone, |to| to.get_ref());
-            let mask = value::mask(&item.source, &place, to, context.executors)?;
-            progress.reached |= mask;
-            vec![OpKind::Broadcast { function, mask }, OpKind::WaitAcks { mask }]
+        Operation::Arm => arms(context, part, item)?,
+        Operation::Disarm => vec![OpKind::Armed(false)],
+        Operation::Sync(sync) => syncs(context, progress, item, sync)?,
+        Operation::Broadcast(broadcast) => vec![broadcasts(context, progress, item, broadcast)?],
+        Operation::Wait(wait) => {
+            vec![waits(context, progress, item, wait.get_ref(), &place(wait.span()))?]
         }
-        Kind::Broadcast => match &step.broadcast {
-            Some(broadcast) => {
-                let table = broadcast.get_ref();
-                let to = table.to.as_ref().map_or(&everyone, |to| to.get_ref());
-                let mask = value::mask(&item.source, &place(broadcast.span()), to, context.executors)?;
-                let function = context.programs.function(&table.run, &item.source)?;
-                progress.reached |= mask;
-                if matches!(function, Function::Hold | Function::Stop | Function::Early) {
-                    progress.counted = i64::from(mask.count_ones());
-                    progress.arrivals += progress.counted;
-                }
-                vec![OpKind::Broadcast { function, mask }]
-            }
-            None => Vec::new(),
-        },
-        Kind::Wait => match &step.wait {
-            Some(wait) => {
-                vec![waits(context, progress, item, wait.get_ref(), &place(wait.span()))?]
-            }
-            None => Vec::new(),
-        },
-        Kind::Set => match &step.set {
-            Some(set) => vec![sets(context, progress, item, set.get_ref(), &place(set.span()))?],
-            None => Vec::new(),
-        },
-        Kind::Take => match &step.take {
-            Some(name) => vec![OpKind::Take(lock(context, item, name)?)],
-            None => Vec::new(),
-        },
-        Kind::Drop => match &step.drop {
-            Some(name) => vec![OpKind::SetWord { word: lock(context, item, name)?, value: 0 }],
-            None => Vec::new(),
-        },
-        Kind::Add => match &step.add {
-            Some(add) => vec![adds(context, item, add.get_ref(), &place(add.span()))?],
-            None => Vec::new(),
-        },
-        Kind::AssumeSynchronised => vec![OpKind::AssumeSynchronised],
-        Kind::Quiesce => {
-            let of = step.quiesce.as_ref().and_then(|quiesce| quiesce.get_ref().of.as_ref());
-            vec![OpKind::Quiesce(quiet(context, item, of)?)]
+        Operation::Set(set) => vec![sets(context, progress, item, set.get_ref(), &place(set.span()))?],
+        Operation::Add(add) => vec![adds(context, item, add.get_ref(), &place(add.span()))?],
+        Operation::Take(name) => vec![OpKind::Take(lock(context, item, name)?)],
+        Operation::Drop(name) => vec![OpKind::SetWord { word: lock(context, item, name)?, value: 0 }],
+        Operation::AssumeSynchronised => vec![OpKind::AssumeSynchronised],
+        Operation::Quiesce(quiesce) => {
+            vec![OpKind::Quiesce(quiet(context, item, quiesce.get_ref().of.as_ref())?)]
         }
-        Kind::Delay => match &step.delay {
-            Some(delay) => {
-                let moves = value::ranged(&item.source, &delay.get_ref().moves, "a delay in moves", 0, 64)?;
-                (0..moves).map(|_| OpKind::Delay).collect()
-            }
-            None => Vec::new(),
-        },
-        Kind::Free => match &step.free {
-            Some(free) => vec![frees(context, free.get_ref().what, &place(free.span()))?],
-            None => Vec::new(),
-        },
-        Kind::Done => {
-            let parts = if step.site.is_some() { 1 << part } else { everything(context) };
-            if progress.completed & parts != 0 {
-                return Err(item.place.error(
-                    "completion is declared twice",
-                    "again",
-                    "keep one `done`; without any it stands at the end",
-                ));
-            }
-            progress.completed |= parts;
-            progress.done = progress.completed == everything(context);
-            vec![OpKind::Done(parts)]
+        Operation::Delay(delay) => {
+            let moves = &delay.get_ref().moves;
+            let moves = value::ranged(&item.source, moves, "a delay in moves", 0, LONGEST_DELAY)?;
+            (0..moves).map(|_| OpKind::Delay).collect()
         }
-        Kind::Abandon => {
-            if progress.done {
-                return Err(item.place.error(
-                    "a modification that was declared complete is abandoned",
-                    "too late",
-                    "keep either `done` or `abandon`",
-                ));
-            }
-            progress.abandoned = true;
+        Operation::Free(free) => vec![frees(context, free.get_ref().what, &place(free.span()))?],
+        Operation::Done => vec![completes(context, progress, part, item)?],
+        Operation::Abandon => {
+            abandons(progress, item)?;
             Vec::new()
         }
-        other => {
+        Operation::Pass
+        | Operation::Serialise(_)
+        | Operation::Load(_)
+        | Operation::If(_)
+        | Operation::Unless(_)
+        | Operation::Goto(_)
+        | Operation::Check(_)
+        | Operation::Fail(_)
+        | Operation::Trap
+        | Operation::Interrupts(_)
+        | Operation::Flags(_)
+        | Operation::Acknowledge
+        | Operation::Pause
+        | Operation::Resume(_)
+        | Operation::Decline => {
             return Err(item.place.error(
-                format!("`{}` is a step of programs, and the patcher here is the host", other.name()),
+                format!("`{}` is a step of programs, and the patcher here is the host", operation.name()),
                 "not a patcher's",
                 "put it into a program under [program], which an executor runs by `role`",
             ));
@@ -189,13 +138,91 @@ fn lower_one(
     })
 }
 
+fn arms(context: &Context<'_>, part: usize, item: &Item) -> Result<Vec<OpKind>, ScenarioError> {
+    if !context.has_handler {
+        return Err(item.place.error(
+            "a handler is armed, but the scenario does not say what it does",
+            "no handler",
+            "add a [handler] table, for example with `resume = \"new\"`, or drop this step",
+        ));
+    }
+    Ok(vec![OpKind::Describe(part as u8), OpKind::Armed(true)])
+}
+
+/// A broadcast and the wait for its acknowledgements.
+fn syncs(
+    context: &Context<'_>,
+    progress: &mut Progress,
+    item: &Item,
+    sync: &Spanned<syntax::Sync>,
+) -> Result<Vec<OpKind>, ScenarioError> {
+    let function = match sync.get_ref().ack {
+        Ack::After => Function::Sync,
+        Ack::Before => Function::AckFirst,
+        Ack::Only => Function::AckOnly,
+    };
+    let to = sync.get_ref().to.as_ref().map_or(&Mask::All, |to| to.get_ref());
+    let mask = value::mask(&item.source, &item.source.at(sync.span()), to, context.executors)?;
+    progress.reached |= mask;
+    Ok(vec![OpKind::Broadcast { function, mask }, OpKind::WaitAcks { mask }])
+}
+
+fn broadcasts(
+    context: &Context<'_>,
+    progress: &mut Progress,
+    item: &Item,
+    broadcast: &Spanned<syntax::Broadcast>,
+) -> Result<OpKind, ScenarioError> {
+    let table = broadcast.get_ref();
+    let to = table.to.as_ref().map_or(&Mask::All, |to| to.get_ref());
+    let mask = value::mask(&item.source, &item.source.at(broadcast.span()), to, context.executors)?;
+    let function = context.programs.function(&table.run, &item.source)?;
+    progress.reached |= mask;
+    if matches!(function, Function::Hold | Function::Stop | Function::Early) {
+        progress.counted = i64::from(mask.count_ones());
+        progress.arrivals += progress.counted;
+    }
+    Ok(OpKind::Broadcast { function, mask })
+}
+
+fn completes(
+    context: &Context<'_>,
+    progress: &mut Progress,
+    part: usize,
+    item: &Item,
+) -> Result<OpKind, ScenarioError> {
+    let parts = if item.step.site.is_some() { 1 << part } else { everything(context) };
+    if progress.completed & parts != 0 {
+        return Err(item.place.error(
+            "completion is declared twice",
+            "again",
+            "keep one `done`; without any, the last step declares completion",
+        ));
+    }
+    progress.completed |= parts;
+    progress.done = progress.completed == everything(context);
+    Ok(OpKind::Done(parts))
+}
+
+fn abandons(progress: &mut Progress, item: &Item) -> Result<(), ScenarioError> {
+    if progress.done {
+        return Err(item.place.error(
+            "a modification that was declared complete is abandoned",
+            "too late",
+            "keep either `done` or `abandon`",
+        ));
+    }
+    progress.abandoned = true;
+    Ok(())
+}
+
 /// What a grace period waits for.
 fn quiet(context: &Context<'_>, item: &Item, of: Option<&syntax::Text>) -> Result<Quiet, ScenarioError> {
     let Some(of) = of else { return Ok(Quiet::Site) };
     let place = item.source.at(of.span());
     match of.get_ref().as_str() {
-        "site" => Ok(Quiet::Site),
-        "targets" => Ok(Quiet::Targets),
+        SITE => Ok(Quiet::Site),
+        TARGETS => Ok(Quiet::Targets),
         name => match context.names.word(name, &place)? {
             Home::Each(word) => Ok(Quiet::Each(word)),
             Home::Shared(_) => Err(place.error(
@@ -269,7 +296,9 @@ pub(super) fn stored_bytes(
         ));
     }
     let each = match &store.each {
-        Some(each) => value::ranged(&item.source, each, "the size of a store in bytes", 1, 32)? as usize,
+        Some(each) => {
+            value::ranged(&item.source, each, "the size of a store in bytes", 1, LARGEST_PIECE)? as usize
+        }
         None => bytes.len(),
     };
     let pieces = bytes.chunks(each).enumerate();

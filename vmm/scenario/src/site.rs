@@ -1,20 +1,22 @@
 //! From the `[site]` table to bytes, instruction boundaries and landing pads.
 
+use super::spanned::Spanned;
 use crossmod_abi::{PAGE, va};
 use crossmod_model::layout::{FILLER, pad_code};
 use crossmod_model::plan::{Action, Code, Pad, Part, Site};
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
-use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::forms::{OneOrMore, Sites};
-use super::instruction::{Displacement, LONGEST, NAMES, refusal};
+use super::instruction::{Displacement, LONGEST, NAMES, Named, refusal};
 use super::syntax::{self, Int};
 use super::tags::is_tag;
 use super::{pads, value};
 
 /// Longest site, in bytes.
 const LONGEST_SITE: usize = 32;
+/// Largest page offset.
+pub(super) const LAST_OFFSET: i64 = PAGE as i64 - 1;
 /// Most parts of one: each has a register of the guest's.
 const MOST_PARTS: usize = 3;
 /// Where the 32-bit branches of old and new go unless the scenario says otherwise, as page offsets differ and
@@ -90,9 +92,9 @@ pub(super) fn resolve(
     tables.sort_by_key(|(table, _)| *table.offset.get_ref());
     let (mut parts, mut versions): (Vec<Part>, Vec<[Version; 2]>) = (Vec::new(), Vec::new());
     let several = tables.len() > 1;
-    let base = value::ranged(source, &tables[0].0.offset, "a page offset", 0, PAGE as i64 - 1)? as u64;
+    let base = value::ranged(source, &tables[0].0.offset, "a page offset", 0, LAST_OFFSET)? as u64;
     for (table, place) in &tables {
-        let offset = value::ranged(source, &table.offset, "a page offset", 0, PAGE as i64 - 1)? as u64;
+        let offset = value::ranged(source, &table.offset, "a page offset", 0, LAST_OFFSET)? as u64;
         let name = part_name(source, table, place, several, &parts)?;
         let address = va::SITE + offset;
         let old = version(source, &table.old, table.old_target.as_ref(), [0, parts.len()], address)?;
@@ -256,7 +258,7 @@ fn version(
         if let Some(raw) = hex(text) {
             bytes.extend(raw);
         } else {
-            let Some((_, opcode, displacement)) = NAMES.iter().find(|(name, ..)| *name == text) else {
+            let Some(Named { opcode, displacement, .. }) = Named::find(text) else {
                 return Err(unknown_name(text, &place));
             };
             bytes.extend(*opcode);
@@ -314,8 +316,8 @@ fn version(
 }
 
 fn unknown_name(text: &str, place: &Place) -> ScenarioError {
-    let names = NAMES.map(|(name, ..)| name);
-    let help = match nearest(text, names) {
+    let names: Vec<&str> = NAMES.iter().map(|known| known.name).collect();
+    let help = match nearest(text, names.iter().copied()) {
         Some(name) => format!("did you mean `{name}`? Otherwise give bytes, as in \"0f 1f 44 00 00\""),
         None => format!("give bytes, as in \"0f 1f 44 00 00\", or one of {}", names.join(", ")),
     };
@@ -437,7 +439,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 fn named(text: &str) -> Option<Vec<u8>> {
-    let (_, opcode, displacement) = NAMES.iter().find(|(name, ..)| *name == text)?;
+    let Named { opcode, displacement, .. } = Named::find(text)?;
     (*displacement == Displacement::None).then(|| opcode.to_vec())
 }
 

@@ -1,7 +1,5 @@
 //! What a protocol must not do. One property a file; each is a pure function over a plan, an executor and
 //! the shared environment, so each is tested without KVM.
-#![doc = ""]
-#![doc = include_str!("table.md")]
 //!
 //! `stall` is measured, not judged: see [`stall`].
 
@@ -113,55 +111,87 @@ impl Property {
         Property::Livelock,
     ];
 
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
     /// The stable name.
     pub fn name(self) -> &'static str {
-        match self {
-            Property::Torn => "torn",
-            Property::Order => "order",
-            Property::Stale => "stale",
-            Property::UnclaimedTrap => "unclaimed-trap",
-            Property::ForeignTrap => "foreign-trap",
-            Property::WrongResume => "wrong-resume",
-            Property::Interior => "interior",
-            Property::Lifetime => "lifetime",
-            Property::NmiFrame => "nmi-frame",
-            Property::Recursion => "recursion",
-            Property::Unserialised => "unserialised",
-            Property::MultiSite => "multi-site",
-            Property::TextData => "text-data",
-            Property::Deadlock => "deadlock",
-            Property::Livelock => "livelock",
-        }
+        self.row().name
     }
-}
 
-impl Property {
-    /// When it is violated, in the words of the table above.
+    /// When it is violated.
     pub fn describe(self) -> &'static str {
-        crate::docs::cell(include_str!("table.md"), self.name(), 1)
+        self.row().violated_when
     }
 
     /// One short word, for tables.
     pub fn short(self) -> &'static str {
-        match self {
-            Property::Torn => "torn",
-            Property::Order => "order",
-            Property::Stale => "stale",
-            Property::UnclaimedTrap => "trap",
-            Property::ForeignTrap => "foreign",
-            Property::WrongResume => "resume",
-            Property::Interior => "interior",
-            Property::Lifetime => "lifetime",
-            Property::NmiFrame => "frame",
-            Property::Recursion => "recursion",
-            Property::Unserialised => "race",
-            Property::MultiSite => "sites",
-            Property::TextData => "data",
-            Property::Deadlock => "deadlock",
-            Property::Livelock => "livelock",
-        }
+        self.row().short
     }
 }
+
+/// What is said of a property.
+struct Row {
+    name: &'static str,
+    short: &'static str,
+    violated_when: &'static str,
+}
+
+const fn row(name: &'static str, short: &'static str, violated_when: &'static str) -> Row {
+    Row { name, short, violated_when }
+}
+
+/// The properties, in the order of the enum.
+static TABLE: [Row; Property::ALL.len()] = [
+    row(
+        "torn",
+        "torn",
+        "a fetch at the site decodes to neither old nor new nor a declared intermediate at a declared boundary",
+    ),
+    row(
+        "order",
+        "order",
+        "a pass has the outcome of new and a later one that of old; or a pass runs new code, then leftover old code",
+    ),
+    row("stale", "stale", "a pass that began after completion runs old bytes or the protocol's trap"),
+    row("unclaimed-trap", "trap", "a #BP at the site is not claimed by the handler"),
+    row(
+        "foreign-trap",
+        "foreign",
+        "the handler claims a #BP that does not belong to the site, so that its owner does not get it",
+    ),
+    row(
+        "wrong-resume",
+        "resume",
+        "the architectural outcome of a pass is neither that of old nor that of new",
+    ),
+    row("interior", "interior", "RIP or a saved RIP is inside an instruction of the code now installed"),
+    row("lifetime", "lifetime", "a withdrawn descriptor is read, or withdrawn code is fetched"),
+    row("nmi-frame", "frame", "an NMI is delivered over the frame of one that has not returned"),
+    row("recursion", "recursion", "the #BP handler traps on the site"),
+    row(
+        "unserialised",
+        "race",
+        "a fetch overlaps a store made since this vCPU last serialised, whichever version it reads",
+    ),
+    row("multi-site", "sites", "a pass shows a combination of the sites' versions that the scenario forbids"),
+    row(
+        "text-data",
+        "data",
+        "data is used with a version of the text that it does not belong to, as a check of the scenario says",
+    ),
+    row(
+        "deadlock",
+        "deadlock",
+        "from a reachable state no schedule completes, and nobody writes memory that others read",
+    ),
+    row(
+        "livelock",
+        "livelock",
+        "from a reachable state no schedule completes, though memory keeps being written",
+    ),
+];
 
 /// Properties that are expected to be violated, or `safe`, as files and reports say it.
 pub fn expectation(expect: &[Property]) -> String {

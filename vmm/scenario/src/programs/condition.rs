@@ -8,11 +8,32 @@ use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
 use super::step::{Code, Value, unassembled};
 use crate::error::{Place, ScenarioError};
 use crate::forms::Operand;
-use crate::steps::{Item, Kind};
+use crate::spanned::Spanned;
+use crate::steps::Item;
 use crate::syntax::Values;
 
 /// Status flags by name.
 const FLAGS: [(&str, u32); 5] = [("cf", 1), ("pf", 4), ("zf", 0x40), ("sf", 0x80), ("of", 0x800)];
+
+/// A step that compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Wait,
+    If,
+    Unless,
+    Check,
+}
+
+impl Condition {
+    /// The key that says what follows from the outcome.
+    fn extra(self) -> Option<&'static str> {
+        match self {
+            Condition::Wait => None,
+            Condition::If | Condition::Unless => Some("goto"),
+            Condition::Check => Some("else"),
+        }
+    }
+}
 
 impl Code<'_, '_> {
     /// Low half of the address of the INT3 that trapped, into EAX.
@@ -136,18 +157,12 @@ impl Code<'_, '_> {
     pub(super) fn conditional(
         &mut self,
         item: &Item,
-        kind: Kind,
+        condition: Condition,
+        values: &Spanned<Values>,
         goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
     ) -> Result<(), ScenarioError> {
-        let step = &item.step;
         let failed = unassembled(&item.place);
-        let (values, extra) = match kind {
-            Kind::If => (step.when.as_ref(), Some("goto")),
-            Kind::Unless => (step.unless.as_ref(), Some("goto")),
-            Kind::Check => (step.check.as_ref(), Some("else")),
-            _ => (step.wait.as_ref(), None),
-        };
-        let Some(values) = values else { return Ok(()) };
+        let extra = condition.extra();
         let place = item.source.at(values.span());
         let mut conditions = values.get_ref().iter().filter(|(name, _)| Some(name.as_str()) != extra);
         let (Some((name, operand)), None) = (conditions.next(), conditions.next()) else {
@@ -171,20 +186,20 @@ impl Code<'_, '_> {
         let jump = |code: &mut Self, equal: bool, to: CodeLabel| {
             if equal == zero { code.emitter.a.je(to) } else { code.emitter.a.jne(to) }.map_err(failed)
         };
-        match (kind, other) {
-            (Kind::Wait, _) => jump(self, false, again),
-            (Kind::Check, Some((name, place))) => {
+        let Some((name, place)) = other else { return jump(self, false, again) };
+        match condition {
+            Condition::Wait => jump(self, false, again),
+            Condition::Check => {
                 let property = property(name, &place)?;
                 let mut holds = self.emitter.a.create_label();
                 jump(self, true, holds)?;
                 self.fail(property, item.label.clone()).map_err(failed)?;
                 self.emitter.here(&mut holds).map_err(failed)
             }
-            (_, Some((name, place))) => {
+            Condition::If | Condition::Unless => {
                 let to = goto(name, &place)?;
-                jump(self, kind == Kind::If, to)
+                jump(self, condition == Condition::If, to)
             }
-            (_, None) => Ok(()),
         }
     }
 
@@ -192,10 +207,10 @@ impl Code<'_, '_> {
     pub(super) fn add(
         &mut self,
         item: &Item,
+        values: &Spanned<Values>,
         goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
     ) -> Result<(), ScenarioError> {
         let failed = unassembled(&item.place);
-        let Some(values) = &item.step.add else { return Ok(()) };
         let place = item.source.at(values.span());
         let extra = |key: &str| {
             values.get_ref().get(key).map(|value| (value.get_ref(), item.source.at(value.span())))
@@ -234,13 +249,9 @@ impl Code<'_, '_> {
         self.emitter.a.jmp(here)
     }
 
-    pub(super) fn flags(
-        &mut self,
-        item: &Item,
-        values: Option<&toml::Spanned<Values>>,
-    ) -> Result<(), ScenarioError> {
+    pub(super) fn flags(&mut self, item: &Item, values: &Spanned<Values>) -> Result<(), ScenarioError> {
         let mut word = 0x202;
-        for (name, operand) in values.iter().flat_map(|values| values.get_ref()) {
+        for (name, operand) in values.get_ref() {
             let place = item.source.at(operand.span());
             let flag = FLAGS.iter().find(|(flag, _)| flag == name);
             match (flag, operand.get_ref()) {

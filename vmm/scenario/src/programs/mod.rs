@@ -18,7 +18,9 @@ use iced_x86::code_asm::{CodeLabel, r15};
 
 use self::emit::{Emitter, Frame, Mark};
 use super::error::{Place, ScenarioError, Source, nearest};
+use super::executors::ROLES;
 use super::names::Names;
+use super::resolve::RUNS;
 use super::site::Resolved;
 use super::steps::{self, Item};
 use super::syntax::{self, Nest, Text};
@@ -88,7 +90,8 @@ impl Library {
         for (name, list) in table {
             let place = source.at(name.span());
             let name = name.into_inner();
-            let built_in = ["loop", "lock", "lock-irqs-off", "site", "nothing"].contains(&name.as_str())
+            let built_in = ROLES.iter().any(|(known, ..)| *known == name)
+                || RUNS.iter().any(|(known, _)| *known == name)
                 || function(&name).is_some();
             if !is_tag(&name) || built_in {
                 return Err(place.error(
@@ -145,7 +148,7 @@ impl Library {
         if let Some(built_in) = function(name.get_ref()) {
             return Ok(built_in);
         }
-        let names = FUNCTIONS.map(Function::name);
+        let names = FUNCTIONS.map(|(function, _)| function.name());
         let body = Body::Program(self.find(name, source, &names)?);
         let calls = self.uses.borrow().iter().filter(|(what, _)| matches!(what, Use::Call(_))).count();
         let known = self.uses.borrow().iter().find_map(|(what, other)| match what {
@@ -350,17 +353,18 @@ fn gate(what: Use) -> Option<u8> {
     }
 }
 
-const FUNCTIONS: [Function; 7] = [
-    Function::Sync,
-    Function::AckFirst,
-    Function::AckOnly,
-    Function::Hold,
-    Function::Stop,
-    Function::Early,
-    Function::Nmi,
+/// The functions of broadcasts that are built in, and what a receiver does.
+pub(super) const FUNCTIONS: [(Function, &str); 7] = [
+    (Function::Sync, "Serialises, acknowledges."),
+    (Function::AckFirst, "Acknowledges, serialises."),
+    (Function::AckOnly, "Acknowledges."),
+    (Function::Hold, "Serialises, arrives, waits for the word `release` with interrupts off, acknowledges."),
+    (Function::Stop, "Arrives, waits for the word `release` with interrupts off, serialises, acknowledges."),
+    (Function::Early, "Serialises, arrives, acknowledges."),
+    (Function::Nmi, "The message is an NMI; the receiver runs the NMI handler, which may `acknowledge`."),
 ];
 
 /// The built-in function with a name.
 fn function(name: &str) -> Option<Function> {
-    FUNCTIONS.into_iter().find(|function| function.name() == name)
+    FUNCTIONS.map(|(function, _)| function).into_iter().find(|function| function.name() == name)
 }

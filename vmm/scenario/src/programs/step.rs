@@ -7,14 +7,16 @@ use crossmod_model::plan::{self, Op, OpKind, Ring};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::condition::property;
+use super::condition::{Condition, property};
 use super::emit::{Coded, Emitter, Frame, Mark, own_word, shared_word};
 use super::{Library, Target, Use};
 use crate::error::{Place, ScenarioError};
 use crate::forms::{Mask, Operand};
 use crate::names::Home;
+use crate::operation::{Operation, Performer};
 use crate::program::stored_bytes;
-use crate::steps::{Item, Kind};
+use crate::spanned::Spanned;
+use crate::steps::Item;
 use crate::syntax::{self, SerialiseBy, Switch, Values};
 use crate::value;
 
@@ -35,6 +37,18 @@ const END: &str = "end";
 /// What to say of an instruction that the assembler refuses.
 pub(super) fn unassembled(place: &Place) -> impl Fn(IcedError) -> ScenarioError + Copy + '_ {
     |error| place.error(format!("{error}"), "not assembled", "simplify it")
+}
+
+/// The place of a label.
+fn label(labels: &HashMap<&str, CodeLabel>, name: &str, place: &Place) -> Result<CodeLabel, ScenarioError> {
+    labels.get(name).copied().ok_or_else(|| {
+        let known: Vec<&str> = labels.keys().copied().collect();
+        let help = match crate::error::nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "give the step that is meant a `label`".into(),
+        };
+        place.error(format!("this program has no step `{name}`"), "unknown step", help)
+    })
 }
 
 /// True for `interrupts = "off"`.
@@ -106,133 +120,153 @@ impl Code<'_, '_> {
             Some(name) => self.target.site.part(name.get_ref(), &at(name.span()))?,
             None => 0,
         };
-        let kind = item.kind()?;
-        self.allowed(kind, item)?;
-        let goto = |name: &str, place: &Place| {
-            labels.get(name).copied().ok_or_else(|| {
-                let known: Vec<&str> = labels.keys().copied().collect();
-                let help = match crate::error::nearest(name, known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "give the step that is meant a `label`".into(),
-                };
-                place.error(format!("this program has no step `{name}`"), "unknown step", help)
-            })
-        };
-        match kind {
-            Kind::Pass => self.pass_site(part, &item.label).map_err(failed),
-            Kind::Trap => self.emitter.a.int3().map_err(failed),
-            Kind::Pause => self.emitter.a.nop().map_err(failed),
-            Kind::Serialise => {
-                let by = step.serialise.as_ref().map(|how| how.get_ref().by).unwrap_or_default();
+        let operation = item.operation()?;
+        self.allowed(operation, item)?;
+        let goto = |name: &str, place: &Place| label(labels, name, place);
+        match operation {
+            Operation::Pass => self.pass_site(part, &item.label).map_err(failed),
+            Operation::Trap => self.emitter.a.int3().map_err(failed),
+            Operation::Pause => self.emitter.a.nop().map_err(failed),
+            Operation::Serialise(how) => {
+                let by_iret = how.get_ref().by == SerialiseBy::Iret;
                 let interrupts = matches!(self.frame, Frame::Executor(_));
-                self.emitter.serialise(self.frame, by == SerialiseBy::Iret, interrupts).map_err(failed)
+                self.emitter.serialise(self.frame, by_iret, interrupts).map_err(failed)
             }
-            Kind::Interrupts => {
-                (|| {
-                    if switches_off(item) {
-                        return self.emitter.a.cli();
-                    }
-                    // Not STI: its shadow cannot be stepped into on every host.
-                    self.emitter.a.push(0x202)?;
-                    self.emitter.a.popfq()
-                })()
-                .map_err(failed)
+            Operation::Interrupts(switch) => self.interrupts(*switch.get_ref()).map_err(failed),
+            Operation::Acknowledge => {
+                self.emitter.a.mov(dword_ptr(va::PRIVATE + private::ACK), 1).map_err(failed)
             }
-            Kind::Acknowledge => self.emitter.a.mov(dword_ptr(va::PRIVATE + private::ACK), 1).map_err(failed),
-            Kind::Goto => match &step.goto {
-                Some(name) => {
-                    let label = goto(name.get_ref(), &at(name.span()))?;
-                    self.emitter.a.jmp(label).map_err(failed)
-                }
-                None => Ok(()),
-            },
-            Kind::Fail => match &step.fail {
-                Some(name) => {
-                    let property = property(name.get_ref(), &at(name.span()))?;
-                    self.fail(property, item.label.clone()).map_err(failed)
-                }
-                None => Ok(()),
-            },
-            Kind::If | Kind::Unless | Kind::Check | Kind::Wait => self.conditional(item, kind, &goto),
-            Kind::Load => self.one_value(item, step.load.as_ref(), |code, name, operand, place| {
-                code.load(name, operand, place)
-            }),
-            Kind::Set => self.one_value(item, step.set.as_ref(), |code, name, operand, place| {
+            Operation::Goto(name) => {
+                let label = goto(name.get_ref(), &at(name.span()))?;
+                self.emitter.a.jmp(label).map_err(failed)
+            }
+            Operation::Fail(name) => {
+                let property = property(name.get_ref(), &at(name.span()))?;
+                self.fail(property, item.label.clone()).map_err(failed)
+            }
+            Operation::If(values) => self.conditional(item, Condition::If, values, &goto),
+            Operation::Unless(values) => self.conditional(item, Condition::Unless, values, &goto),
+            Operation::Check(values) => self.conditional(item, Condition::Check, values, &goto),
+            Operation::Wait(values) => self.conditional(item, Condition::Wait, values, &goto),
+            Operation::Load(values) => {
+                self.one_value(item, values, |code, name, operand, place| code.load(name, operand, place))
+            }
+            Operation::Set(values) => self.one_value(item, values, |code, name, operand, place| {
                 let word = code.word(name, place, true)?;
                 let value = code.value(operand, place)?;
                 code.set(word, value).map_err(unassembled(place))
             }),
-            Kind::Add => self.add(item, &goto),
-            Kind::Flags => self.flags(item, step.flags.as_ref()),
-            Kind::Take | Kind::Drop => {
-                let Some(name) = step.take.as_ref().or(step.drop.as_ref()) else { return Ok(()) };
+            Operation::Add(values) => self.add(item, values, &goto),
+            Operation::Flags(values) => self.flags(item, values),
+            Operation::Take(name) => {
                 let word = self.word(name.get_ref(), &at(name.span()), true)?;
-                if kind == Kind::Take {
-                    self.emitter.take(word).map_err(failed)
-                } else {
-                    self.emitter.a.mov(dword_ptr(word), 0).map_err(failed)
-                }
+                self.emitter.take(word).map_err(failed)
             }
-            Kind::Arm | Kind::Disarm => {
-                let armed = va::SHARED + shared::ARMED;
-                self.note_write(armed);
-                self.emitter.a.mov(dword_ptr(armed), u32::from(kind == Kind::Arm)).map_err(failed)
+            Operation::Drop(name) => {
+                let word = self.word(name.get_ref(), &at(name.span()), true)?;
+                self.emitter.a.mov(dword_ptr(word), 0).map_err(failed)
             }
-            Kind::Store => self.stores(item, part),
-            Kind::Broadcast => {
-                let Some(broadcast) = &step.broadcast else { return Ok(()) };
-                let table = broadcast.get_ref();
-                let everyone = Mask::All;
-                let to = table.to.as_ref().map_or(&everyone, |to| to.get_ref());
-                let mask = value::mask(&item.source, &at(broadcast.span()), to, self.target.executors)?;
-                let function = self.library.function(&table.run, &item.source)?;
-                self.out.sends.push((function, mask));
-                self.emitter.device(shared::SEND, self.out.sends.len() as u32).map_err(failed)
-            }
-            Kind::Done => {
-                let parts = match &step.site {
-                    Some(_) => 1 << part,
-                    None => (1u32 << self.target.site.site.parts.len()) - 1,
-                };
-                self.out.completes = true;
-                self.emitter.device(shared::DONE, parts).map_err(failed)
-            }
-            Kind::Decline => self.refuse().map_err(failed),
-            Kind::Resume => match &step.resume {
-                Some(resume) => self.resume(resume.get_ref(), part, &at(resume.span())),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+            Operation::Arm => self.armed(true).map_err(failed),
+            Operation::Disarm => self.armed(false).map_err(failed),
+            Operation::Store(store) => self.stores(item, part, store),
+            Operation::Broadcast(broadcast) => self.broadcast(item, broadcast),
+            Operation::Done => self.done(item, part).map_err(failed),
+            Operation::Decline => self.refuse().map_err(failed),
+            Operation::Resume(resume) => self.resume(resume.get_ref(), part, &at(resume.span())),
+            Operation::Sync(_)
+            | Operation::AssumeSynchronised
+            | Operation::Quiesce(_)
+            | Operation::Delay(_)
+            | Operation::Free(_)
+            | Operation::Abandon => Err(self.host_only(operation, item)),
         }
     }
 
-    /// Some steps belong to the patcher of the host, some to a handler.
-    fn allowed(&self, kind: Kind, item: &Item) -> Result<(), ScenarioError> {
-        use Kind as K;
-        let refuse = |help: &str| {
-            let message = format!("`{}` is no step for `{}`", kind.name(), self.name);
-            Err(item.place.error(message, "not here", help))
+    fn interrupts(&mut self, switch: Switch) -> Coded {
+        match switch {
+            Switch::Off => self.emitter.a.cli(),
+            // Not STI: its shadow cannot be stepped into on every host.
+            Switch::On => {
+                self.emitter.a.push(0x202)?;
+                self.emitter.a.popfq()
+            }
+        }
+    }
+
+    fn armed(&mut self, armed: bool) -> Coded {
+        let word = va::SHARED + shared::ARMED;
+        self.note_write(word);
+        self.emitter.a.mov(dword_ptr(word), u32::from(armed))
+    }
+
+    fn broadcast(
+        &mut self,
+        item: &Item,
+        broadcast: &Spanned<syntax::Broadcast>,
+    ) -> Result<(), ScenarioError> {
+        let table = broadcast.get_ref();
+        let to = table.to.as_ref().map_or(&Mask::All, |to| to.get_ref());
+        let place = item.source.at(broadcast.span());
+        let mask = value::mask(&item.source, &place, to, self.target.executors)?;
+        let function = self.library.function(&table.run, &item.source)?;
+        self.out.sends.push((function, mask));
+        self.emitter.device(shared::SEND, self.out.sends.len() as u32).map_err(unassembled(&item.place))
+    }
+
+    fn done(&mut self, item: &Item, part: usize) -> Coded {
+        let parts = match &item.step.site {
+            Some(_) => 1 << part,
+            None => (1u32 << self.target.site.site.parts.len()) - 1,
         };
-        match kind {
-            K::Sync | K::AssumeSynchronised | K::Quiesce | K::Delay | K::Free | K::Abandon => refuse(
-                "it is a step of the host's patcher, [[step]]; a program broadcasts a function that counts in a word, \
-                 and waits for the word",
-            ),
-            K::Resume | K::Decline if self.what != Use::Trap => {
-                refuse("only the program of [handler] has a trap to handle")
-            }
-            K::Interrupts | K::Flags if !matches!(self.frame, Frame::Executor(_)) => {
-                refuse("only an executor's own program changes its flags")
-            }
-            K::Interrupts if self.frame == Frame::Executor(Ring::User) => Err(item
+        self.out.completes = true;
+        self.emitter.device(shared::DONE, parts)
+    }
+
+    /// What to say of a step that no program performs.
+    fn host_only(&self, operation: Operation<'_>, item: &Item) -> ScenarioError {
+        self.misplaced(
+            operation,
+            item,
+            "it is a step of the host's patcher, [[step]]; a program broadcasts a function that counts in a word, \
+             and waits for the word",
+        )
+    }
+
+    fn misplaced(&self, operation: Operation<'_>, item: &Item, help: &str) -> ScenarioError {
+        let message = format!("`{}` is no step for `{}`", operation.name(), self.name);
+        item.place.error(message, "not here", help)
+    }
+
+    /// Some steps belong to the patcher of the host, some to a handler or to an executor.
+    fn allowed(&self, operation: Operation<'_>, item: &Item) -> Result<(), ScenarioError> {
+        let executor = matches!(self.frame, Frame::Executor(_));
+        let here = match operation.performer() {
+            Performer::Host => false,
+            Performer::HostAndPrograms | Performer::Programs => true,
+            Performer::Executors => executor,
+            Performer::Handler => self.what == Use::Trap,
+        };
+        if !here {
+            return Err(match operation {
+                Operation::Resume(_) | Operation::Decline => {
+                    self.misplaced(operation, item, "only the program of [handler] has a trap to handle")
+                }
+                Operation::Trap => {
+                    self.misplaced(operation, item, "only an executor runs into foreign traps")
+                }
+                Operation::Interrupts(_) | Operation::Flags(_) => {
+                    self.misplaced(operation, item, "only an executor's own program changes its flags")
+                }
+                _ => self.host_only(operation, item),
+            });
+        }
+        if matches!(operation, Operation::Interrupts(_)) && self.frame == Frame::Executor(Ring::User) {
+            return Err(item
                 .place
                 .error("an executor at ring 3 cannot switch interrupts", "needs ring 0", "remove `ring = 3`")
-                .of_kind(crate::ErrorKind::Unsupported)),
-            K::Trap if !matches!(self.frame, Frame::Executor(_)) => {
-                refuse("only an executor runs into foreign traps")
-            }
-            _ => Ok(()),
+                .of_kind(crate::ErrorKind::Unsupported));
         }
+        Ok(())
     }
 
     pub(super) fn note_write(&mut self, address: u64) {
@@ -332,10 +366,9 @@ impl Code<'_, '_> {
     fn one_value(
         &mut self,
         item: &Item,
-        values: Option<&toml::Spanned<Values>>,
+        values: &Spanned<Values>,
         one: impl FnOnce(&mut Self, &str, &Operand, &Place) -> Result<(), ScenarioError>,
     ) -> Result<(), ScenarioError> {
-        let Some(values) = values else { return Ok(()) };
         // Their order would be that of the names.
         let (Some((name, operand)), 1) = (values.get_ref().iter().next(), values.get_ref().len()) else {
             return Err(item.source.at(values.span()).error(
@@ -349,8 +382,12 @@ impl Code<'_, '_> {
 
     /// Stores to the site, cut into what one instruction can store; where a fetch sees every store at once, also at
     /// the boundaries that it reads across.
-    fn stores(&mut self, item: &Item, part: usize) -> Result<(), ScenarioError> {
-        let Some(store) = &item.step.store else { return Ok(()) };
+    fn stores(
+        &mut self,
+        item: &Item,
+        part: usize,
+        store: &Spanned<syntax::Store>,
+    ) -> Result<(), ScenarioError> {
         let place = item.source.at(store.span());
         let failed = unassembled(&item.place);
         let site = &self.target.site.site;

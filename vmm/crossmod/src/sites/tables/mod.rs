@@ -1,6 +1,6 @@
-//! Results as tables, and tables as text, CSV and a page of HTML.
+//! Renders results as tables, in text, CSV and HTML.
 //!
-//! A result becomes a [`Sheet`] once; each form knows sheets only.
+//! Each kind of result becomes a [`Document`]; each format renders documents.
 
 mod build;
 mod csv;
@@ -11,15 +11,15 @@ mod text;
 pub use build::{differences, inventory, list, windows};
 pub use csv::csv;
 pub use html::html;
-pub use judgement::{judgement, without_class};
+pub use judgement::{judgement, judgements, without_class};
 pub use text::text;
 
 /// A cell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cell {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// Its share of a whole, 0 to 1, where that can be shown.
+    /// Its share of a whole, from 0 to 1, if the cell can show it.
     pub share: Option<f64>,
 }
 
@@ -30,7 +30,7 @@ impl<T: ToString> From<T> for Cell {
 }
 
 impl Cell {
-    /// A number as a part of a whole; an empty cell for none.
+    /// A number as a part of a whole.
     pub fn part(count: usize, whole: usize) -> Cell {
         let share = (whole > 0).then(|| count as f64 / whole as f64);
         Cell { text: count.to_string(), share }
@@ -40,34 +40,34 @@ impl Cell {
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// What it shows, in a line.
+    /// What it shows, in one line.
     pub caption: String,
-    /// Heads, and whether the column holds numbers.
+    /// Heads of the columns, and whether each contains numbers.
     pub columns: Vec<(&'static str, bool)>,
-    /// Rows, each with a cell for each column.
+    /// Rows, each with one cell per column.
     pub rows: Vec<Vec<Cell>>,
 }
 
 /// A result: a title, lines about it, tables.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sheet {
-    /// What it is about.
+pub struct Document {
+    /// Its title.
     pub title: String,
     /// Lines before the tables.
     pub notes: Vec<String>,
     /// Its tables.
     pub tables: Vec<Table>,
-    /// What CSV holds, if not the first of them.
+    /// The table for CSV, if not the first one.
     pub csv: Option<Table>,
-    /// Lines behind the tables.
+    /// Lines after the tables.
     pub summary: Vec<String>,
-    /// Schedules: what each is of, and its columns. Only a page shows them.
+    /// Schedules, each with a heading; only HTML shows them.
     pub schedules: Vec<(String, String)>,
 }
 
-impl Sheet {
-    /// This sheet with the tables of another behind its own.
-    pub fn followed_by(mut self, other: Sheet) -> Sheet {
+impl Document {
+    /// Appends the tables of another document.
+    pub fn followed_by(mut self, other: Document) -> Document {
         self.tables.extend(other.tables);
         self
     }

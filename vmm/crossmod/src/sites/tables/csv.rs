@@ -1,10 +1,10 @@
-//! For spreadsheets and scripts: RFC 4180, one table.
+//! One table as CSV (RFC 4180), for spreadsheets and scripts.
 
-use super::Sheet;
+use super::Document;
 
-/// The table that the sheet has for it, or else its first; heads first.
-pub fn csv(sheet: &Sheet) -> String {
-    let Some(table) = sheet.csv.as_ref().or(sheet.tables.first()) else { return String::new() };
+/// The document's table for CSV, or else its first table, with a header line.
+pub fn csv(document: &Document) -> String {
+    let Some(table) = document.csv.as_ref().or(document.tables.first()) else { return String::new() };
     let heads = table.columns.iter().map(|(head, _)| field(head)).collect::<Vec<_>>().join(",");
     let rows =
         table.rows.iter().map(|row| row.iter().map(|cell| field(&cell.text)).collect::<Vec<_>>().join(","));

@@ -1,10 +1,10 @@
-//! A page that needs nothing else: no script, no font, no picture from elsewhere.
+//! A self-contained page: no scripts, and no fonts or pictures from elsewhere.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
-use super::{Cell, Sheet, Table};
+use super::{Cell, Document, Table};
 
-/// Follows the reader's light or dark, and the paper's white.
+/// The style, for light and dark screens and for print.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c1f23;--paper:#fdfdfb;--soft:#5b6470;--line:#d8dade;--bar:#bcd3ee;--head:#f0f1ee}
 @media(prefers-color-scheme:dark){:root{--ink:#e4e6e8;--paper:#16181b;--soft:#9aa3ad;--line:#353a40;--bar:#2b4a6f;--head:#202429}}
@@ -30,15 +30,16 @@ td.bar{background:linear-gradient(to left,var(--bar) var(--w),transparent var(--
 @media print{:root{--ink:#000;--paper:#fff;--soft:#333;--line:#bbb;--bar:#ddd;--head:#fff}body{max-width:none;padding:0;font-size:10pt}figure{overflow:visible}tr{break-inside:avoid}thead{display:table-header-group}th{position:static}td.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 ";
 
-/// The sheet as a page.
-pub fn html(sheet: &Sheet) -> String {
-    // A kernel's banner names its compiler too: that is no headline.
-    let (headline, rest) = match sheet.title.split_once(" (") {
+/// The document as HTML.
+pub fn html(document: &Document) -> String {
+    // The banner of a kernel also names the compiler, which does not belong in the headline.
+    let (headline, rest) = match document.title.split_once(" (") {
         Some((headline, rest)) => (headline, format!("({rest}")),
-        None => (sheet.title.as_str(), String::new()),
+        None => (document.title.as_str(), String::new()),
     };
-    // What a table leaves out is said behind it.
-    let (left_out, said): (Vec<_>, Vec<_>) = sheet.summary.iter().partition(|line| line.starts_with("..."));
+    // Lines about rows that a table omits follow the tables.
+    let (left_out, said): (Vec<_>, Vec<_>) =
+        document.summary.iter().partition(|line| line.starts_with("..."));
     markup! {
         (DOCTYPE)
         html lang="en" {
@@ -51,14 +52,14 @@ pub fn html(sheet: &Sheet) -> String {
             body {
                 h1 { (headline) }
                 @if !rest.is_empty() { p.fine { (rest) } }
-                @for line in &sheet.notes { p { (line) } }
+                @for line in &document.notes { p { (line) } }
                 @for line in said { p.sum { (line) } }
-                @for table in &sheet.tables { (one(table)) }
+                @for table in &document.tables { (one(table)) }
                 @for line in left_out { p { (line) } }
-                @if !sheet.schedules.is_empty() {
+                @if !document.schedules.is_empty() {
                     h2 { "Schedules" }
-                    p { "One for each verdict, of its largest class: every move in order, a column for each CPU." }
-                    @for (name, text) in &sheet.schedules {
+                    p { "One schedule for each verdict, of its largest class: every transition in order, with a column for each CPU." }
+                    @for (name, text) in &document.schedules {
                         details { summary { (name) } pre tabindex="0" { (text) } }
                     }
                 }

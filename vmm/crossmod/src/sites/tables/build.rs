@@ -1,12 +1,12 @@
-//! What results look like as tables.
+//! Tables of inventories, lists, differences and windows.
 
 use std::collections::BTreeMap;
 
-use super::{Cell, Sheet, Table};
-use crate::linux::Via;
-use crate::linux::{Diff, Inventory, KindRow, LengthRow, Row, Window};
+use crossmod_linux::{Diff, Hazard, Inventory, KindRow, LengthRow, ProbeWindow, SiteRow, Via};
 
-/// Arrivals, classes and changes that a sheet lists; JSON has all.
+use super::{Cell, Document, Table};
+
+/// Maximum number of entries, classes and changes in a document; JSON has all.
 pub(super) const LISTED: usize = 40;
 
 pub(super) fn release(release: Option<&String>, otherwise: &str) -> String {
@@ -22,7 +22,7 @@ pub(super) fn more(listed: usize, all: usize, what: &str) -> Vec<String> {
 }
 
 /// The inventory.
-pub fn inventory(inventory: &Inventory) -> Sheet {
+pub fn inventory(inventory: &Inventory) -> Document {
     let columns = vec![
         ("kind", false),
         ("bytes", true),
@@ -34,7 +34,7 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
         ("4096", true),
         ("on disk", false),
     ];
-    let mut sheet = Sheet {
+    let mut document = Document {
         title: release(inventory.release.as_ref(), "an image"),
         notes: vec![format!(
             "{}, {}names from {}, {} exception table entries",
@@ -47,7 +47,7 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
             inventory.names,
             inventory.exceptions
         )],
-        ..Sheet::default()
+        ..Document::default()
     };
     let mut table = Table {
         caption: "Patch sites, and how many cross a boundary of 8, 16, 32, 64 and 4096 bytes".into(),
@@ -64,18 +64,18 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
             table.rows.push(row(kind.kind, length.to_string(), *sites, crossings, states(on_disk)));
         }
     }
-    sheet.tables.push(table);
-    sheet.summary.extend(inventory.kinds.iter().filter_map(remarks));
+    document.tables.push(table);
+    document.summary.extend(inventory.kinds.iter().filter_map(remarks));
     for (name, zeros) in &inventory.padding {
-        sheet.summary.push(format!("{name}: {zeros} entries of zero, left out"));
+        document.summary.push(format!("{name}: {zeros} empty entries"));
     }
     for (left, right, count) in &inventory.overlaps {
-        sheet.summary.push(format!("overlap: {count} {right} sites begin inside of {left} sites"));
+        document.summary.push(format!("overlap: {count} {right} sites begin inside {left} sites"));
     }
     let entered = inventory.entered.len();
-    sheet.summary.push(match entered {
-        0 => "no branch, fixup or jump label leads into a site behind its first byte".into(),
-        count => format!("{count} ways lead into a site behind its first byte"),
+    document.summary.push(match entered {
+        0 => "no branch, fixup or jump label leads into a site after its first byte".into(),
+        count => format!("{count} branches, fixups or jump labels lead into a site after its first byte"),
     });
     if entered > 0 {
         let rows = inventory.entered.iter().take(LISTED).map(|entered| {
@@ -92,20 +92,20 @@ pub fn inventory(inventory: &Inventory) -> Sheet {
                 via.into(),
             ]
         });
-        sheet.tables.push(Table {
+        document.tables.push(Table {
             caption: "Ways into a site".into(),
             columns: vec![("kind", false), ("site", false), ("byte", true), ("from", false), ("via", false)],
             rows: rows.collect(),
         });
-        sheet.summary.extend(more(LISTED, entered, "ways"));
+        document.summary.extend(more(LISTED, entered, "ways"));
     }
     let formats = inventory.formats.iter().map(|(table, format)| vec![(*table).into(), format.into()]);
-    sheet.tables.push(Table {
-        caption: "Tables and the form of their entries".into(),
+    document.tables.push(Table {
+        caption: "Tables and the format of their entries".into(),
         columns: vec![("table", false), ("entries", false)],
         rows: formats.collect(),
     });
-    sheet
+    document
 }
 
 fn row(kind: &str, length: String, sites: usize, crossings: &[usize], states: String) -> Vec<Cell> {
@@ -134,7 +134,7 @@ fn remarks(kind: &KindRow) -> Option<String> {
         remarks.push(format!("{} entries for {} places", kind.sites, kind.places));
     }
     if kind.entered > 0 {
-        remarks.push(format!("{} entered behind the first byte", kind.entered));
+        remarks.push(format!("{} entered after the first byte", kind.entered));
     }
     if kind.faulting > 0 {
         remarks.push(format!("{} with an instruction of the exception table", kind.faulting));
@@ -143,7 +143,7 @@ fn remarks(kind: &KindRow) -> Option<String> {
 }
 
 /// A list of sites.
-pub fn list(title: Option<&String>, rows: impl Iterator<Item = Row>, several: bool) -> Sheet {
+pub fn list(title: Option<&String>, rows: impl Iterator<Item = SiteRow>, several: bool) -> Document {
     let mut columns = vec![
         ("address", false),
         ("kind", false),
@@ -185,11 +185,11 @@ pub fn list(title: Option<&String>, rows: impl Iterator<Item = Row>, several: bo
         .collect();
     let summary = vec![format!("{} sites", rows.len())];
     let table = Table { caption: String::new(), columns, rows };
-    Sheet { title: release(title, "sites"), tables: vec![table], summary, ..Sheet::default() }
+    Document { title: release(title, "sites"), tables: vec![table], summary, ..Document::default() }
 }
 
-/// Two images compared. `all`: every change, not only the first few.
-pub fn differences(diff: &Diff, all: bool) -> Sheet {
+/// The differences between two images: every change if `all`, else the first few.
+pub fn differences(diff: &Diff, all: bool) -> Document {
     let rows = diff.kinds.iter().map(|row| {
         let mut cells: Vec<Cell> = vec![row.kind.into()];
         let counts = [row.before, row.after, row.removed, row.added, row.length, row.state, row.crossing];
@@ -233,7 +233,7 @@ pub fn differences(diff: &Diff, all: bool) -> Sheet {
     if diff.is_empty() {
         summary.push("no site differs".into());
     }
-    Sheet {
+    Document {
         title: "Patch sites of two images".into(),
         notes: vec![
             format!("A: {}", release(diff.before.as_ref(), "an image")),
@@ -241,15 +241,15 @@ pub fn differences(diff: &Diff, all: bool) -> Sheet {
         ],
         tables: if diff.is_empty() { vec![kinds] } else { vec![kinds, changes] },
         summary,
-        ..Sheet::default()
+        ..Document::default()
     }
 }
 
-/// Windows for a jump.
-pub fn windows(title: Option<&String>, pattern: &str, windows: &[Window]) -> Sheet {
+/// Probe windows.
+pub fn windows(title: Option<&String>, pattern: &str, windows: &[ProbeWindow]) -> Document {
     let legal = windows.iter().filter(|window| window.hazards.is_empty()).count();
     let rows = windows.iter().map(|window| {
-        let hazards: Vec<String> = window.hazards.iter().map(crate::linux::Hazard::text).collect();
+        let hazards: Vec<String> = window.hazards.iter().map(Hazard::text).collect();
         let verdict = if hazards.is_empty() { "legal".to_owned() } else { hazards.join("; ") };
         vec![
             (&window.site).into(),
@@ -270,13 +270,13 @@ pub fn windows(title: Option<&String>, pattern: &str, windows: &[Window]) -> She
         ],
         rows: rows.collect(),
     };
-    Sheet {
+    Document {
         title: release(title, "an image"),
         notes: vec![format!(
             "places in `{pattern}` where a jump of five bytes may replace whole instructions"
         )],
         tables: vec![table],
         summary: vec![format!("{legal} of {} windows are legal", windows.len())],
-        ..Sheet::default()
+        ..Document::default()
     }
 }

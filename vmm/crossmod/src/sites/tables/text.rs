@@ -1,25 +1,25 @@
-//! For terminals and logs.
+//! Aligned columns, for terminals and logs.
 
 use std::fmt::Write;
 
-use super::{Sheet, Table};
+use super::{Document, Table};
 
-/// The sheet in columns.
-pub fn text(sheet: &Sheet) -> String {
+/// The document as text.
+pub fn text(document: &Document) -> String {
     let mut text = String::new();
-    for line in std::iter::once(&sheet.title).chain(&sheet.notes).filter(|line| !line.is_empty()) {
+    for line in std::iter::once(&document.title).chain(&document.notes).filter(|line| !line.is_empty()) {
         let _ = writeln!(text, "{line}");
     }
-    for table in &sheet.tables {
+    for table in &document.tables {
         if !text.is_empty() {
             text.push('\n');
         }
         one(&mut text, table);
     }
-    if !sheet.summary.is_empty() {
+    if !document.summary.is_empty() {
         text.push('\n');
     }
-    for line in &sheet.summary {
+    for line in &document.summary {
         let _ = writeln!(text, "{line}");
     }
     text
