@@ -2,25 +2,13 @@
 
 use crossmod_model::plan::{Executor, Ring, Role, Start};
 
+use super::built_in::{EXECUTORS, MOST_EXECUTORS, PASSES, ROLES};
 use super::error::{ErrorKind, ScenarioError, Source};
-use super::programs::{Body, Library, Use, on_again};
+use super::guest_code::{Body, Library, Use, on_again};
 use super::site::Resolved;
 use super::spanned::Spanned;
 use super::syntax::{self, File, Switch, Text};
 use super::{Options, value};
-
-/// Most executors, and most passes of one.
-pub(super) const MOST: i64 = 8;
-/// Executors, unless the scenario says otherwise.
-pub(super) const COUNT: i64 = 2;
-/// Passes of each, unless the scenario says otherwise.
-pub(super) const PASSES: i64 = 2;
-/// Roles that are built in, and what they do.
-pub(super) const ROLES: [(&str, Role, &str); 3] = [
-    ("loop", Role::Loop, "Passes through the site in a loop."),
-    ("lock", Role::Lock, "Holds the shared word `lock` during each pass."),
-    ("lock-irqs-off", Role::LockIrqOff, "The same, with interrupts off from before it waits for the lock."),
-];
 
 /// The settings of one executor, as written.
 struct Written<'a> {
@@ -71,12 +59,12 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
         ));
     }
     if let Some(list) = &file.executor {
-        if list.is_empty() || list.len() as i64 > MOST {
+        if list.is_empty() || list.len() as i64 > MOST_EXECUTORS {
             let span = list.last().map_or(0..1, Spanned::span);
             return Err(source.at(span).error(
                 format!("{} executors", list.len()),
                 "too few or too many",
-                format!("describe 1 to {MOST} of them"),
+                format!("describe 1 to {MOST_EXECUTORS} of them"),
             ));
         }
         return list
@@ -98,8 +86,8 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
         Some(table) => {
             let table = table.get_ref();
             let count = match &table.count {
-                Some(count) => value::ranged(source, count, "the number of executors", 1, MOST)?,
-                None => COUNT,
+                Some(count) => value::ranged(source, count, "the number of executors", 1, MOST_EXECUTORS)?,
+                None => EXECUTORS,
             };
             let written = Written {
                 passes: &table.passes,
@@ -110,7 +98,9 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
             };
             (count, written)
         }
-        None => (COUNT, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None }),
+        None => {
+            (EXECUTORS, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None })
+        }
     };
     let one = executor(against, &written)?;
     Ok(vec![one; count as usize])
@@ -119,7 +109,7 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
 fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, ScenarioError> {
     let Against { source, library, options, .. } = *against;
     let passes = match written.passes {
-        Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST)? as u8,
+        Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST_EXECUTORS)? as u8,
         None => PASSES as u8,
     };
     let asked = match written.ring {

@@ -8,34 +8,32 @@
 
 #![warn(clippy::too_many_lines)]
 
+mod built_in;
 mod error;
 mod executors;
 mod fields;
 mod file;
-mod forms;
+mod guest_code;
 mod instruction;
 mod models;
 mod mutants;
-mod names;
 mod operation;
-mod pads;
-mod program;
-mod programs;
+mod patcher;
+mod read;
 mod reference;
 mod resolve;
 mod site;
 mod spanned;
 mod steps;
+mod stores;
+mod symbols;
 mod syntax;
 mod tags;
 #[cfg(test)]
 mod tests;
 mod value;
-mod words;
 
 use std::borrow::Cow;
-
-use serde::de::DeserializeOwned;
 
 pub use error::{ErrorKind, ScenarioError, nearest};
 pub use file::load;
@@ -47,6 +45,7 @@ use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{Plan, Ring};
 
 use error::Source;
+use read::read;
 
 /// The text of a scenario, not yet parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,45 +177,4 @@ fn parse_as(name: &str, path: &str, text: &str, options: &Options) -> Result<Pla
     let source = Source::new(path, text);
     let file = read(&source, text)?;
     resolve::plan(name, &source, file, options)
-}
-
-/// Reads TOML, and turns its errors into ours.
-fn read<T: DeserializeOwned>(source: &Source, text: &str) -> Result<T, ScenarioError> {
-    toml::from_str(text).map_err(|error| {
-        let message = error.message().to_owned();
-        let span = error.span().unwrap_or(0..0);
-        let help = if text.trim().is_empty() {
-            "the file is empty: start from a copy of a shipped scenario".to_owned()
-        } else {
-            remedy(&message, span.start >= text.trim_end().len())
-        };
-        source.at(span).error(message, "here", help).of_kind(ErrorKind::Syntax)
-    })
-}
-
-/// What to change after an error of the TOML reader, whose messages name things in backquotes.
-fn remedy(message: &str, at_end: bool) -> String {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if let Some((wrong, known)) = quoted
-        .split_first()
-        .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))
-    {
-        return match nearest(wrong, known.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("remove it, or use one of {}", known.join(", ")),
-        };
-    }
-    if message.starts_with("missing field") {
-        return format!("add {}", quoted.first().map_or("it".into(), |name| format!("`{name} = ...`")));
-    }
-    if message.starts_with("invalid type") || message.starts_with("invalid value") {
-        return "write the value in the form that is expected here".to_owned();
-    }
-    if message.starts_with("duplicate key") {
-        return "give each key once".to_owned();
-    }
-    if at_end {
-        return "the file seems to end too early: is it complete?".to_owned();
-    }
-    "correct the TOML here; https://toml.io has the grammar".to_owned()
 }

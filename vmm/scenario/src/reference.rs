@@ -6,9 +6,9 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::built_in::WORDS;
 use super::fields::fields;
 use super::instruction::{Displacement, NAMES};
-use super::names::BUILT_IN;
 use super::operation::{Operation, Performer};
 use super::syntax::{self, File, Protocol, Step};
 
@@ -111,13 +111,6 @@ fn without_null(schema: &mut Value) {
         }
         _ => {}
     }
-}
-
-/// The forms of a text that is one of some names, or something else.
-pub(super) fn choice<const N: usize>(known: [(&str, &str); N], other: &str) -> Value {
-    let known = known.into_iter().map(|(name, meaning)| json!({ "const": name, "description": meaning }));
-    let other = json!({ "type": "string", "description": other });
-    Value::Array(known.chain([other]).collect())
 }
 
 /// The tables of the language with all their keys, then the names of words and instructions.
@@ -335,7 +328,7 @@ fn one_line(schema: &Value) -> String {
 
 /// Words that exist without being declared.
 fn words() -> Section {
-    let entries = BUILT_IN.iter().map(|(name, _, meaning)| Entry {
+    let entries = WORDS.iter().map(|(name, _, meaning)| Entry {
         kind: "a built-in word",
         name: (*name).into(),
         path: format!("words.{name}"),

@@ -8,24 +8,18 @@ use crossmod_model::plan::{
 };
 use crossmod_model::x86::VendorRule;
 
+use super::built_in::{MOST_EVENTS, NOTHING, RUNS, SITE};
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::executors::Listed;
-use super::names::Names;
-use super::program::{self, Context};
-use super::programs::{self, Body, Library, Use};
+use super::guest_code::{self, Body, Library, Use};
+use super::patcher::{self, Context};
+use super::read::read;
 use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
+use super::symbols::Names;
 use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Rule, Side, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
-
-/// Most events of a kind.
-pub(super) const MOST_EVENTS: i64 = 8;
-/// What handlers of events run besides programs.
-pub(super) const RUNS: [(&str, &str); 2] =
-    [(SITE, "The handler runs the site once."), (NOTHING, "The handler returns at once.")];
-const SITE: &str = "site";
-const NOTHING: &str = "nothing";
 
 /// Resolves a scenario that was read from `source`.
 pub(super) fn plan(
@@ -60,15 +54,15 @@ pub(super) fn plan(
         names: &names,
         programs: &library,
     };
-    let program = program::lower(&context, &items)?;
+    let program = patcher::lower(&context, &items)?;
     let events =
         events(source, &file.events, borrowed.map(|(source, table)| (source, &table.events)), &library)?;
-    let target = programs::Target {
+    let target = guest_code::Target {
         site: &site,
         names: &names,
         fetch,
         executors: executors.len(),
-        park: programs::park(),
+        park: guest_code::park(),
     };
     let (programs, entries) = library.compile(&target)?;
     enter_programs(&mut executors, &starts, &library, &programs, &entries);
@@ -230,7 +224,7 @@ fn forbidden(
 pub(super) fn protocol(name: &str, place: &Place, from: &str) -> Result<(Source, Protocol), ScenarioError> {
     let (path, text) = protocol_text(name, place, from)?;
     let source = Source::new(&path, &text);
-    let table = super::read(&source, &text)?;
+    let table = read(&source, &text)?;
     Ok((source, table))
 }
 
@@ -317,7 +311,7 @@ fn handler(
     let (resume, place) = resume;
     let emulated = |new: bool| {
         let version = site.version(0, new);
-        site::emulate(version, next(site)).is_none() && programs::can_emulate(version)
+        site::emulate(version, next(site)).is_none() && guest_code::can_emulate(version)
     };
     let new = match resume {
         Resume::New => Some(true),

@@ -27,7 +27,7 @@ impl Item {
         };
         let named = store.what.as_ref().is_some_and(|what| *what.get_ref() == What::Int3);
         let first = store.at.as_ref().is_some_and(|at| *at.get_ref() == 0);
-        let bytes = store.bytes.as_ref().and_then(|text| super::site::hex(text.get_ref()));
+        let bytes = store.bytes.as_ref().and_then(|text| super::value::hex(text.get_ref()));
         named || (first && bytes.is_some_and(|bytes| bytes.starts_with(&[0xcc])))
     }
 

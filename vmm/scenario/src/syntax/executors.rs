@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Int, Text};
-use crate::executors::{COUNT, MOST, PASSES, ROLES};
-use crate::reference::choice;
+use super::{Int, Text, choice};
+use crate::built_in::{EXECUTORS, MOST_EXECUTORS, PASSES, ROLES};
 use crate::spanned::Spanned;
 
 /// The keys that `[executors]` and `[[executor]]` have in common.
@@ -22,7 +21,7 @@ macro_rules! executor_table {
             /// [executors]
             /// passes = 1
             /// ```
-            #[schemars(extend("default" = PASSES, "minimum" = 1, "maximum" = MOST))]
+            #[schemars(extend("default" = PASSES, "minimum" = 1, "maximum" = MOST_EXECUTORS))]
             pub passes: Option<Int>,
             /// The privilege level of the executor's own code.
             ///
@@ -82,7 +81,7 @@ executor_table! {
         /// [executors]
         /// count = 3
         /// ```
-        #[schemars(extend("default" = COUNT, "minimum" = 1, "maximum" = MOST))]
+        #[schemars(extend("default" = EXECUTORS, "minimum" = 1, "maximum" = MOST_EXECUTORS))]
         pub count: Option<Int>,
     }
 }

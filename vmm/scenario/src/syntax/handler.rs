@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Int, Text};
-use crate::reference::choice;
-use crate::resolve::{MOST_EVENTS, RUNS};
+use super::{Int, Text, choice};
+use crate::built_in::{MOST_EVENTS, RUNS};
 use crate::spanned::Spanned;
 
 /// The #BP handler. `"new"` and `"old"` emulate a version that is NOPs or one jump, call, conditional jump or return: a

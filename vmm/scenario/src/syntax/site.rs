@@ -1,54 +1,15 @@
-//! The shape of a site, and of a fetch model that is given by its parameters.
+//! The shape of sites.
+
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::serde_types::OneOrMore;
 use super::{Int, Text};
-use crate::forms::OneOrMore;
-use crate::site::LAST_OFFSET;
+use crate::built_in::LAST_OFFSET;
 use crate::spanned::Spanned;
-use crossmod_model::fetch::FetchModel;
-
-/// `fetch` as a table: the parameters of one fetch model.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Custom {
-    /// The size in bytes of the aligned block that a store writes, and a fetch reads, at once.
-    ///
-    /// A store that meets several blocks is committed block by block.
-    ///
-    /// ```toml
-    /// fetch = { atom = 16, stale = false }
-    /// ```
-    #[schemars(extend("enum" = FetchModel::ATOMS.to_vec()))]
-    pub atom: Int,
-    /// Whether a fetch may miss stores made since the vCPU last serialised.
-    ///
-    /// ```toml
-    /// fetch = { atom = 8, stale = true, order = "program" }
-    /// ```
-    pub stale: bool,
-    /// Which stores a fetch may miss.
-    ///
-    /// Constraint: required if `stale` is true, refused if it is false.
-    ///
-    /// ```toml
-    /// fetch = { atom = 16, stale = true, order = "block" }
-    /// ```
-    pub order: Option<Order>,
-}
-
-/// Which stores a stale fetch may miss.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
-    /// The latest ones, in program order, with one clock for each block.
-    Block,
-    /// The latest ones, in program order, with one clock for all blocks.
-    Program,
-    /// Any of them.
-    Any,
-}
 
 /// Wherever a branch leads out of the site, and right after the site, lies a *landing pad*: four bytes that add a mark of
 /// their own to EAX and return. A pass is recognised by the sum. All addresses outside the two pages of the site share one
@@ -140,4 +101,41 @@ pub(crate) struct Site {
     /// ```
     #[serde(default)]
     pub intermediates: Vec<Text>,
+}
+
+/// One table `[site]`, or a list `[[site]]`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum Sites {
+    One(Box<Site>),
+    Several(Vec<Spanned<Site>>),
+}
+
+struct SitesVisitor;
+
+impl<'de> Visitor<'de> for SitesVisitor {
+    type Value = Sites;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table [site], or a list of them, [[site]]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sites, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
+        }
+        Ok(Sites::Several(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Sites, A::Error> {
+        let one = Site::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+        Ok(Sites::One(Box::new(one)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sites {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SitesVisitor)
+    }
 }

@@ -4,13 +4,12 @@ use crossmod_model::property::Property;
 use iced_x86::code_asm::*;
 
 use super::Use;
+use super::code::{Code, Value, unassembled};
 use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
-use super::step::{Code, Value, unassembled};
 use crate::error::{Place, ScenarioError};
-use crate::forms::Operand;
 use crate::spanned::Spanned;
 use crate::steps::Item;
-use crate::syntax::Values;
+use crate::syntax::{Operand, Values};
 
 /// Status flags by name.
 const FLAGS: [(&str, u32); 5] = [("cf", 1), ("pf", 4), ("zf", 0x40), ("sf", 0x80), ("of", 0x800)];

@@ -2,13 +2,12 @@
 
 use crossmod_model::plan::{OpKind, Word};
 
-use super::error::{Place, ScenarioError};
-use super::forms::Operand;
-use super::names::Home;
-use super::program::Context;
-use super::steps::Item;
-use super::syntax::{Text, Values};
-use super::value;
+use super::Context;
+use crate::error::{Place, ScenarioError};
+use crate::steps::Item;
+use crate::symbols::Home;
+use crate::syntax::{Operand, Text, Values};
+use crate::value;
 
 /// Largest value that a step may give a shared word.
 const LARGEST_WORD: i64 = 1_000_000;

@@ -1,6 +1,7 @@
 //! Programs of a scenario: lists of steps that vCPUs run, compiled to guest code. Executors run them in a loop; the
 //! functions of broadcasts and the handlers of traps and interrupts may be programs, too.
 
+mod code;
 mod condition;
 mod emit;
 mod resume;
@@ -17,12 +18,11 @@ use iced_x86::BlockEncoderOptions;
 use iced_x86::code_asm::{CodeLabel, r15};
 
 use self::emit::{Emitter, Frame, Mark};
+use super::built_in::{FUNCTIONS, ROLES, RUNS, function};
 use super::error::{Place, ScenarioError, Source, nearest};
-use super::executors::ROLES;
-use super::names::Names;
-use super::resolve::RUNS;
 use super::site::Resolved;
 use super::steps::{self, Item};
+use super::symbols::Names;
 use super::syntax::{self, Nest, Text};
 use super::tags::is_tag;
 
@@ -305,7 +305,7 @@ impl Library {
             }
             _ => emitter.enter(gate(what).unwrap_or_default()).map_err(failed)?,
         }
-        let mut code = step::Code { emitter, out, target, library: self, name, frame, what };
+        let mut code = code::Code { emitter, out, target, library: self, name, frame, what };
         match body {
             Body::Program(number) => code.program(&self.programs[number].items)?,
             Body::Site => code.pass_site(0, "pass").map_err(failed)?,
@@ -351,20 +351,4 @@ fn gate(what: Use) -> Option<u8> {
         Use::Irq => Some(vector::IRQ),
         Use::Trap => Some(vector::BP),
     }
-}
-
-/// The functions of broadcasts that are built in, and what a receiver does.
-pub(super) const FUNCTIONS: [(Function, &str); 7] = [
-    (Function::Sync, "Serialises, acknowledges."),
-    (Function::AckFirst, "Acknowledges, serialises."),
-    (Function::AckOnly, "Acknowledges."),
-    (Function::Hold, "Serialises, arrives, waits for the word `release` with interrupts off, acknowledges."),
-    (Function::Stop, "Arrives, waits for the word `release` with interrupts off, serialises, acknowledges."),
-    (Function::Early, "Serialises, arrives, acknowledges."),
-    (Function::Nmi, "The message is an NMI; the receiver runs the NMI handler, which may `acknowledge`."),
-];
-
-/// The built-in function with a name.
-fn function(name: &str) -> Option<Function> {
-    FUNCTIONS.map(|(function, _)| function).into_iter().find(|function| function.name() == name)
 }

@@ -5,8 +5,10 @@
 //! allowed values come from the same structs by their schema.
 
 mod executors;
+mod fetch;
 mod handler;
 mod operand;
+mod serde_types;
 mod site;
 mod step;
 
@@ -15,14 +17,15 @@ use std::collections::BTreeMap;
 use crossmod_model::x86::VendorRule;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-pub(super) use executors::*;
-pub(super) use handler::*;
-pub(super) use operand::*;
-pub(super) use site::*;
-pub(super) use step::*;
-
-use super::forms::{Expect, Fetch, Operand, Sites};
+pub(super) use self::executors::*;
+pub(super) use self::fetch::*;
+pub(super) use self::handler::*;
+pub(super) use self::operand::*;
+pub(super) use self::serde_types::*;
+pub(super) use self::site::*;
+pub(super) use self::step::*;
 use super::spanned::Spanned;
 
 pub(super) type Int = Spanned<i64>;
@@ -343,4 +346,11 @@ impl Rule {
             Rule::Amd => VendorRule::Amd,
         }
     }
+}
+
+/// The schema of a text that is one of some names, or something else.
+fn choice<const N: usize>(known: [(&str, &str); N], other: &str) -> Value {
+    let known = known.into_iter().map(|(name, meaning)| json!({ "const": name, "description": meaning }));
+    let other = json!({ "type": "string", "description": other });
+    Value::Array(known.chain([other]).collect())
 }

@@ -5,8 +5,8 @@ use crossmod_model::plan::Action;
 use iced_x86::code_asm::*;
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
+use super::code::{Code, unassembled};
 use super::emit::{Coded, Mark};
-use super::step::{Code, unassembled};
 use crate::error::{Place, ScenarioError};
 use crate::site::emulate;
 use crate::syntax::Resume;

@@ -2,20 +2,12 @@
 
 use crossmod_model::plan::{Datum, Word};
 
+use super::built_in::WORDS;
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::syntax::Words;
 use super::tags::is_tag;
 use super::value;
 
-/// Words that exist without being declared, and what they are for.
-pub(super) const BUILT_IN: [(&str, Word, &str); 6] = [
-    ("arrived", Word::Arrived, "Counts the executors that arrived in a `hold`, `stop` or `early`."),
-    ("release", Word::Release, "Lets the executors continue that wait in a `hold` or `stop`, once it is 1."),
-    ("flag", Word::Flag, "Free for the steps of the patcher."),
-    ("lock", Word::Lock, "The lock of the roles `lock` and `lock-irqs-off`."),
-    ("armed", Word::Armed, "Whether the #BP handler may claim traps: 1 after `arm`, 0 after `disarm`."),
-    ("hits", Word::Hits, "Written by the #BP handler of the variant `counting`."),
-];
 /// Names that a program has another use for.
 const TAKEN: [&str; 18] = [
     "a", "b", "c", "ip", "opcode", "went", "acks", "goto", "else", "all", "zf", "sf", "of", "cf", "pf",
@@ -82,7 +74,7 @@ impl Names {
     pub fn find(&self, name: &str) -> Option<Home> {
         let at = |list: &[Datum]| list.iter().position(|datum| datum.name == name).map(|at| at as u8);
         let built_in =
-            BUILT_IN.iter().find(|(known, ..)| *known == name).map(|(_, word, _)| Home::Shared(*word));
+            WORDS.iter().find(|(known, ..)| *known == name).map(|(_, word, _)| Home::Shared(*word));
         built_in
             .or_else(|| at(&self.words).map(|number| Home::Shared(Word::Named(number))))
             .or_else(|| at(&self.each).map(Home::Each))
@@ -92,7 +84,7 @@ impl Names {
     pub fn word(&self, name: &str, place: &Place) -> Result<Home, ScenarioError> {
         self.find(name).ok_or_else(|| {
             let own = self.words.iter().chain(&self.each).map(|datum| datum.name.as_str());
-            let known: Vec<&str> = BUILT_IN.iter().map(|(name, ..)| *name).chain(own).collect();
+            let known: Vec<&str> = WORDS.iter().map(|(name, ..)| *name).chain(own).collect();
             let help = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("name it under [words] or [each], or use one of {}", known.join(", ")),

@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::spanned::Spanned;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::syntax::{Custom, DataRead, Int, Site, Text};
+use super::{Int, Text};
+use crate::spanned::Spanned;
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
-pub(super) enum OneOrMore {
+pub(crate) enum OneOrMore {
     One(String),
     More(Vec<Text>),
 }
@@ -21,42 +21,16 @@ pub(super) enum OneOrMore {
 /// An expectation: for every fetch model, or one by one.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
-pub(super) enum Expect {
+pub(crate) enum Expect {
     All(OneOrMore),
     Each(#[schemars(with = "BTreeMap<String, OneOrMore>")] Vec<(Text, Spanned<OneOrMore>)>),
 }
 
-/// Fetch models: a name, the parameters of one, or a list of names.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-pub(super) enum Fetch {
-    Names(OneOrMore),
-    Custom(Custom),
-}
-
 /// `"all"` or a list of executor numbers.
 #[derive(Debug)]
-pub(super) enum Mask {
+pub(crate) enum Mask {
     All,
     These(Vec<Int>),
-}
-
-/// What a word is compared with, or set to: a number, a name, `"all"`, executor numbers, or a table.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-pub(super) enum Operand {
-    Number(i64),
-    Name(String),
-    List(Vec<Int>),
-    Text(DataRead),
-}
-
-/// One table `[site]`, or a list `[[site]]`.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-pub(super) enum Sites {
-    One(Box<Site>),
-    Several(Vec<Spanned<Site>>),
 }
 
 impl JsonSchema for Mask {
@@ -74,7 +48,7 @@ impl JsonSchema for Mask {
     }
 }
 
-struct OneOrMoreVisitor;
+pub(super) struct OneOrMoreVisitor;
 
 impl<'de> Visitor<'de> for OneOrMoreVisitor {
     type Value = OneOrMore;
@@ -134,34 +108,6 @@ impl<'de> Deserialize<'de> for Expect {
     }
 }
 
-struct FetchVisitor;
-
-impl<'de> Visitor<'de> for FetchVisitor {
-    type Value = Fetch;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a fetch model, \"all\", a list of names, or { atom = ..., stale = ..., order = ... }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Fetch, E> {
-        OneOrMoreVisitor.visit_str(text).map(Fetch::Names)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Fetch, A::Error> {
-        OneOrMoreVisitor.visit_seq(seq).map(Fetch::Names)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fetch, A::Error> {
-        Custom::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Fetch::Custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Fetch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FetchVisitor)
-    }
-}
-
 struct MaskVisitor;
 
 impl<'de> Visitor<'de> for MaskVisitor {
@@ -191,70 +137,5 @@ impl<'de> Visitor<'de> for MaskVisitor {
 impl<'de> Deserialize<'de> for Mask {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(MaskVisitor)
-    }
-}
-
-struct OperandVisitor;
-
-impl<'de> Visitor<'de> for OperandVisitor {
-    type Value = Operand;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, a name, \"all\", a list of executor numbers, or { text = ..., size = ... }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Operand, E> {
-        Ok(Operand::Name(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Operand, E> {
-        Ok(Operand::Number(number))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Operand, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Operand::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Operand, A::Error> {
-        DataRead::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Operand::Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Operand {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OperandVisitor)
-    }
-}
-
-struct SitesVisitor;
-
-impl<'de> Visitor<'de> for SitesVisitor {
-    type Value = Sites;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table [site], or a list of them, [[site]]")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sites, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Sites::Several(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Sites, A::Error> {
-        let one = Site::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-        Ok(Sites::One(Box::new(one)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Sites {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SitesVisitor)
     }
 }

@@ -5,13 +5,11 @@ use crossmod_model::layout::{in_landing_window, in_site_pages};
 use crossmod_model::plan::{Pad, Part, Site};
 use iced_x86::{FlowControl, Instruction};
 
-use super::error::ScenarioError;
-use super::site::Version;
+use super::version::Version;
+use crate::error::ScenarioError;
 
 /// Bytes of a landing pad: `lea eax, [rax + mark]; ret`.
-pub(super) const PAD: u64 = 4;
-/// Offset of its RET.
-pub(super) const RETURN: u64 = 3;
+pub(crate) const PAD: u64 = 4;
 const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site";
 
 /// Marks for pads that have no mark of their own: distinct bits, so that the sum in EAX tells which pads a pass went
@@ -19,13 +17,13 @@ const NO_TARGET: &str = "branches may go to any address within 2 GiB of the site
 const SPARE: [u8; 7] = [1, 8, 0x40, 2, 4, 0x10, 0x20];
 
 /// Adds the pad that follows a part.
-pub(super) fn after(pads: &mut Vec<Pad>, address: u64, name: String) {
+pub(crate) fn after(pads: &mut Vec<Pad>, address: u64, name: String) {
     let free = SPARE.into_iter().find(|mark| pads.iter().all(|pad| pad.mark != *mark));
     pads.push(Pad { address, mark: free.unwrap_or(1), name });
 }
 
 /// Adds a pad for every branch that leaves a part; gives the address of the first.
-pub(super) fn add(
+pub(crate) fn add(
     pads: &mut Vec<Pad>,
     site: &Site,
     part: &Part,
