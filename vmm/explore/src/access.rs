@@ -56,15 +56,32 @@ fn outside(instruction: &Instruction, rip: u64, what: &str) -> EngineError {
     EngineError::Contract { rip, what: format!("`{}`: {what}", decode::format(instruction)) }
 }
 
-/// What a step reads from the site as data.
-pub(super) fn read_text(data: &[u8], access: Access, site: &Site) -> u64 {
+/// What a step reads from memory that others write. An instruction with two memory operands reads both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Reads {
+    shared: u64,
+    text: u64,
+}
+
+impl Touched {
+    /// The values that the step reads from the shared page and from the site as data.
+    pub(super) fn reads(&self, memory: &Shared, data: &[u8], site: &Site) -> Reads {
+        let read = |access: Option<Access>| access.filter(|access| access.reads);
+        Reads {
+            shared: read(self.shared).map_or(0, |access| read_word(memory, access)),
+            text: read(self.text).map_or(0, |access| read_text(data, access, site)),
+        }
+    }
+}
+
+fn read_text(data: &[u8], access: Access, site: &Site) -> u64 {
     let start = (access.address - va::MASTER - (site.address - va::SITE)) as usize;
     let mut word = [0; 8];
     word[..access.size].copy_from_slice(&data[start..start + access.size]);
     u64::from_le_bytes(word)
 }
 
-pub(super) fn read_word(memory: &Shared, access: Access) -> u64 {
+fn read_word(memory: &Shared, access: Access) -> u64 {
     let start = (access.address - va::SHARED) as usize;
     let mut word = [0; 8];
     word[..access.size].copy_from_slice(&memory[start..start + access.size]);
@@ -96,4 +113,28 @@ pub(super) fn load(cpu: &Cpu, memory: &Shared, address: u64) -> Option<u64> {
     let mut word = [0; 8];
     word.copy_from_slice(bytes);
     Some(u64::from_le_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use crossmod_model::layout::{SHARED_LEN, master};
+    use crossmod_model::plan::{Code, Part};
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_reads_shared_memory_and_text_depends_on_both() {
+        let code = Code { bytes: vec![0x90; 8], boundaries: vec![0] };
+        let (old, new, parts) = (code.clone(), code, vec![Part::whole(8)]);
+        let site = Site { address: va::SITE, old, new, intermediates: Vec::new(), parts };
+        let read = |address| Access { address, size: 8, reads: true, writes: false };
+        // `cmpsq` with RSI in the shared page and RDI in the site.
+        let instruction = decode::decode(&[0x48, 0xa7], 0x1000).expect("cmpsq");
+        let accesses = [read(va::SHARED), read(master(va::SITE))];
+        let touched = touched(&instruction, &accesses, 0x1000, &site).expect("accesses to the state");
+        let reads = |shared: u8, text: u8| touched.reads(&[shared; SHARED_LEN], &[text; 8], &site);
+        assert_eq!(reads(1, 1), reads(1, 1));
+        assert_ne!(reads(1, 1), reads(2, 1), "shared memory differs");
+        assert_ne!(reads(1, 1), reads(1, 2), "text differs");
+    }
 }

@@ -87,6 +87,13 @@ impl Model<'_> {
                     (*label, cpus.digest(*entry), judged, *depth)
                 })
                 .collect();
+            let contexts: Vec<_> = contexts
+                .iter()
+                .map(|context| {
+                    let crossmod_model::state::ghost::Context { vector, frame, foreign } = context;
+                    (*vector, *frame, *foreign)
+                })
+                .collect();
             let events = (*class, *serialised, clocks, *observed, *pending, *nmi_latched, *seen_new);
             content_digest(&(cpus.digest(executor.cpu), events, passes, contexts))
         });

@@ -14,10 +14,11 @@
 use crossmod_model::step::Landing;
 use rustc_hash::FxHashMap;
 
+use super::access::Reads;
 use super::future_effects::FutureEffects;
 use super::state::Transition;
 
-/// Key of a step: vCPU number, event or instruction bytes, shared bytes read.
+/// Key of a step: vCPU number, event or instruction bytes, and what it reads from memory that others write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StepKey {
     pub(super) cpu: u32,
@@ -25,7 +26,7 @@ pub(super) struct StepKey {
     pub(super) event: u8,
     pub(super) len: u8,
     pub(super) bytes: [u8; 15],
-    pub(super) shared: u64,
+    pub(super) reads: Reads,
 }
 
 /// Result of a step.

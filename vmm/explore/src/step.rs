@@ -9,7 +9,7 @@ use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode::{self, INT3};
 
-use super::access::{Touched, load, read_text, read_word, store_of, touched};
+use super::access::{Reads, Touched, load, store_of, touched};
 use super::engine::Executed;
 use super::future_effects::FutureEffects;
 use super::memo::{Outcome, StepKey, StepResult};
@@ -171,7 +171,7 @@ impl Model<'_> {
             vector::MC => Stimulus::MachineCheck,
             _ => Stimulus::Interrupt(vector),
         };
-        let key = StepKey { cpu: executor.cpu, event: vector, len: 0, bytes: [0; 15], shared: 0 };
+        let key = StepKey { cpu: executor.cpu, event: vector, len: 0, bytes: [0; 15], reads: Reads::default() };
         let text = self.text(env);
         let result =
             self.execute(slot, &cpu, stimulus, text.current(), env, key, Touched::default(), live)?;
@@ -193,7 +193,7 @@ impl Model<'_> {
         let rip = cpu.regs.rip;
         let mut seen = self.text(env).current().to_vec();
         seen[(rip - self.plan.site.address) as usize] = INT3;
-        let mut key = StepKey { cpu: after.cpu, event: 0, len: 1, bytes: [0; 15], shared: 0 };
+        let mut key = StepKey { cpu: after.cpu, event: 0, len: 1, bytes: [0; 15], reads: Reads::default() };
         key.bytes[0] = INT3;
         let result =
             self.execute(slot, &cpu, Stimulus::Breakpoint, &seen, env, key, Touched::default(), false)?;
@@ -243,7 +243,7 @@ impl Model<'_> {
         live: bool,
     ) -> Result<Outcome, EngineError> {
         let cpu = self.cpus.get(executor.cpu).clone();
-        let key = StepKey { cpu: executor.cpu, event: SMI, len: 0, bytes: [0; 15], shared: 0 };
+        let key = StepKey { cpu: executor.cpu, event: SMI, len: 0, bytes: [0; 15], reads: Reads::default() };
         let text = self.text(env);
         let result =
             self.execute(slot, &cpu, Stimulus::Smi, text.current(), env, key, Touched::default(), live)?;
@@ -338,15 +338,9 @@ impl Model<'_> {
         } else {
             Stimulus::Instruction
         };
-        let mut key =
-            StepKey { cpu: before.cpu, event: 0, len: instruction.len() as u8, bytes: [0; 15], shared: 0 };
+        let reads = access.reads(&memory, &text.data, site);
+        let mut key = StepKey { cpu: before.cpu, event: 0, len: instruction.len() as u8, bytes: [0; 15], reads };
         key.bytes[..instruction.len()].copy_from_slice(&window.bytes()[..instruction.len()]);
-        if let Some(access) = access.shared.filter(|access| access.reads) {
-            key.shared = read_word(&memory, access);
-        }
-        if let Some(access) = access.text.filter(|access| access.reads) {
-            key.shared = read_text(&text.data, access, site);
-        }
         let result = self.execute(slot, &cpu, stimulus, seen, env, key, access, live)?;
 
         let mut after = Executor { cpu: result.cpu, ghost: before.ghost };

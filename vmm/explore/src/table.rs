@@ -5,6 +5,8 @@
 //! model (which executes them on KVM) once and kept by number. A search then is a walk over products of
 //! table entries.
 
+use std::ops::Range;
+
 use crossmod_model::property::Violation;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -37,6 +39,7 @@ struct Next {
 /// A successor of the patcher.
 #[derive(Debug, Clone, Copy)]
 struct PatcherNext {
+    from: u32,
     global: u32,
     step: Transition,
     writes: bool,
@@ -49,7 +52,8 @@ struct PatcherEntry {
     /// Its move is all that needs to be taken where it can be.
     alone: bool,
     needs: Guard,
-    next: Vec<PatcherNext>,
+    /// Its successors, among those of all globals.
+    next: Range<usize>,
     finished: bool,
 }
 
@@ -60,8 +64,8 @@ pub(super) enum Missing {
     Patcher(u32),
     /// An executor's successors.
     Executor(u32, u32),
-    /// What a patcher's successor (by its place) does to an executor.
-    Effect(u32, u32, u32),
+    /// What a patcher's successor (by its number) does to an executor.
+    Effect(u32, u32),
 }
 
 /// One transition of a packed state.
@@ -70,8 +74,7 @@ pub(super) struct Successor<'a, const N: usize> {
     pub(super) to: &'a Packed<N>,
     /// 0 = the patcher, *i* + 1 = the executor in slot *i*.
     pub(super) actor: u8,
-    /// What the executor has become; for the patcher, the place of the move among its own (see
-    /// [`Tables::after_patcher`]).
+    /// What the executor has become; for the patcher, the number of the move (see [`Tables::after_patcher`]).
     pub(super) number: u32,
     /// Interned violations.
     pub(super) violations: u32,
@@ -97,20 +100,17 @@ pub(super) struct Tables {
     lists: Map<u64>,
     nexts: Vec<Next>,
     patcher: Vec<Option<PatcherEntry>>,
+    /// Successors of the patcher, of all globals; a successor's place is its number.
+    patcher_nexts: Vec<PatcherNext>,
     /// By patcher's move and executor: the executor afterwards, and violations.
     effects: Map<u64>,
     /// Facts about each executor.
     flags: Vec<u16>,
 }
 
-fn pair(global: u32, executor: u32) -> u64 {
-    u64::from(global) << 32 | u64::from(executor)
-}
-
-/// Key of what the patcher's move at a place does to an executor. A store has at most as many pieces as a site
-/// has bytes: 32.
-fn effect(global: u32, place: u32, executor: u32) -> u64 {
-    pair(global << 5 | place, executor)
+/// The key of a number (of a global, or of a patcher's successor) and an executor.
+fn pair(number: u32, executor: u32) -> u64 {
+    u64::from(number) << 32 | u64::from(executor)
 }
 
 impl Tables {
@@ -127,6 +127,7 @@ impl Tables {
             lists: Map::default(),
             nexts: Vec::new(),
             patcher: Vec::new(),
+            patcher_nexts: Vec::new(),
             effects: Map::default(),
             flags: Vec::new(),
         }
@@ -207,21 +208,24 @@ impl Tables {
             *list = *known;
         }
         let ready = (0..N - 1).all(|slot| self.met(entry.needs, slot, executors[slot]));
-        let patcher = if ready { &entry.next[..] } else { &[] };
+        let patcher = || {
+            let taken = if ready { entry.next.clone() } else { 0..0 };
+            (taken.start as u32..).zip(&self.patcher_nexts[taken])
+        };
         let only = self.only(entry, ready, executors, &lists);
-        for (place, _) in (0..).zip(patcher).filter(|(_, next)| next.touches) {
-            let lacks = |&&executor: &&u32| !self.effects.contains_key(&effect(global, place, executor));
+        for (number, _) in patcher().filter(|(_, next)| next.touches) {
+            let lacks = |&&executor: &&u32| !self.effects.contains_key(&pair(number, executor));
             if let Some(&executor) = executors.iter().find(lacks) {
-                return Err(Missing::Effect(global, place, executor));
+                return Err(Missing::Effect(number, executor));
             }
         }
-        for (place, next) in (0..).zip(patcher) {
+        for (number, next) in patcher() {
             let mut violations = 0;
             let mut to = *state;
             to[0] = next.global;
             if next.touches {
                 for (word, &executor) in to[1..].iter_mut().zip(executors) {
-                    let (after, found) = self.effects[&effect(global, place, executor)];
+                    let (after, found) = self.effects[&pair(number, executor)];
                     *word = after;
                     violations = if violations == 0 { found } else { violations };
                 }
@@ -230,7 +234,7 @@ impl Tables {
             each(Successor {
                 to: &to,
                 actor: 0,
-                number: place,
+                number,
                 violations,
                 ended: false,
                 writes: next.writes,
@@ -295,17 +299,18 @@ impl Tables {
         let lists = executors.iter().filter(|&&executor| !self.lists.contains_key(&pair(global, executor)));
         all.extend(lists.map(|&executor| Missing::Executor(global, executor)));
         let Some(entry) = &self.patcher[global as usize] else { return all.push(Missing::Patcher(global)) };
-        for (place, _) in (0..).zip(&entry.next).filter(|(_, next)| next.touches) {
-            let lacks = |&&executor: &&u32| !self.effects.contains_key(&effect(global, place, executor));
+        let nexts = (entry.next.start as u32..).zip(&self.patcher_nexts[entry.next.clone()]);
+        for (number, _) in nexts.filter(|(_, next)| next.touches) {
+            let lacks = |&&executor: &&u32| !self.effects.contains_key(&pair(number, executor));
             all.extend(
-                executors.iter().filter(lacks).map(|&executor| Missing::Effect(global, place, executor)),
+                executors.iter().filter(lacks).map(|&executor| Missing::Effect(number, executor)),
             );
         }
     }
 
-    /// What an executor has become after the patcher's move at a place.
-    pub(super) fn after_patcher(&self, global: u32, place: u32, executor: u32) -> u32 {
-        self.effects.get(&effect(global, place, executor)).map_or(executor, |&(after, _)| after)
+    /// What an executor has become after a move of the patcher, by its number.
+    pub(super) fn after_patcher(&self, number: u32, executor: u32) -> u32 {
+        self.effects.get(&pair(number, executor)).map_or(executor, |&(after, _)| after)
     }
 
     fn met(&self, needs: Guard, slot: usize, executor: u32) -> bool {
@@ -346,16 +351,15 @@ impl Tables {
                     self.lists.insert(pair(number, executor), (start as u32, len));
                 }
             }
-            Missing::Effect(number, place, executor) => {
-                let Some(entry) = &self.patcher[number as usize] else { return Ok(()) };
-                let PatcherNext { global: after, step, .. } = entry.next[place as usize];
-                let (before, after) = (*self.globals.get(number), *self.globals.get(after));
+            Missing::Effect(number, executor) => {
+                let PatcherNext { from, global: after, step, .. } = self.patcher_nexts[number as usize];
+                let (before, after) = (*self.globals.get(from), *self.globals.get(after));
                 let class = model.executors.get(executor).ghost.class;
                 let slot = model.classes.iter().position(|&other| other == class).unwrap_or_default();
                 let (to, found) = model.patcher_effect(&before, &after, step, slot, executor)?;
                 let violations: Vec<Violation> = found.into_iter().collect();
                 let violations = model.intern_violations(violations);
-                self.effects.insert(effect(number, place, executor), (to, violations));
+                self.effects.insert(pair(number, executor), (to, violations));
             }
         }
         self.note_flags(model);
@@ -365,12 +369,14 @@ impl Tables {
     fn patcher_entry(&mut self, model: &mut Model<'_>, number: u32) -> Result<PatcherEntry, EngineError> {
         let global = *self.globals.get(number);
         let (moves, needs) = model.patcher_moves(&global);
-        let mut next = Vec::new();
+        let start = self.patcher_nexts.len();
         for step in moves {
             let (after, writes) = model.patcher_global(&global, step)?;
             let touches = model.patcher_touches(&global);
-            next.push(PatcherNext { global: self.intern(model, after), step, writes, touches });
+            let next = PatcherNext { from: number, global: self.intern(model, after), step, writes, touches };
+            self.patcher_nexts.push(next);
         }
+        let next = start..self.patcher_nexts.len();
         let finished =
             usize::from(global.pc) == model.plan().program.len() && model.envs.get(global.env).sent == 0;
         Ok(PatcherEntry { alone: model.patcher_alone(&global), needs, next, finished })
@@ -471,5 +477,18 @@ impl Tables {
     /// Memory in use, in bytes, roughly.
     pub(super) fn bytes(&self) -> usize {
         self.nexts.capacity() * size_of::<Next>() + self.lists.capacity() * 17 + self.effects.capacity() * 17
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_are_equal() {
+        let numbers = [0, 1, 1 << 5, 1 << 27, 1 << 31, u32::MAX];
+        let pairs = || numbers.iter().flat_map(|&one| numbers.map(|other| (one, other)));
+        let keys: std::collections::BTreeSet<u64> = pairs().map(|(one, other)| pair(one, other)).collect();
+        assert_eq!(keys.len(), pairs().count());
     }
 }

@@ -173,7 +173,7 @@ impl Log {
                     const ITSELF: u8 = 1;
                     const OTHER: u8 = 2;
                     if transition.actor == 0 {
-                        edge(tables.after_patcher(state[0], transition.number, executor), PATCHER);
+                        edge(tables.after_patcher(transition.number, executor), PATCHER);
                     } else if state[usize::from(transition.actor)] != executor {
                         edge(executor, OTHER);
                     } else {
