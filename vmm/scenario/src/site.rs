@@ -1,6 +1,7 @@
 //! From the `[site]` table to bytes, instruction boundaries and landing pads.
 
 use crossmod_abi::{PAGE, va};
+use crossmod_model::hex;
 use crossmod_model::layout::{FILLER, pad_code};
 use crossmod_model::plan::{Action, Code, Pad, Part, Site};
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
@@ -337,17 +338,14 @@ fn decode(
         let at = decoder.position();
         let instruction = decoder.decode();
         if instruction.is_invalid() {
-            let rest: Vec<_> = bytes[at..].iter().take(LONGEST).map(|byte| format!("{byte:02x}")).collect();
+            let rest = hex::spaced(&bytes[at..bytes.len().min(at + LONGEST)]);
             let (message, help) = match decoder.last_error() {
                 DecoderError::NoMoreBytes => (
-                    format!(
-                        "the instruction at byte {at} ({}) is cut by the end of the site",
-                        rest.join(" ")
-                    ),
+                    format!("the instruction at byte {at} ({}) is cut by the end of the site", rest),
                     "add its missing bytes, or end the site before it",
                 ),
                 _ => (
-                    format!("byte {at} begins no instruction ({})", rest.join(" ")),
+                    format!("byte {at} begins no instruction ({rest})"),
                     "correct the bytes; 64-bit mode is meant",
                 ),
             };

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 
 use super::{CheckError, CheckOptions, Checker, ReplayReport};
 use crate::engine::SteppingEngine;
-use crate::explore::{Memo, Model, Transition};
+use crate::explore::{Memo, Model, Reduction, Transition};
 use crate::image::Image;
 use crate::machine::{Feature, Machine, MachineError};
 use crate::plan::{Plan, Ring};
@@ -25,11 +25,11 @@ impl Checker {
         let property = finding.violation.property;
         let mut states = Vec::with_capacity(finding.schedule.len());
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+        let mut model = Model::new(plan, &mut engine, Memo::disabled())?;
         let mut state = model.initial()?;
         let initial = model.digest(&state);
         for &step in &finding.schedule {
-            state = model.apply(&state, step)?.next;
+            state = model.apply(&state, step, Reduction::None)?.next;
             states.push(model.digest(&state));
         }
         drop(model);

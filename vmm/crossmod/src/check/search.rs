@@ -1,19 +1,17 @@
 //! The search, or the sample, behind a report.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
 use crate::explore::error::{EngineError, StopToken};
 use crate::explore::{
-    self, Counterexample, Ended, Limits, Memo, MemoStats, Model, SearchOptions, SearchProgress, Transition,
+    self, Counterexample, Ended, Limits, Memo, MemoStats, Model, Reduction, SearchOptions, SearchProgress,
 };
 use crate::machine::{Feature, stop_requested};
 use crate::plan::Plan;
-use crate::property::Property;
 use crate::report::{Bounds, Counts, Finding, Report};
-use crate::schedule::{self, Pct, Random, Strategy};
+use crate::schedule::{self, Found, Pct, Random, Strategy};
 
 /// Every search and sample stops on a signal.
 const STOP: StopToken = StopToken::new(stop_requested);
@@ -34,17 +32,19 @@ impl Checker {
             (false, true) => Memo::new(options.recheck, options.seed),
             (false, false) => Memo::disabled(),
         };
-        let manner = SearchOptions {
+        let reduction = if options.reduce { Reduction::Full } else { Reduction::None };
+        let search_options = SearchOptions {
             workers: options.workers,
             symmetry: options.symmetry,
             recheck: if options.memo { options.recheck } else { 1 },
             seed: options.seed,
             stalls: options.stalls,
+            reduction,
         };
         let emulated = self.host.emulated;
         let time = |elapsed: Duration| (!emulated).then_some(elapsed.as_secs_f64());
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, memo, options.reduce)?;
+        let mut model = Model::new(plan, &mut engine, memo)?;
         let begun = Instant::now();
         let limits = || {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -60,7 +60,7 @@ impl Checker {
         }
         let (found, ended) = match options.mode {
             Mode::Exhaustive => {
-                let search = explore::explore(&mut model, limits(), manner, tick)?;
+                let search = explore::explore(&mut model, limits(), search_options, tick)?;
                 report.counts = Counts {
                     states: search.states as u64,
                     expanded: search.expanded as u64,
@@ -72,22 +72,27 @@ impl Checker {
                     memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
                 };
                 report.stalls = search.stalls;
-                report.outcomes = search.outcomes.iter().map(|outcome| name_of(&model, outcome)).collect();
+                report.outcomes = model.outcomes().iter().map(|outcome| name_of(&model, outcome)).collect();
                 report.outcomes.dedup();
                 report.set_digest(search.states_digest, &search.found);
                 (search.found, search.ended)
             }
             Mode::Random { runs } => {
                 let mut strategy = Random::new(options.seed);
-                sample(&mut model, &mut strategy, (runs, until), &mut report)?
+                sample(&mut model, &mut strategy, reduction, (runs, until), &mut report)?
             }
             Mode::Pct { runs, depth } => {
-                // How long runs are is not known beforehand: a few random ones tell, doubled for safety.
+                // The length of runs is not known beforehand: that of a few random ones, doubled for safety.
                 let probe = schedule::Limits { runs: 32, length: RUN_LIMIT, until, stop: STOP };
-                let (probe, _) =
-                    schedule::sample(&mut model, &mut Random::new(options.seed), probe, |_, _| {})?;
+                let (probe, _) = schedule::sample(
+                    &mut model,
+                    &mut Random::new(options.seed),
+                    reduction,
+                    probe,
+                    |_, _| {},
+                )?;
                 let mut strategy = Pct::new(plan.executors.len(), depth, 2 * probe.longest, options.seed);
-                sample(&mut model, &mut strategy, (runs, until), &mut report)?
+                sample(&mut model, &mut strategy, reduction, (runs, until), &mut report)?
             }
         };
         if report.sampled.is_some() {
@@ -99,16 +104,17 @@ impl Checker {
         for (property, Counterexample { violation, schedule }) in found {
             let mut schedule = schedule;
             if options.readable
-                && let Some(better) = explore::fewest_switches(&mut model, property, &schedule, limits())?
+                && let Some(better) =
+                    explore::fewest_switches(&mut model, property, &schedule, reduction, limits())?
             {
                 schedule = better;
             }
-            let schedule = model.expand(&schedule, property)?;
+            let schedule = model.expand(&schedule, property, reduction)?;
             let schedule = explore::without_surplus(&mut model, &violation, schedule)?;
             findings.push(Finding {
                 expected: plan.expect.contains(&property),
                 violation,
-                switches: switches(&schedule),
+                switches: explore::context_switches(&schedule),
                 schedule,
                 rendering: String::new(),
                 trace: None,
@@ -119,17 +125,18 @@ impl Checker {
     }
 }
 
-/// Most moves in one sampled run.
+/// Most transitions in one sampled run.
 const RUN_LIMIT: usize = 100_000;
 
 fn sample(
     model: &mut Model<'_>,
     strategy: &mut dyn Strategy,
+    reduction: Reduction,
     (runs, until): (u64, Option<Instant>),
     report: &mut Report,
-) -> Result<(BTreeMap<Property, Counterexample>, Ended), EngineError> {
+) -> Result<(Found, Ended), EngineError> {
     let limits = schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
-    let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
+    let (sampled, found) = schedule::sample(model, strategy, reduction, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
     report.set_digest(u128::from(sampled.moves), &found);
     let ended = match (sampled.runs < runs, stop_requested()) {
@@ -150,8 +157,4 @@ fn name_of(model: &Model<'_>, outcome: &explore::PassOutcome) -> String {
     };
     let how = if outcome.trapped { " through the trap" } else { "" };
     format!("{}: {version}{how}", model.pass_context(outcome.label))
-}
-
-fn switches(schedule: &[Transition]) -> usize {
-    schedule.windows(2).filter(|pair| pair[0].actor() != pair[1].actor()).count()
 }

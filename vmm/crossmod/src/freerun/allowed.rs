@@ -6,9 +6,11 @@
 //! order for all stores of a history is enough to show that a mix is allowed, and which order the last and
 //! first stores took is all that a mix of their bytes depends on.
 
+use crossmod_model::view::{Seen, views};
+
 use super::cell::Cell;
 use super::outcome::Odd;
-use crate::fetch::{FetchModel, Seen, views};
+use crate::fetch::FetchModel;
 use crate::plan::{Code, Part, Site};
 
 /// Longer histories are not searched.

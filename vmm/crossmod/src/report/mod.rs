@@ -12,6 +12,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use crossmod_model::checks::stall::Stall;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{NO_MEMO, status};
@@ -19,7 +20,7 @@ use crate::explore::{Counterexample, Ended, MemoStats, Transition};
 use crate::fetch::FetchModel;
 use crate::machine::Assists;
 use crate::plan::Plan;
-use crate::property::{Property, Violation, stall::Stall};
+use crate::property::{Property, Violation};
 use crate::schedule::Sampled;
 use crate::trace::Trace;
 use crate::x86::VendorRule;
@@ -300,7 +301,11 @@ impl Report {
         self.findings = findings;
     }
 
-    pub(crate) fn set_digest(&mut self, states: u128, found: &BTreeMap<Property, Counterexample>) {
+    pub(crate) fn set_digest(
+        &mut self,
+        states: u128,
+        found: &BTreeMap<Property, Counterexample<Transition>>,
+    ) {
         let mut text = format!("{states:032x}");
         for (property, found) in found {
             text.push_str(property.name());

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::{Bounds, Report, Status};
+use crossmod_model::checks::stall::Stall;
+
 use crate::explore::Ended;
 use crate::property::expectation;
-use crate::property::stall::Stall;
 use crate::x86::VendorRule;
 
 /// One line: verdict, name, what was found, counts.

@@ -1,5 +1,6 @@
 //! What a run of a suite gives: reports, and of what they are the results.
 
+use crossmod_model::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +34,7 @@ impl Selection {
             hash.update(format!("{name}\n{rest}\n"));
             names.push(name);
         }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::packed(&hash.finalize());
         Selection { digest, cases: names }
     }
 }

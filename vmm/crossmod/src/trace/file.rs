@@ -48,11 +48,11 @@ pub struct Trace {
     pub moves: Vec<TraceMove>,
 }
 
-/// One move and the hash of the state after it.
+/// One transition and the hash of the state after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceMove {
-    /// The move, as [`Transition`] displays it.
+    /// The transition, as [`Transition`] displays it.
     #[serde(rename = "move")]
     pub step: String,
     /// Hash of the state after it, in hex.
@@ -83,8 +83,8 @@ pub enum TraceError {
     /// The scenario inside it cannot be used.
     #[error("the scenario inside the trace: {0}")]
     Scenario(String),
-    /// A move is none.
-    #[error("move {number} is `{text}`, which is no move")]
+    /// A step of the schedule cannot be parsed.
+    #[error("move {number} is `{text}`, which is not a transition")]
     Transition {
         /// Which, from 1.
         number: usize,
@@ -146,7 +146,7 @@ impl Trace {
         Ok(plan)
     }
 
-    /// The moves.
+    /// The transitions.
     pub fn schedule(&self) -> Result<Vec<Transition>, TraceError> {
         self.moves
             .iter()
@@ -160,7 +160,7 @@ impl Trace {
     }
 }
 
-/// A state's hash as it stands in files.
+/// A state's hash as files have it.
 pub fn hex(digest: u128) -> String {
     format!("{digest:032x}")
 }

@@ -1,7 +1,7 @@
 //! Evidence: the trace file of a violation, its live replay, and its rendering in columns.
 //!
 //! A trace is bound to what it was found with: format, plan digest, guest image. A replay executes every
-//! move on KVM, one vCPU for each executor, with no memo, and compares the state after each move.
+//! transition on KVM, with one vCPU for each executor and without a memo, and compares the state after each.
 
 mod file;
 mod render;

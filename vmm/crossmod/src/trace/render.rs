@@ -3,22 +3,23 @@
 use std::fmt::Write;
 
 use crossmod_abi::{shared, va};
+use crossmod_model::hex;
 
 use crate::explore::error::EngineError;
 use crate::explore::{Model, State, Transition};
 use crate::plan::{Action, Function, OpKind, Plan, Quiet, Word};
 use crate::property::Violation;
-use crate::state::ghost::FUNCTIONS;
+use crate::state::Actor;
 use crate::x86::decode;
 
-/// One move.
+/// One transition.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// 0 = the patcher, *i* + 1 = executor *i*.
-    pub actor: usize,
+    /// Whose transition it is: its column.
+    pub actor: Actor,
     /// What is done.
     pub what: String,
-    /// Bytes of the site after the move.
+    /// Bytes of the site after it.
     pub site: Vec<u8>,
     /// What it violates.
     pub violations: Vec<Violation>,
@@ -26,14 +27,14 @@ pub struct Row {
     pub aftermath: Option<String>,
 }
 
-/// Describes a move from the state before it.
+/// Describes a transition from the state before it.
 pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<Row, EngineError> {
     let what = match step {
         Transition::Patcher => patcher(model, state),
         Transition::Piece(piece) => {
             let piece = &model.pieces()[usize::from(piece)];
             let step = &model.plan().program[piece.op].step;
-            format!("{step}: store site+{} <- {}", piece.offset, hex(&piece.bytes))
+            format!("{step}: store site+{} <- {}", piece.offset, hex::spaced(&piece.bytes))
         }
         Transition::Observe(slot) => format!("sees CPU {slot} outside the site"),
         Transition::Execute(slot, view) => {
@@ -48,18 +49,17 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::MachineCheck(_) => "machine check delivered".into(),
     };
     let mut row =
-        Row { actor: step.actor().into(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
+        Row { actor: step.actor(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
     if let Some(slot) = step.executor() {
-        let monitor = model.ghost_of(state, usize::from(slot));
-        let mut pending: Vec<&str> = FUNCTIONS
+        let ghost = model.ghost_of(state, usize::from(slot));
+        let mut pending: Vec<&str> = Function::MASKABLE
             .into_iter()
             .filter(|&function| {
-                monitor.pending & crate::state::ghost::function_bit(function) != 0
-                    && step != Transition::Ipi(slot, function)
+                ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, function)
             })
             .map(|function| function.name())
             .collect();
-        if monitor.nmi_latched && !matches!(step, Transition::Nmi(_)) {
+        if ghost.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");
         }
         if !pending.is_empty() {
@@ -125,7 +125,7 @@ fn each_name(plan: &Plan, word: u8) -> &str {
 fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> String {
     let cpu = model.cpu_of(state, slot);
     let rip = cpu.regs.rip;
-    let text = model.text(state.global.env);
+    let history = model.history_of(state);
     let Some(window) = model.window(rip, site) else { return format!("{rip:#x}: no code") };
     let decoded = decode::decode(window.bytes(), rip);
     let mut mnemonic = symbols(model, &decode::disassemble(window.bytes(), rip));
@@ -137,9 +137,9 @@ fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> St
         let offset = (rip - model.plan().site.address) as usize;
         let len = decoded.map_or(model.plan().site.len() - offset, |instruction| instruction.len());
         let seen = &window.bytes()[..len.min(window.bytes().len())];
-        let held = &text.current()[offset..];
+        let held = &history.current()[offset..];
         let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
-        format!("{at}: {}  {mnemonic}{stale}", hex(seen))
+        format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
     } else {
         format!("{at}: {mnemonic}")
     }
@@ -207,19 +207,10 @@ fn place(model: &Model<'_>, address: u64) -> String {
             };
         }
     }
-    match model.engine().image().nearest(address) {
-        Some((label, 0)) => label.to_owned(),
-        Some((label, offset)) => format!("{label}+{offset:#x}"),
-        None => format!("{address:#x}"),
-    }
+    model.address(address)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    bytes.join(" ")
-}
-
-/// Lays rows out in columns. Runs of steps in the same column keep it readable; `width` is the terminal's.
+/// Lays rows out in columns, for a terminal of this width.
 pub fn render(plan: &Plan, rows: &[Row], width: usize) -> String {
     let columns = plan.executors.len() + 1;
     let site = plan.site.len() * 3 - 1;
@@ -233,14 +224,18 @@ pub fn render(plan: &Plan, rows: &[Row], width: usize) -> String {
     }
     let _ = writeln!(out, "{}", header.trim_end());
     let mut shown: &[u8] = &plan.site.old.bytes;
-    let _ = writeln!(out, "{:>4} {}", "", hex(shown));
+    let _ = writeln!(out, "{:>4} {}", "", hex::spaced(shown));
     for (number, row) in rows.iter().enumerate() {
-        let bytes = if row.site == shown { String::new() } else { hex(&row.site) };
+        let bytes = if row.site == shown { String::new() } else { hex::spaced(&row.site) };
         shown = &row.site;
         for (line, part) in wrap(&row.what, column - 1).into_iter().enumerate() {
             let number = if line == 0 { (number + 1).to_string() } else { String::new() };
             let bytes = if line == 0 { bytes.as_str() } else { "" };
-            let indent = row.actor * (column + 1);
+            let number_of_column = match row.actor {
+                Actor::Patcher => 0,
+                Actor::Executor(slot) => 1 + usize::from(slot),
+            };
+            let indent = number_of_column * (column + 1);
             let text = format!("{number:>4} {bytes:site$}  {:indent$}{part}", "");
             let _ = writeln!(out, "{}", text.trim_end());
         }

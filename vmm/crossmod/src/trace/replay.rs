@@ -3,7 +3,7 @@
 use super::render::{Row, describe};
 use crate::engine::ReplayEngine;
 use crate::explore::error::EngineError;
-use crate::explore::{Memo, Model, Transition};
+use crate::explore::{Memo, Model, Reduction, Transition};
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::property::{Property, Violation};
@@ -13,15 +13,15 @@ use crate::property::{Property, Violation};
 pub struct Replayed {
     /// Hash of the initial state.
     pub initial: u128,
-    /// Hash of the state after each move.
+    /// Hash of the state after each transition.
     pub states: Vec<u128>,
-    /// What each move was, for people.
+    /// What each transition does, for people.
     pub rows: Vec<Row>,
-    /// What the last move violated.
+    /// What the last transition violated.
     pub violations: Vec<Violation>,
-    /// First move (from 0) that the state before it does not have, if any; the replay stops there.
+    /// First transition (from 0) that is not possible in the state before it, if any; the replay stops there.
     pub impossible: Option<usize>,
-    /// Instructions of no effect on the outcome were not left out: steps executed on KVM.
+    /// Steps executed on KVM.
     pub steps: u64,
 }
 
@@ -45,7 +45,7 @@ pub fn run(
 ) -> Result<Replayed, EngineError> {
     let before = live.assists().steps;
     let mut engine = ReplayEngine::new(live, aside, plan)?;
-    let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+    let mut model = Model::new(plan, &mut engine, Memo::disabled())?;
     let mut state = model.initial()?;
     let mut replayed = Replayed {
         initial: model.digest(&state),
@@ -55,18 +55,18 @@ pub fn run(
         impossible: None,
         steps: 0,
     };
-    let mut moves = Vec::new();
+    let mut transitions = Vec::new();
     for (index, &step) in schedule.iter().enumerate() {
-        model.moves(&state, &mut moves)?;
-        if !moves.contains(&step) {
+        model.transitions(&state, Reduction::None, &mut transitions)?;
+        if !transitions.contains(&step) {
             replayed.impossible = Some(index);
             break;
         }
         let mut row = describe(&mut model, &state, step)?;
-        let applied = model.apply(&state, step)?;
+        let applied = model.apply(&state, step, Reduction::None)?;
         replayed.violations = model.violations(applied.violations).to_vec();
         row.violations = replayed.violations.clone();
-        row.site = model.text(applied.next.global.env).current().to_vec();
+        row.site = model.history_of(&applied.next).current().to_vec();
         if let Transition::Execute(slot, view) = step
             && replayed.violations.iter().any(|violation| violation.property == Property::Torn)
         {

@@ -4,6 +4,7 @@
 mod programs;
 mod word;
 
+use crossmod_abi::vector;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -11,6 +12,7 @@ pub use programs::{Check, Programs};
 pub use word::{Datum, Word};
 
 use crate::fetch::FetchModel;
+use crate::hex;
 use crate::property::Property;
 use crate::x86::VendorRule;
 
@@ -439,6 +441,45 @@ impl Function {
             Function::Nmi => "nmi",
         }
     }
+
+    /// The functions that a maskable interrupt starts, in the order of their numbers.
+    pub const MASKABLE: [Function; 10] = [
+        Function::Sync,
+        Function::AckFirst,
+        Function::AckOnly,
+        Function::Hold,
+        Function::Stop,
+        Function::Early,
+        Function::Call(0),
+        Function::Call(1),
+        Function::Call(2),
+        Function::Call(3),
+    ];
+
+    /// Its number; the NMI's is the last.
+    pub fn number(self) -> usize {
+        let maskable = &Function::MASKABLE;
+        maskable.iter().position(|&function| function == self).unwrap_or(maskable.len())
+    }
+
+    /// Its bit in a set of pending broadcasts.
+    pub fn bit(self) -> u16 {
+        1 << self.number()
+    }
+
+    /// The vector that it is sent as.
+    pub fn vector(self) -> u8 {
+        match self {
+            Function::Sync => vector::IPI_SYNC,
+            Function::AckFirst => vector::IPI_ACK_FIRST,
+            Function::AckOnly => vector::IPI_ACK_ONLY,
+            Function::Hold => vector::IPI_HOLD,
+            Function::Stop => vector::IPI_STOP,
+            Function::Early => vector::IPI_EARLY,
+            Function::Call(number) => vector::IPI_CALL + number,
+            Function::Nmi => vector::NMI,
+        }
+    }
 }
 
 impl Ring {
@@ -459,7 +500,7 @@ impl Plan {
         plan.title.clear();
         plan.expect.clear();
         let text = serde_json::to_vec(&plan).unwrap_or_default();
-        Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::packed(&Sha256::digest(&text))
     }
 
     /// An operation by number: those of the host's program, then the stores of the plan's own programs.

@@ -2,6 +2,7 @@
 
 use crossmod::host::Host;
 use crossmod::linux::Image;
+use crossmod_model::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -24,7 +25,7 @@ impl Origin<'_> {
             images => {
                 let list: String =
                     images.iter().map(|image| format!("{}  {}\n", image.digest, image.name)).collect();
-                let digest = Sha256::digest(list).iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest = hex::packed(&Sha256::digest(list));
                 (format!("{} images", images.len()), digest)
             }
         };
