@@ -1,16 +1,19 @@
 //! Scenarios and checks, in the few forms that the tests need them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, Reduction, State, Transition};
+use crossmod::fetch::FetchModel;
 use crossmod::machine::Machine;
+use crossmod::plan::Ring;
 use crossmod::property::Property;
 use crossmod::report::Status;
 use crossmod::scenario::Options;
-use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+use crossmod::{CheckOptions, Report, Scenario, scenario};
 
-use crate::golden;
+use crate::{golden, harness};
 
 /// A shipped scenario.
 pub fn shipped(name: &str) -> Scenario {
@@ -29,14 +32,26 @@ pub fn inline(name: &str, body: &str) -> Scenario {
 /// A site of five bytes inside a cache line, the one of most shipped scenarios.
 pub const SITE: &str = "[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
 
-/// Options that render as the golden files do.
+/// Options that render as the golden files do. One worker: the tests themselves run in parallel.
 pub fn options() -> CheckOptions {
-    CheckOptions { width: golden::WIDTH, ..CheckOptions::default() }
+    CheckOptions { width: golden::WIDTH, workers: 1, ..CheckOptions::default() }
 }
 
-/// Checks a scenario on a machine of its own.
+/// What a check comes to that others are compared with: computed once for all tests that need it.
+pub fn plain(scenario: &Scenario, ring: Option<Ring>, fetch: Option<FetchModel>) -> Arc<Report> {
+    type Known = HashMap<(String, String), Arc<OnceLock<Arc<Report>>>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let check = || Arc::new(check(scenario, &CheckOptions { ring, fetch, recheck: 64, ..options() }));
+    // Where the ring is the one that the scenario asks for, the plan is the same.
+    let Ok(plan) = scenario.plan(&Options { ring, fetch }) else { return check() };
+    let key = (scenario.name.clone(), plan.digest());
+    let known = Arc::clone(KNOWN.lock().unwrap().entry(key).or_default());
+    Arc::clone(known.get_or_init(check))
+}
+
+/// Checks a scenario.
 pub fn check(scenario: &Scenario, options: &CheckOptions) -> Report {
-    Checker::new().unwrap().check(scenario, options, |_| {}).unwrap()
+    harness::checker().check(scenario, options, |_| {}).unwrap()
 }
 
 /// The properties that a report has found violated.

@@ -3,6 +3,7 @@
 
 mod engine;
 mod guest;
+mod halt;
 mod signals;
 
 use crossmod::layout::FILLER;

@@ -13,22 +13,18 @@ use crossmod::machine::free::Length;
 use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
-use crate::kvm;
+use crate::{harness, kvm};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
-/// Where nothing can be counted: no KVM, an emulated CPU, or one CPU.
-pub fn possible() -> bool {
-    if !kvm::required() {
-        return false;
+/// Ignores the test that calls it where nothing can be counted: no KVM, an emulated CPU, or one CPU.
+pub fn counting_required() {
+    kvm::required();
+    match (crossmod::host::emulated(), crossmod::machine::allowed_cpus().len()) {
+        (true, _) => harness::ignore("an emulated CPU"),
+        (_, 0 | 1) => harness::ignore("one CPU only"),
+        _ => {}
     }
-    let reason = match (crossmod::host::emulated(), crossmod::machine::allowed_cpus().len()) {
-        (true, _) => "an emulated CPU",
-        (_, 0 | 1) => "one CPU only",
-        _ => return true,
-    };
-    eprintln!("\n*** SKIPPED, NOTHING WAS COUNTED: {reason} ***\n");
-    false
 }
 
 fn run(cells: Vec<Cell>) -> Survey {
@@ -40,9 +36,7 @@ fn run(cells: Vec<Cell>) -> Survey {
 
 #[test]
 fn counts_add_up_and_each_side_has_run() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let survey = run(vec![Cell::in_line(Length::Four, 0), Cell::across_pages(Length::Eight, 3)]);
     assert_eq!(survey.rows.len(), 2);
     for row in &survey.rows {
@@ -77,11 +71,9 @@ fn run_pairs(pairs: Vec<PairCell>) -> Survey {
 }
 
 /// That each mix of bytes is a harmless instruction of its own is tried before anything is stored: an error otherwise.
-#[test]
+#[test(long)]
 fn every_pair_runs_everywhere_and_shows_both_versions_and_nothing_else_inside_a_quadword() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let cells = PairCell::all();
     let survey = run_pairs(cells.clone());
     assert_eq!(survey.pairs.len(), cells.len());
@@ -118,9 +110,7 @@ fn every_pair_runs_everywhere_and_shows_both_versions_and_nothing_else_inside_a_
 
 #[test]
 fn a_mix_that_is_not_harmless_is_no_pair() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let refused = |pair: Pair| {
         let cells = vec![PairCell::inside(pair)];
         let options = Options {
@@ -145,9 +135,7 @@ fn a_mix_that_is_not_harmless_is_no_pair() {
 
 #[test]
 fn ring_0_is_surveyed_where_it_is_native_and_refused_where_it_is_emulated() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let output =
         Command::new(BINARY).args(["survey", "--quick", "--seconds", "1", "--ring", "0"]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -162,9 +150,7 @@ fn ring_0_is_surveyed_where_it_is_native_and_refused_where_it_is_emulated() {
 
 #[test]
 fn what_the_vendor_promises_is_not_seen_broken() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let quadwords = [Length::One, Length::Two, Length::Four, Length::Eight];
     let survey = run(quadwords.into_iter().map(|length| Cell::in_line(length, 0)).collect());
     for row in &survey.rows {
@@ -181,9 +167,7 @@ fn what_the_vendor_promises_is_not_seen_broken() {
 
 #[test]
 fn every_form_has_the_counts() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let survey = run(vec![Cell::in_line(Length::Two, 63), Cell::in_line(Length::Five, 0)]);
     let passes = survey.rows[0].side(Side::Vcpu).unwrap().counts.passes;
     let json: serde_json::Value = serde_json::to_value(report::Document::new(&survey)).unwrap();
@@ -228,9 +212,7 @@ fn started() -> (std::process::Child, String, BufReader<std::process::ChildStdou
 
 #[test]
 fn an_interrupted_survey_prints_what_it_knows() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let (child, mut seen, mut lines) = started();
     // SAFETY: the child is ours and not yet waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
@@ -242,9 +224,7 @@ fn an_interrupted_survey_prints_what_it_knows() {
 
 #[test]
 fn a_killed_survey_has_printed_each_place_that_was_done() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let (mut child, mut seen, mut lines) = started();
     child.kill().unwrap();
     lines.read_to_string(&mut seen).unwrap();
@@ -262,12 +242,10 @@ fn unusable_arguments_are_refused() {
     }
 }
 
-#[test]
+#[test(long)]
 fn the_bench_performs_every_protocol_and_loses_no_message() {
     use crossmod::freerun::bench::{Bench, Case, Options, Protocol, bench, compare};
-    if !possible() {
-        return;
-    }
+    counting_required();
     let spare = crossmod::machine::allowed_cpus().len() - 1;
     let mut cases = Case::sweep(1, spare);
     cases.push(Case::plain(3));
@@ -330,7 +308,7 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
     assert!(picture.starts_with("<svg") && picture.contains("stop_machine"));
 }
 
-#[test]
+#[test(long)]
 fn saved_results_make_a_page_and_what_is_none_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("no-result.json");
@@ -346,9 +324,7 @@ fn saved_results_make_a_page_and_what_is_none_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains("json") && errors.contains("crossmod"), "{errors}");
     }
-    if !possible() {
-        return;
-    }
+    counting_required();
     let saved = directory.path().join("bench.json");
     let saved = saved.to_str().unwrap();
     let run = |arguments: &[&str]| {
@@ -377,9 +353,7 @@ fn saved_results_make_a_page_and_what_is_none_is_refused() {
 #[test]
 fn an_exception_in_the_guest_is_counted_and_the_executor_goes_on() {
     use crossmod::machine::free::{FreeMachine, Job, Place, Writer};
-    if !possible() {
-        return;
-    }
+    counting_required();
     let exceptions = std::thread::spawn(|| {
         let cpus = crossmod::machine::allowed_cpus();
         let cell = Cell::in_line(Length::One, 0);

@@ -9,7 +9,7 @@ use crossmod::report::Finding;
 pub const WIDTH: usize = 110;
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(format!("{name}.txt"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(format!("{name}.txt"))
 }
 
 /// Compares a finding, rendered at [`WIDTH`], with the golden file of that name.

@@ -3,7 +3,7 @@
 use crossmod::freerun::cell::{Cell, Crosses};
 use crossmod::freerun::outcome::Counts;
 use crossmod::freerun::pairs::{PairRow, PairSeen};
-use crossmod::freerun::{Finding, Row, Seen, Side, Survey};
+use crossmod::freerun::{Finding, ModelLine, Row, Seen, Side, Survey};
 use crossmod::machine::free::Length;
 
 /// A survey that has seen nothing.
@@ -69,6 +69,22 @@ fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
     assert_eq!(survey.headlines().len(), 2);
     assert!(survey.headlines()[0].contains("inside an aligned quadword, at 1 of 2 places"));
     assert!(!survey.held());
+}
+
+/// Practice relies on a line's being fetched at once, and on nothing across lines.
+#[test]
+fn a_headline_speaks_of_practice_inside_a_line_only() {
+    let mut survey = nothing();
+    survey.models.push(ModelLine {
+        model: "line".into(),
+        allowed: 0,
+        forbidden: 3,
+        forbidden_passes: 3,
+        forbidden_by_boundary: [Crosses::Bytes32, Crosses::Line, Crosses::Page].map(|one| (one, 1)).into(),
+        unknown: 0,
+    });
+    let practice: Vec<bool> = survey.headlines().iter().map(|line| line.contains("practice")).collect();
+    assert_eq!(practice, [true, false, false]);
 }
 
 #[test]

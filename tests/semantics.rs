@@ -21,9 +21,7 @@ fn small(name: &str, body: &str) -> crossmod::Scenario {
 
 #[test]
 fn interrupts_are_delivered_with_interrupts_on_only() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text = "protocol = \"single_ipi_hold\"\nevents = { irq = 1 }";
     let (mut offered, mut withheld) = (0, 0);
     walk(&small("hold", text), |model, state, moves| {
@@ -41,9 +39,7 @@ fn interrupts_are_delivered_with_interrupts_on_only() {
 
 #[test]
 fn nmis_are_masked_from_delivery_to_iret() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = small("two-nmis", "protocol = \"plain_store\"\nevents = { nmi = 2 }");
     let (mut masked, mut coalesced) = (0, 0);
     walk(&scenario, |model, state, moves| {
@@ -61,9 +57,8 @@ fn nmis_are_masked_from_delivery_to_iret() {
 
 #[test]
 fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
-    if !kvm::required() || !capable(Feature::MachineCheck(Ring::Kernel)) {
-        return;
-    }
+    kvm::required();
+    kvm::feature_required(Feature::MachineCheck(Ring::Kernel));
     let text = "protocol = \"single_ipi_hold\"\nevents = { mce = 2, nmi = 1, nmi-runs = \"nothing\" }";
     let (mut masked, mut inside) = (0, 0);
     walk(&small("machine-checks", text), |model, state, moves| {
@@ -78,9 +73,7 @@ fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
 
 #[test]
 fn an_smi_comes_wherever_it_likes_and_serialises() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = small("smi", "protocol = \"plain_store\"\nevents = { smi = 1 }");
     let mut offered = 0;
     walk(&scenario, |_, state, moves| {
@@ -109,9 +102,7 @@ fn capable(feature: Feature) -> bool {
 
 #[test]
 fn a_round_waits_for_every_executor() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text =
         "executors = { count = 2, passes = 1 }\n[[step]]\nsync = {}\n[[step]]\nstore = { what = \"new\" }\n";
     let scenario = inline("one-round", &format!("{text}{SITE}"));
@@ -134,18 +125,14 @@ fn a_round_waits_for_every_executor() {
 
 #[test]
 fn a_new_round_needs_new_acknowledgements() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // What an executor acknowledged of the first two rounds says nothing about the last one.
     assert_exactly(&small("rounds", "protocol = \"text_poke_fixup\""), &[]);
 }
 
 #[test]
 fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let mut pieces = |offset: u64, old: &str, new: &str| {
         let text =
@@ -175,9 +162,7 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
 /// What is torn may be a HLT, where a handler returns to. It is told, and nothing that is executed behind it halts.
 #[test]
 fn a_torn_halt_ends_an_execution_and_no_other() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let site = "old = \"3e b1 10 0f 1f 00\"\nnew = \"2e e8 bc f4 85 00\"\noffset = 0xc5e";
     let text =
         format!("protocol = \"text_poke_fixup\"\nexecutors = {{ count = 2, passes = 2 }}\n[site]\n{site}\n");
@@ -189,9 +174,7 @@ fn a_torn_halt_ends_an_execution_and_no_other() {
 
 #[test]
 fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // The handler finds itself armed in one schedule and not in another, with all else equal.
     for name in ["seed/fixup-armed-late", "seed/hold-1", "seed/lock-dependency-fixup"] {
         let scenario = shipped(name);
@@ -208,9 +191,7 @@ fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
 
 #[test]
 fn remembered_steps_are_executed_again_and_compared() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let report = check(&shipped("seed/stop-machine"), &CheckOptions { recheck: 1, ..options() });
     let memo = report.counts.memo;
     assert!(report.counts.lookups > 500);
@@ -220,9 +201,7 @@ fn remembered_steps_are_executed_again_and_compared() {
 
 #[test]
 fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // It points behind the INT3, into the tail that is being exchanged, until the handler moves it.
     let mut between = 0;
     let scenario = small("trapped", "protocol = \"text_poke_fixup\"");
@@ -239,9 +218,7 @@ fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
 
 #[test]
 fn quiescence_looks_at_saved_instruction_pointers_too() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // A trap on its way stands in nobody's RIP, only in its frame.
     let text = "protocol = \"text_poke_fixup\"\nwithout = [\"sync-first\"]\n\
         order = [\"arm\", \"int3\", \"sync-int3\", \"tail\", \"sync-tail\", \"first\", \"grace\", \"disarm\"]\n";
@@ -256,9 +233,7 @@ fn quiescence_looks_at_saved_instruction_pointers_too() {
 
 #[test]
 fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let at = |offset: u64, rule: &str| {
         let text = format!(
             "protocol = \"plain_store\"\nrule = \"{rule}\"\n[executors]\ncount = 1\npasses = 1\n\
@@ -273,9 +248,7 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
 
 #[test]
 fn an_int3_over_a_first_byte_needs_no_serialising() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let steps = |steps: &str| {
         let site = "[site]\nold = \"nop1\"\nnew = \"f8\"\noffset = 0x100\n";
         let handler = "[handler]\nresume = \"next\"\narmed = true\n";

@@ -12,7 +12,7 @@ use crossmod::property::Property;
 use crossmod::scenario;
 
 use crate::bench::shipped;
-use crate::freerun::possible;
+use crate::freerun::counting_required;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
@@ -43,9 +43,7 @@ fn run(name: &'static str, change: impl FnOnce(&mut Options)) -> Stress {
 
 #[test]
 fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     for (name, executors) in
         [("seed/fixup-nmi", 1), ("seed/fixup-irq", 1), ("seed/fixup-nmi-crossing-line", 3)]
     {
@@ -84,9 +82,7 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
 
 #[test]
 fn a_handler_that_leads_nowhere_is_found_and_recorded_with_its_context() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let result = run("seed/skip-over-call", move |options| options.findings = path);
@@ -110,9 +106,7 @@ fn a_handler_that_leads_nowhere_is_found_and_recorded_with_its_context() {
 
 #[test]
 fn a_two_valued_site_claims_no_order() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let result = run("seed/fixup-short-jump", |_| {});
     assert!(result.two_valued && !result.claims.contains(&Property::Stale), "{result:?}");
     assert!(result.claims.contains(&Property::Torn) && result.counts.new > 0);
@@ -121,9 +115,7 @@ fn a_two_valued_site_claims_no_order() {
 
 #[test]
 fn a_patcher_that_waits_for_ever_is_a_finding() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let result = run("seed/hold-acked", |_| {});
     let found: Vec<Property> = result.findings.iter().map(|finding| finding.event.property).collect();
     assert_eq!(found, [Property::Deadlock]);
@@ -132,9 +124,7 @@ fn a_patcher_that_waits_for_ever_is_a_finding() {
 
 #[test]
 fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     for (name, reason, remedy) in [
         (
             "seed/interior-parked",
@@ -164,9 +154,7 @@ fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
 /// Nothing but its name is free: the file cannot be put in its place.
 #[test]
 fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let name = "seed.skip-over-call.wrong-resume.finding.json";
     std::fs::create_dir(directory.path().join(name)).unwrap();
@@ -217,9 +205,7 @@ impl Watch for Blind {
 #[test]
 fn every_message_that_meets_no_other_arrives() {
     const PATIENCE: Duration = Duration::from_secs(10);
-    if !possible() {
-        return;
-    }
+    counting_required();
     let cpus = crossmod::machine::allowed_cpus();
     let sent = bare().run(&cpus[1..], vec![Blind], |hands, injector| {
         for message in [Message::Nmi, Message::Irq] {
@@ -244,9 +230,7 @@ fn every_message_that_meets_no_other_arrives() {
 /// Nobody else would end them, and the panic would never be seen.
 #[test]
 fn executors_stop_when_their_patcher_panics() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let panics = |run: fn()| {
         let error = std::thread::spawn(run).join().unwrap_err();
         assert_eq!(error.downcast_ref::<&str>(), Some(&"on purpose"));
@@ -283,9 +267,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// Whatever is there under its name is whole, and whatever was told is there.
 #[test]
 fn a_kill_at_any_moment_loses_no_finding() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let mut random = fastrand::Rng::with_seed(7);
     let mut told = 0;
     for attempt in 0..12 {
@@ -319,9 +301,7 @@ fn a_kill_at_any_moment_loses_no_finding() {
 
 #[test]
 fn an_interrupted_run_prints_what_it_knows() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let (child, mut lines) = started(directory.path());
     let mut out = String::new();
@@ -336,9 +316,7 @@ fn an_interrupted_run_prints_what_it_knows() {
 
 #[test]
 fn the_examples_in_the_help_run() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let output = Command::new(BINARY).args(arguments).current_dir(directory.path()).output().unwrap();

@@ -5,9 +5,7 @@ use crate::kvm;
 
 #[test]
 fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "mine.toml", BROKEN);
     let traces = directory.path().join("traces");
@@ -69,9 +67,7 @@ fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
 
 #[test]
 fn a_mutant_that_is_no_scenario_says_why() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text = ok(&["matrix", "matrix/stop-machine", "--fetch", "coherent"]).out;
     let line = text.lines().find(|line| line.contains("without stop ")).unwrap();
     assert!(line.contains("no scenario: no broadcast before this wait counts arrivals"), "{text}");
@@ -110,9 +106,7 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
 
 #[test]
 fn each_model_is_a_case_with_an_expectation_of_its_own() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let text = BROKEN.replace(
         "expect = [\"unserialised\"]",

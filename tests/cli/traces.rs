@@ -17,9 +17,7 @@ fn trace() -> (tempfile::TempDir, Value) {
 
 #[test]
 fn the_command_that_a_check_prints_replays_the_finding() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let found = ok(&["check", "seed/naive-store-crossing-line", "--traces", path]).out;
@@ -42,9 +40,7 @@ fn the_command_that_a_check_prints_replays_the_finding() {
 
 #[test]
 fn traces_of_something_else_are_refused_with_a_reason() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let (directory, trace) = trace();
     let text = trace["text"].as_str().unwrap();
     let zeroes = "0".repeat(64);
@@ -94,9 +90,7 @@ fn files_that_are_no_traces_are_refused() {
 
 #[test]
 fn a_trace_that_does_not_happen_names_its_first_differing_step() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let (directory, trace) = trace();
     let moves = trace["moves"].as_array().unwrap().clone();
     assert!(moves.len() >= 4, "{moves:?}");

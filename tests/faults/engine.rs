@@ -86,9 +86,7 @@ fn honest(_: u64, _: &mut Result<Executed, EngineError>) {}
 
 #[test]
 fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
     let states = search(&mut machine, &plan, Memo::new(0, 1), honest).unwrap();
@@ -130,9 +128,7 @@ fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
 /// A request to stop that arrives inside KVM_RUN is an end like one that arrives outside of it.
 #[test]
 fn an_interrupted_step_ends_the_search_with_what_is_known() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
     let whole = search(&mut machine, &plan, Memo::disabled(), honest).unwrap();
@@ -148,9 +144,7 @@ fn an_interrupted_step_ends_the_search_with_what_is_known() {
 
 #[test]
 fn sites_that_use_text_or_foreign_memory_as_data_break_the_contract() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     // mov [address], eax; mov eax, [address], with an address relative to RIP.
     for (opcode, address, message) in [

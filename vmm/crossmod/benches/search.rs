@@ -1,5 +1,5 @@
 //! What a search costs, in transitions a second on one core. `cargo bench --bench search`; `scripts/spin --versus` and
-//! `scripts/growth` compare it with SPIN and with itself.
+//! `scripts/scaling` compare it with SPIN and with itself.
 //!
 //! Each iteration is a whole check: parse, fill the tables on KVM, search, decide progress. The small searches are
 //! therefore dominated by what is executed, the large ones by memory.

@@ -86,7 +86,6 @@ pub struct Machine {
     doorbells: [Option<u64>; 256],
     assists: Assists,
     real_smis: bool,
-    planted_bug: bool,
 }
 
 impl Machine {
@@ -117,7 +116,6 @@ impl Machine {
             doorbells: [None; 256],
             assists: Assists::default(),
             real_smis: false,
-            planted_bug: false,
         };
         machine.set_handlers()?;
         Ok(machine)
@@ -144,10 +142,6 @@ impl Machine {
         )?;
         for (vector, label) in &plan.programs.gates {
             self.set_handler(*vector, label)?;
-        }
-        if self.planted_bug {
-            let entry = self.doorbells[usize::from(vector::NMI)].unwrap_or_default();
-            tables::gate(&self.memory, vector::NMI, entry + step::DOORBELL)?;
         }
         let filler = [FILLER; PAGE as usize];
         self.memory.write(layout::LANDING, &filler)?;
@@ -193,14 +187,6 @@ impl Machine {
     /// is architecturally visible of one is that its RSM serialises.
     pub fn set_real_smis(&mut self, real: bool) {
         self.real_smis = real;
-    }
-
-    /// Plants a bug that is none on the host that it was written on: it takes for granted that a single step over
-    /// the injection of an NMI ends inside its handler, so that no doorbell is needed there.
-    /// `scripts/conformance --self-test` has to notice it.
-    #[doc(hidden)]
-    pub fn plant_bug(&mut self) {
-        self.planted_bug = true;
     }
 
     /// What the host had to do by itself so far.

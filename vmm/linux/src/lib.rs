@@ -52,7 +52,7 @@
 //! # Images that lie
 //!
 //! An image is untrusted. Every offset is checked, everything that is counted has a cap in [`limits`], and what is
-//! wrong is an [`ImageError`] with the place, the reason and a remedy. `scripts/fuzz-images` looks for exceptions.
+//! wrong is an [`ImageError`] with the place, the reason and a remedy. `scripts/fuzz image` looks for exceptions.
 
 mod class;
 pub mod code;

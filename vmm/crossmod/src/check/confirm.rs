@@ -78,9 +78,6 @@ impl Checker {
             Entry::Vacant(entry) => {
                 let mut live = Machine::live(count)?;
                 live.set_real_smis(self.capabilities.has(Feature::Smi));
-                if self.planted_bug {
-                    live.plant_bug();
-                }
                 entry.insert(live)
             }
         };

@@ -3,9 +3,11 @@
 mod bench;
 mod check;
 mod choose;
+mod completions;
 mod explain;
 mod free;
 mod list;
+mod man;
 mod matrix;
 mod merge;
 mod probe;
@@ -92,6 +94,10 @@ enum Command {
     Report(report::Arguments),
     /// Print what this host can do, with what follows from it.
     Probe(probe::Arguments),
+    /// Print a script that completes `crossmod` in a shell.
+    Completions(completions::Arguments),
+    /// Write man pages.
+    Man(man::Arguments),
 }
 
 /// Runs the command line.
@@ -111,6 +117,8 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match result {
         Ok(status) => ExitCode::from(status),

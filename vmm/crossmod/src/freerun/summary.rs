@@ -98,8 +98,10 @@ impl Survey {
         for model in self.models.iter().filter(|line| line.model == "line" || line.model == vendor) {
             for (&boundary, passes) in &model.forbidden_by_boundary {
                 let places = self.rows.iter().filter(|row| row.cell.crosses() == boundary).count();
-                let promise = match model.model.as_str() {
-                    "line" => "what practice relies on; no vendor promises it",
+                let promise = match (model.model.as_str(), boundary) {
+                    ("line", Crosses::Line | Crosses::Page) => "no vendor promises it",
+                    // Inside a line.
+                    ("line", _) => "what practice relies on; no vendor promises it",
                     _ => "what the vendor promises",
                 };
                 lines.push(format!(

@@ -155,7 +155,7 @@ mod tests {
     fn shards_of_the_shipped_set_are_the_whole_and_even_by_what_was_recorded() {
         let cases = suite::cases(&scenario::library(), &[]).unwrap();
         let recorded = cases.iter().filter(|case| RECORDED.contains_key(case.name.as_str())).count();
-        assert!(recorded * 10 >= cases.len() * 9, "{recorded} of {}: run scripts/costs", cases.len());
+        assert!(recorded * 10 >= cases.len() * 9, "{recorded} of {}: run scripts/shard-weights", cases.len());
         let total: u64 = cases.iter().map(cost).sum();
         let largest = cases.iter().map(cost).max().unwrap();
         for count in [1, 2, 3, 4, 8] {

@@ -95,9 +95,6 @@ pub struct Arguments {
     /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
     #[arg(long)]
     no_symmetry: bool,
-    /// For `scripts/conformance --self-test`.
-    #[arg(long, hide = true)]
-    pub plant_host_dependent_bug: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -183,7 +180,6 @@ impl Arguments {
             given(self.no_memo, "no-memo"),
             given(self.no_reduction, "no-reduction"),
             given(self.no_symmetry, "no-symmetry"),
-            given(self.plant_host_dependent_bug, "plant-host-dependent-bug"),
         ];
         options.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }

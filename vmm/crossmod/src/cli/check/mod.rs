@@ -34,9 +34,6 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let fail = |error| Failure::of(CheckError::Machine(error));
     catch_signals().map_err(fail)?;
     let mut checker = Checker::new().map_err(fail)?;
-    if arguments.plant_host_dependent_bug {
-        checker.plant_bug();
-    }
     let text = arguments.format == Format::Text;
     let manner = SearchOptions {
         verbose: arguments.verbose,

@@ -1,11 +1,13 @@
-//! The examples for CI: they are in README.md as they are here, and do here what they do there, runner aside.
+//! The examples for CI: they are in GUIDE.md as they are here, and do here what they do there, runner aside.
 
 use std::path::Path;
 use std::process::Command;
 
-use super::{CROSSMOD, blocks, kvm, readme};
+use super::kvm;
+use super::page::{CROSSMOD, Page};
 
 const ACTIONS: &str = include_str!("actions.yml");
+const MINE: &str = include_str!("mine.yml");
 const SLURM: &str = include_str!("slurm.sh");
 
 /// Runs a script as a runner would, with `crossmod` in the path.
@@ -36,8 +38,28 @@ fn assert_whole(directory: &Path) {
 
 #[test]
 fn the_examples_are_the_tested_ones() {
-    assert!(blocks(&readme(), "yaml").iter().any(|block| block == ACTIONS), "actions.yml");
-    assert!(blocks(&readme(), "bash").iter().any(|block| block == SLURM), "slurm.sh");
+    let guide = Page::named("GUIDE.md");
+    for (language, name, text) in
+        [("yaml", "actions.yml", ACTIONS), ("yaml", "mine.yml", MINE), ("bash", "slurm.sh", SLURM)]
+    {
+        assert!(guide.blocks(language).iter().any(|block| block == text), "GUIDE.md: {name}");
+    }
+}
+
+/// Installation aside: the program is built already.
+#[test]
+fn a_directory_of_ones_own_is_checked() {
+    if !kvm::required() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let patching = directory.path().join("patching");
+    std::fs::create_dir(&patching).unwrap();
+    std::fs::write(patching.join("my-site.toml"), include_str!("my-site.toml")).unwrap();
+    let command = MINE.lines().find_map(|line| line.trim().strip_prefix("- run: crossmod ")).unwrap();
+    shell(&format!("crossmod {command}"), directory.path(), &[]);
+    let report = std::fs::read_to_string(directory.path().join("junit.xml")).unwrap();
+    assert!(report.contains("my-site") && report.contains("failures=\"0\""), "{report}");
 }
 
 #[test]

@@ -1,16 +1,20 @@
-//! The museum of real bugs: each is there as it was and as it was repaired, and the repair is not made safe by looking
+//! Real bugs: each is there as it was and as it was repaired, and the repair is not made safe by looking
 //! less closely. What each scenario shows is tested with the shipped set.
 
 use std::collections::BTreeSet;
 
 use crossmod::plan::Plan;
-use crossmod::scenario::{self, Options, Scenario};
+use crossmod::scenario::{Options, Scenario};
+
+use crate::shipped::{self, BUGS, BUGS_ELSEWHERE, REPAIRED_BUGS};
 
 const PAGE: &str = include_str!("../vmm/scenarios/bugs/README.md");
 const ELSEWHERE: &str = include_str!("../vmm/scenarios/elsewhere.toml");
 
-fn museum() -> Vec<Scenario> {
-    scenario::library().into_iter().filter(|scenario| scenario.name.starts_with("bugs/")).collect()
+/// The number of the bug, as in `b07`.
+fn tag(scenario: &Scenario) -> String {
+    let (_, name) = scenario.name.split_once('/').unwrap();
+    name.chars().take_while(|c| *c == 'b' || c.is_ascii_digit()).take(3).collect()
 }
 
 /// What decides how much is searched.
@@ -22,11 +26,11 @@ fn bounds(plan: &Plan) -> impl PartialEq + std::fmt::Debug {
 
 #[test]
 fn every_repair_is_searched_within_the_bounds_of_its_bug() {
-    let museum = museum();
+    let all = shipped::group(BUGS);
     let mut bugs = BTreeSet::new();
-    for fixed in &museum {
+    for fixed in &all {
         let Some(name) = fixed.name.strip_suffix("-fixed") else { continue };
-        let buggy = museum.iter().find(|scenario| scenario.name == name).unwrap_or_else(|| {
+        let buggy = all.iter().find(|scenario| scenario.name == name).unwrap_or_else(|| {
             panic!("{} is the repair of nothing", fixed.name);
         });
         let models = [buggy, fixed].map(|scenario| scenario.models().unwrap());
@@ -40,32 +44,29 @@ fn every_repair_is_searched_within_the_bounds_of_its_bug() {
             shows |= !buggy.expect.is_empty();
         }
         assert!(shows, "{name} shows nothing");
-        let number: String =
-            name.trim_start_matches("bugs/b").chars().take_while(char::is_ascii_digit).collect();
-        bugs.insert(number);
+        bugs.insert(tag(fixed));
     }
-    assert!(bugs.len() >= 35, "{} bugs: {bugs:?}", bugs.len());
+    assert_eq!(bugs.len(), REPAIRED_BUGS, "{bugs:?}");
 }
 
 #[test]
 fn every_scenario_says_which_bug_it_is_and_stands_on_the_page() {
-    for scenario in museum() {
+    for scenario in shipped::group(BUGS) {
         let (_, name) = scenario.name.split_once('/').unwrap();
-        let tag: String = name.chars().take_while(|c| *c == 'b' || c.is_ascii_digit()).take(3).collect();
+        let tag = tag(&scenario);
         let tags = scenario.tags().unwrap();
         assert!(
-            tags.iter().any(|one| one == "bugs") && tags.iter().any(|one| one.starts_with(&tag)),
+            tags.iter().any(|one| one == BUGS) && tags.iter().any(|one| one.starts_with(&tag)),
             "{}: {tags:?}",
             scenario.name
         );
         assert!(scenario.text.starts_with('#'), "{} does not say where it happened", scenario.name);
         if !name.ends_with("-fixed") {
-            assert!(PAGE.contains(&format!("[`{name}`]({name}.toml)")), "scripts/museum was not run: {name}");
+            assert!(PAGE.contains(&format!("[`{name}`]({name}.toml)")), "scripts/bugs was not run: {name}");
         }
     }
-    let elsewhere = ELSEWHERE.matches("[[bug]]").count();
-    assert_eq!(
-        PAGE.lines().skip_while(|line| *line != "## Not here").filter(|line| line.starts_with("| B")).count(),
-        elsewhere
-    );
+    assert_eq!(ELSEWHERE.matches("[[bug]]").count(), BUGS_ELSEWHERE);
+    let listed =
+        PAGE.lines().skip_while(|line| *line != "## Not here").filter(|line| line.starts_with("| B"));
+    assert_eq!(listed.count(), BUGS_ELSEWHERE);
 }
