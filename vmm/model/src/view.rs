@@ -278,7 +278,7 @@ mod tests {
             seen("amd", 0x105, &stores, 0, &[0]),
             ["0f1f440000 [0]", "(0f1f440000 [1])", "0f1f440304 [2]", "e901020304 [2]"],
             "the first block at 0 with the second at 2 matches nothing; new first bytes with old last ones, too, \
-             and one of these stands for all"
+             and one of these represents all"
         );
         // The second half of new first: the first block cannot be newer.
         let stores: [(usize, &[u8]); 2] = [(3, &[3, 4]), (0, &[0xe9, 1, 2])];

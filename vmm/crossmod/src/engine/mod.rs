@@ -1,4 +1,4 @@
-//! What executes the explorer's steps on KVM: one vCPU for every executor's transitions, or one for each executor.
+//! Engines that execute the explorer's steps on KVM: with one vCPU for all executors, or with one for each.
 
 mod replay;
 mod stepping;

@@ -71,7 +71,7 @@ pub enum TraceError {
         reason: String,
     },
     /// It was made with something else.
-    #[error("the trace belongs to another {what}: it says {theirs}, here it is {ours}")]
+    #[error("the trace was made with another {what}: with {theirs}, not {ours}")]
     Other {
         /// What differs.
         what: &'static str,
@@ -130,7 +130,7 @@ impl Trace {
             Some(0) => Some(Ring::Kernel),
             Some(3) => Some(Ring::User),
             Some(ring) => {
-                return Err(TraceError::Scenario(format!("there is no ring {ring} here, only 0 and 3")));
+                return Err(TraceError::Scenario(format!("unknown ring {ring}: rings are 0 and 3")));
             }
         };
         let fetch = self.fetch.parse().map_err(TraceError::Scenario)?;

@@ -25,7 +25,7 @@ pub struct Pct {
 
 impl Pct {
     /// For `executors` executors, violations of `depth` ordering constraints (at least 1), and runs of up to
-    /// `length` moves.
+    /// `length` transitions.
     pub fn new(executors: usize, depth: usize, length: usize, seed: u64) -> Pct {
         Pct {
             random: fastrand::Rng::with_seed(seed),

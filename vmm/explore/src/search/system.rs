@@ -18,7 +18,7 @@ pub type ViolationSet = Id<Vec<Violation>>;
 /// The empty list.
 pub const NO_VIOLATIONS: ViolationSet = Id::new(0);
 
-/// Whether transitions that no other actor can tell apart are taken together.
+/// Whether transitions that other actors cannot distinguish are taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reduction {
     /// Every atomic transition is a step of the search, and every alternative is taken.
@@ -119,6 +119,9 @@ pub struct ExecutorStep<G, E> {
     pub writes: bool,
 }
 
+/// The transitions of one executor.
+pub type ExecutorSteps<S> = Vec<ExecutorStep<<S as System>::Global, <S as System>::Executor>>;
+
 /// The result of a transition of a whole state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied<S> {
@@ -178,7 +181,7 @@ pub trait System {
         global: &Self::Global,
         executor: Id<Self::Executor>,
         reduction: Reduction,
-    ) -> Result<Vec<ExecutorStep<Self::Global, Self::Executor>>, EngineError>;
+    ) -> Result<ExecutorSteps<Self>, EngineError>;
     /// True if the patcher waits for executors, and this one can do its part by its own transitions while everything
     /// else stays as it is.
     fn meets_guard_alone(

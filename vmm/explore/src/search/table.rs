@@ -1,6 +1,6 @@
 //! Successors by number: what the search looks up instead of asking the system.
 //!
-//! The steps of the patcher and of each executor are asked of the [`System`] once and kept by number. A search then
+//! The [`System`] computes the steps of the patcher and of each executor once; they are kept by number. A search then
 //! walks over products of table entries.
 
 use std::ops::Range;
@@ -30,7 +30,7 @@ struct PatcherNext<S: System> {
     from: Id<S::Global>,
     to: Id<S::Global>,
     transition: S::Transition,
-    /// It does something to executors, or asks something of them.
+    /// It may change executors, or violate something in them.
     touches: bool,
     writes: bool,
 }

@@ -4,8 +4,8 @@ use crossmod_model::property::{Property, Violation};
 use crossmod_model::state::Id;
 
 use super::system::{
-    Applied, ExecutorStep, Flags, Guard, NO_VIOLATIONS, PatcherStep, PatcherSteps, Reduction, System,
-    ViolationSet,
+    Applied, ExecutorStep, ExecutorSteps, Flags, Guard, NO_VIOLATIONS, PatcherStep, PatcherSteps, Reduction,
+    System, ViolationSet,
 };
 use super::{Ended, Search, SearchOptions, Stalls, explore};
 use crate::error::EngineError;
@@ -94,7 +94,7 @@ impl System for Locks {
         &global: &u8,
         executor: Id<()>,
         _: Reduction,
-    ) -> Result<Vec<ExecutorStep<u8, ()>>, EngineError> {
+    ) -> Result<ExecutorSteps<Self>, EngineError> {
         let (first, at) = (executor.number() / 8, executor.number() % 8);
         let lock = match at {
             0 => 1 << first,

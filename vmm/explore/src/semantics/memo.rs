@@ -80,6 +80,12 @@ impl Outcome {
 /// Key of an outcome. Identical executors share their outcomes: the transition is that of slot 0.
 type OutcomeKey = (Id<Executor>, Id<SharedState>, Transition, Option<FutureEffects>);
 
+/// The ends of a pass, for each combination of versions; `None` if a forbidden one does not come to an end.
+pub(super) type References = Rc<[Option<Id<Cpu>>]>;
+
+/// What an executor at the site may see.
+pub(super) type Views = Rc<[View]>;
+
 /// Counts of a memo.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MemoStats {
@@ -104,10 +110,9 @@ pub struct Memo {
     random: fastrand::Rng,
     pub(super) steps: FxHashMap<StepKey, StepResult>,
     pub(super) outcomes: FxHashMap<OutcomeKey, Outcome>,
-    /// Ends of a pass from its entry, by label, for each combination of versions.
-    pub(super) references: FxHashMap<(Id<Cpu>, u8), Rc<[Option<Id<Cpu>>]>>,
-    /// What an executor at the site may see.
-    pub(super) views: FxHashMap<(Id<Executor>, Id<SharedState>), Rc<[View]>>,
+    /// By entry and label of the pass.
+    pub(super) references: FxHashMap<(Id<Cpu>, u8), References>,
+    pub(super) views: FxHashMap<(Id<Executor>, Id<SharedState>), Views>,
     pub(super) stats: MemoStats,
 }
 

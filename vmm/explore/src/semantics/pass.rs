@@ -14,6 +14,7 @@ use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode;
 
 use super::access::load;
+use super::memo::References;
 use super::{Model, PassOutcome, REFERENCE_LIMIT};
 use crate::error::EngineError;
 
@@ -116,7 +117,7 @@ impl Model<'_> {
 
     /// The ends of a pass from this entry when each combination of the parts' versions runs alone, by its number: bit
     /// *i* says that part *i* is new. A forbidden one need not come to an end.
-    fn references(&mut self, entry: Id<Cpu>, label: u8) -> Result<Rc<[Option<Id<Cpu>>]>, EngineError> {
+    fn references(&mut self, entry: Id<Cpu>, label: u8) -> Result<References, EngineError> {
         if let Some(known) = self.memo.references.get(&(entry, label)) {
             return Ok(Rc::clone(known));
         }
@@ -135,7 +136,7 @@ impl Model<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let ends: Rc<[Option<Id<Cpu>>]> = ends.into();
+        let ends: References = ends.into();
         self.memo.references.insert((entry, label), Rc::clone(&ends));
         Ok(ends)
     }

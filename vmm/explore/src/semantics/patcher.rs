@@ -51,7 +51,7 @@ impl Model<'_> {
             && self.interned.shared_state(global.shared_state).sent == 0
     }
 
-    /// True if the patcher's next operation does something to executors, or asks something of them.
+    /// True if the patcher's next operation changes executors, or may violate something in them.
     pub(super) fn patcher_touches(&self, global: &Global) -> bool {
         let op = self.plan.program.get(usize::from(global.pc));
         op.is_some_and(|op| {

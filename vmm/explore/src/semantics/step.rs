@@ -10,14 +10,13 @@ use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Context, Executor};
 use crossmod_model::state::shared_state::{SharedState, SiteHistory};
 use crossmod_model::step::{Landing, Stimulus};
-use crossmod_model::view::View;
 use crossmod_model::x86::cpu::{Cpu, reg};
 use crossmod_model::x86::decode::{self, INT3};
 use iced_x86::Instruction;
 
 use super::access::{Reads, Touched, load, store_of, touched};
 use super::future_effects::FutureEffects;
-use super::memo::{Outcome, StepKey, StepResult};
+use super::memo::{Outcome, StepKey, StepResult, Views};
 use super::{INVISIBLE_LIMIT, Model, State, Transition, Window};
 use crate::engine::Executed;
 use crate::error::EngineError;
@@ -55,7 +54,7 @@ struct Fetched {
     executor: Executor,
     cpu: Cpu,
     history: Rc<SiteHistory>,
-    views: Option<Rc<[View]>>,
+    views: Option<Views>,
     view: usize,
     window: Window,
     instruction: Option<Instruction>,
@@ -313,7 +312,7 @@ impl Model<'_> {
         Ok(Some(Fetched { executor, cpu, history, views, view, window, instruction, version }))
     }
 
-    /// What a fetch violates before its instruction runs. What is no instruction always ends the execution.
+    /// What a fetch violates before its instruction runs. Bytes that are not an instruction always end the execution.
     fn judge(&self, request: &Request, fetched: &Fetched) -> Vec<Violation> {
         let Fetched { executor, cpu, history, window, version, .. } = fetched;
         let (rip, ghost) = (fetched.rip(), &executor.ghost);

@@ -10,7 +10,7 @@ use super::{Global, Model, State, Transition};
 use crate::error::EngineError;
 use crate::intern::content_digest;
 use crate::search::system::{
-    Applied, ExecutorStep, Flags, PatcherStep, PatcherSteps, Reduction, System, ViolationSet,
+    Applied, ExecutorStep, ExecutorSteps, Flags, PatcherStep, PatcherSteps, Reduction, System, ViolationSet,
 };
 
 /// Most executors that are met on the way to an acknowledgement.
@@ -77,7 +77,7 @@ impl System for Model<'_> {
         global: &Global,
         executor: Id<Executor>,
         reduction: Reduction,
-    ) -> Result<Vec<ExecutorStep<Global, Executor>>, EngineError> {
+    ) -> Result<ExecutorSteps<Self>, EngineError> {
         let mut steps = Vec::new();
         for transition in self.executor_transitions(global, executor, reduction)? {
             let request = self.request(global, 0, executor, transition, reduction);

@@ -7,11 +7,12 @@ use crossmod_model::layout::{FILLER, in_landing_window, in_site_pages, pad_code}
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::Executor;
 use crossmod_model::state::shared_state::SharedState;
-use crossmod_model::view::{self, MAX_VIEWS, Seen, View};
+use crossmod_model::view::{self, MAX_VIEWS, Seen};
 use crossmod_model::x86::decode::{self, Access, FETCH_WINDOW};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::future_effects::{self, FutureEffects};
+use super::memo::Views;
 use super::{Model, State};
 use crate::error::EngineError;
 
@@ -67,7 +68,7 @@ impl Model<'_> {
         &mut self,
         executor: Id<Executor>,
         shared_state: Id<SharedState>,
-    ) -> Result<Option<Rc<[View]>>, EngineError> {
+    ) -> Result<Option<Views>, EngineError> {
         let Executor { cpu, ghost } = self.interned.executor(executor);
         let rip = self.interned.cpu(*cpu).regs.rip;
         let site = &self.plan.site;
@@ -93,7 +94,7 @@ impl Model<'_> {
             );
             return Err(EngineError::Contract { rip, what });
         }
-        let views: Rc<[View]> = views.into();
+        let views: Views = views.into();
         self.memo.views.insert((executor, shared_state), Rc::clone(&views));
         Ok(Some(views))
     }

@@ -37,7 +37,7 @@ pub enum Property {
     MultiSite,
     /// Data was used with text of another version.
     TextData,
-    /// No schedule completes, and nobody writes.
+    /// No schedule completes, and memory no longer changes.
     Deadlock,
     /// No schedule completes, though memory keeps changing.
     Livelock,

@@ -39,8 +39,8 @@ pub struct GhostState {
     pub contexts: Vec<Context>,
 }
 
-/// A pass through the site, from its CALL. It *begins* with its first fetch of the site: what it then finds
-/// settled (a pass with the new outcome has ended, the patcher has completed) is what it is judged by.
+/// A pass through the site, from its CALL. It *begins* with its first fetch of the site: it is judged by
+/// what is settled then (a pass with the new outcome has ended, the patcher has completed).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pass {
     /// Which code runs it: index into the image's pass labels.

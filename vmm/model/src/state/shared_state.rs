@@ -193,7 +193,7 @@ impl SiteHistory {
     }
 
     /// Length in bytes of the instruction at `offset` in a version of the site; to the site's end if the
-    /// bytes there are no instruction, or one that goes beyond it.
+    /// bytes there are not an instruction, or one that goes beyond it.
     pub fn extent(&self, version: usize, offset: usize, site: u64) -> usize {
         let rest = &self.images[version][offset..];
         decode::decode(rest, site + offset as u64).map_or(rest.len(), |instruction| instruction.len())
