@@ -46,6 +46,17 @@ struct Stopped {
 }
 
 impl Machine {
+    /// Returns whether the first vCPU owes the late exit of a HLT, and sets whether it does. For tests, which cannot
+    /// cause both cases on one host.
+    #[doc(hidden)]
+    pub fn replace_halt_owed(&mut self, owed: bool) -> bool {
+        let before = self.vcpus[0].pays_halt();
+        if owed {
+            self.vcpus[0].owes_halt();
+        }
+        before
+    }
+
     /// One step of the vCPU in `slot` from `cpu`. Writes its private page; the caller has written the shared page and
     /// the views that the step may read.
     pub fn step(

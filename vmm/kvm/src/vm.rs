@@ -40,7 +40,7 @@ impl Vm {
                 }
             }
         }
-        let fd = kvm.create_vm().map_err(MachineError::kvm("KVM_CREATE_VM"))?;
+        let fd = create_vm(&kvm)?;
         let memory = Memory::new()?;
         set_memory(&kvm, &fd, &memory)?;
         if controller == Controller::InKernel {
@@ -56,6 +56,16 @@ impl Vm {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(Vm { fd, memory, cpuid, mcg_cap: mce::supported(&kvm) })
+    }
+}
+
+/// Retries after a signal that stops and continues the process.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result.map_err(MachineError::kvm("KVM_CREATE_VM")),
+        }
     }
 }
 

@@ -54,6 +54,8 @@
 //! An image is untrusted. Every offset is checked, everything that is counted has a cap in [`limits`], and what is
 //! wrong is an [`ImageError`] with the place, the reason and a remedy. `scripts/fuzz-images` looks for exceptions.
 
+#![forbid(unsafe_code)]
+
 mod class;
 pub mod code;
 mod diff;

@@ -164,6 +164,8 @@
 //! steps, and add steps of its own if `order` says where they stand; its own `[handler]` and `[events]` override key by
 //! key, its own words and programs name by name.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod executors;
 mod file;

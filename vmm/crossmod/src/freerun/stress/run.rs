@@ -1,4 +1,4 @@
-//! A run: rounds of the patcher beside executors and injected events.
+//! A run: executors, rounds of the patcher, and injected events.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
