@@ -49,6 +49,8 @@
 
 #![forbid(unsafe_code)]
 
+#![forbid(unsafe_code)]
+
 mod class;
 pub mod code;
 mod diff;
