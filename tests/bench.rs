@@ -1,16 +1,19 @@
 //! Scenarios and checks, in the few forms that the tests need them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-use crossmod::explore::engine::Oracle;
-use crossmod::explore::{Memo, Model, Move, State};
+use crossmod::engine::SteppingEngine;
+use crossmod::explore::{Memo, Model, State, Transition};
+use crossmod::fetch::FetchModel;
 use crossmod::machine::Machine;
+use crossmod::plan::Ring;
 use crossmod::property::Property;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::scenario::Options;
-use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+use crossmod::{CheckOptions, Report, Scenario, scenario};
 
-use crate::golden;
+use crate::{golden, harness};
 
 /// A shipped scenario.
 pub fn shipped(name: &str) -> Scenario {
@@ -29,14 +32,26 @@ pub fn inline(name: &str, body: &str) -> Scenario {
 /// A site of five bytes inside a cache line, the one of most shipped scenarios.
 pub const SITE: &str = "[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
 
-/// Options that render as the golden files do.
+/// Options that render as the golden files do. One worker: the tests themselves run in parallel.
 pub fn options() -> CheckOptions {
-    CheckOptions { width: golden::WIDTH, ..CheckOptions::default() }
+    CheckOptions { width: golden::WIDTH, workers: 1, ..CheckOptions::default() }
 }
 
-/// Checks a scenario on a machine of its own.
+/// What a check comes to that others are compared with: computed once for all tests that need it.
+pub fn plain(scenario: &Scenario, ring: Option<Ring>, fetch: Option<FetchModel>) -> Arc<Report> {
+    type Known = HashMap<(String, String), Arc<OnceLock<Arc<Report>>>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let check = || Arc::new(check(scenario, &CheckOptions { ring, fetch, recheck: 64, ..options() }));
+    // Where the ring is the one that the scenario asks for, the plan is the same.
+    let Ok(plan) = scenario.plan(&Options { ring, fetch }) else { return check() };
+    let key = (scenario.name.clone(), plan.digest());
+    let known = Arc::clone(KNOWN.lock().unwrap().entry(key).or_default());
+    Arc::clone(known.get_or_init(check))
+}
+
+/// Checks a scenario.
 pub fn check(scenario: &Scenario, options: &CheckOptions) -> Report {
-    Checker::new().unwrap().check(scenario, options, |_| {}).unwrap()
+    harness::checker().check(scenario, options, |_| {}).unwrap()
 }
 
 /// The properties that a report has found violated.
@@ -55,14 +70,11 @@ pub fn assert_exactly(scenario: &Scenario, expected: &[Property]) -> Report {
 
 /// Visits every reachable state of a plan, without reduction, by a search of its own; returns how many states
 /// and transitions there are.
-pub fn walk(
-    scenario: &Scenario,
-    mut visit: impl FnMut(&Model<'_, Oracle<'_>>, &State, &[Move]),
-) -> [usize; 2] {
+pub fn walk(scenario: &Scenario, mut visit: impl FnMut(&Model<'_>, &State, &[Transition])) -> [usize; 2] {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
-    let oracle = Oracle::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, oracle, Memo::new(0, 1), false).unwrap();
+    let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1), false).unwrap();
     let (mut met, mut transitions) = (HashSet::new(), 0);
     let mut work = vec![model.initial().unwrap()];
     met.insert(model.digest(&work[0]));

@@ -4,9 +4,9 @@
 use crossmod::host::Host;
 use crossmod::machine::{Capabilities, Feature, capabilities, needed};
 use crossmod::plan::Ring;
-use crossmod::report::{self, Status};
+use crossmod::report;
+use crossmod::results::{Modelled, Reason, Results, Status};
 use crossmod::scenario::Options;
-use crossmod::suite::Results;
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario, scenario};
 
 use crate::bench::{inline, shipped};
@@ -22,9 +22,7 @@ fn check(checker: &mut Checker, scenario: &Scenario) -> Report {
 
 #[test]
 fn what_a_host_lacks_skips_exactly_the_scenarios_that_need_it() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let plans: Vec<_> =
         scenario::library().iter().map(|one| one.plan(&Options::default()).unwrap()).collect();
     for feature in Feature::ALL {
@@ -53,9 +51,7 @@ fn what_a_host_lacks_skips_exactly_the_scenarios_that_need_it() {
 
 #[test]
 fn a_skip_says_why_in_every_format_and_is_no_pass() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for (name, feature) in [
         ("seed/fixup-mce", Feature::MachineCheck(Ring::Kernel)),
         ("seed/fixup-nmi", Feature::Nmi(Ring::Kernel)),
@@ -65,7 +61,11 @@ fn a_skip_says_why_in_every_format_and_is_no_pass() {
         let mut checker = checker(capabilities().unwrap().without(feature));
         let skipped = check(&mut checker, &shipped(name));
         let reason = format!("KVM on this host lacks {feature}: withheld");
-        assert_eq!((skipped.status, skipped.reason.as_deref()), (Status::Skipped, Some(&*reason)), "{name}");
+        assert_eq!(
+            (skipped.status, &skipped.reason),
+            (Status::Skipped, &Some(Reason::Other(reason.clone()))),
+            "{name}"
+        );
         // What has nothing to do with it goes on.
         let other = check(&mut checker, &shipped("seed/naive-store"));
         assert_eq!(other.status, Status::Hazard, "{name}");
@@ -84,9 +84,7 @@ fn a_skip_says_why_in_every_format_and_is_no_pass() {
 
 #[test]
 fn a_trace_that_this_host_cannot_replay_is_skipped_too() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let all = capabilities().unwrap();
     let report = check(&mut checker(all.clone()), &shipped("seed/stop-machine-nmi"));
     let trace = report.findings[0].trace.clone().expect("proved");
@@ -102,15 +100,13 @@ fn a_trace_that_this_host_cannot_replay_is_skipped_too() {
 /// Of an SMI, real or modelled, the same is visible; only the report says which it was.
 #[test]
 fn an_smi_that_is_modelled_is_labelled_and_changes_no_hash() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for name in ["seed/fixup-smi", "seed/stop-machine-smi"] {
         let all = capabilities().unwrap();
         let here = check(&mut checker(all.clone()), &shipped(name));
         assert_eq!(here.modelled.is_empty(), all.has(Feature::Smi));
         let modelled = check(&mut checker(all.without(Feature::Smi)), &shipped(name));
-        assert_eq!(modelled.modelled, ["smi"]);
+        assert_eq!(modelled.modelled, [Modelled::Smi]);
         assert!(modelled.holds());
         assert_eq!((modelled.status, &modelled.digest), (here.status, &here.digest), "{name}");
         let label = "SMIs: KVM here has no SMM";
@@ -128,9 +124,7 @@ fn an_smi_that_is_modelled_is_labelled_and_changes_no_hash() {
 /// Which instructions KVM emulates, and which a CPU has, differs: no verdict may depend on it.
 #[test]
 fn a_site_that_this_host_cannot_execute_is_skipped_and_never_judged() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut checker = checker(capabilities().unwrap());
     let mut verdicts = 0;
     for (bytes, name) in
@@ -145,7 +139,7 @@ fn a_site_that_this_host_cannot_execute_is_skipped_and_never_judged() {
             let report = checker.check(&inline(name, &text), &options, |_| {}).unwrap();
             match report.status {
                 Status::Skipped => {
-                    let reason = report.reason.unwrap_or_default();
+                    let reason = report.reason.expect("a reason").to_string();
                     assert!(reason.contains(&format!("`{name} ")) || reason.contains(&format!("`{name}`")));
                     assert!(
                         reason.contains("cannot emulate") || reason.contains("does not know"),
@@ -166,9 +160,7 @@ fn a_site_that_this_host_cannot_execute_is_skipped_and_never_judged() {
 /// An emulated CPU's time is nobody's: no form of a report has one.
 #[test]
 fn nothing_that_an_emulated_cpu_did_is_told_as_time() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for emulated in [true, false] {
         let host = Host { emulated, ..Host::read() };
         assert_eq!(host.line().starts_with("QEMU/TCG lab: correctness only; "), emulated);

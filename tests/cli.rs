@@ -1,5 +1,6 @@
 //! The command line as a user or a CI job meets it: what it prints, where, and its exit status.
 
+mod help;
 mod host;
 mod input;
 mod matrix;
@@ -18,6 +19,7 @@ const NOT_HELD: i32 = 1;
 const UNUSABLE: i32 = 2;
 const SKIPPED: i32 = 4;
 const HARNESS: i32 = 70;
+const INTERRUPTED: i32 = 130;
 
 /// A scenario that breaks, quickly.
 const BROKEN: &str = "title = \"a plain store\"\nprotocol = \"plain_store\"\nexpect = [\"unserialised\"]\n\n[site]\n\

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use assert_cmd::Command;
 use crossmod::plan::Ring;
-use crossmod::{CheckOptions, Checker, Report, scenario};
+use crossmod::results::Outcome;
+use crossmod::{CheckOptions, Report};
 
-use crate::bench::{check, options, shipped};
-use crate::kvm;
+use crate::bench::{check, options, plain, shipped};
+use crate::shipped::without_catalogue;
+use crate::{harness, kvm};
 
 /// An NMI runs the site while it is changed under `text_poke_fixup`.
 const SCENARIO: &str = "seed/fixup-nmi-crossing-line";
@@ -16,7 +18,7 @@ const SCENARIO: &str = "seed/fixup-nmi-crossing-line";
 /// Digests of repeated checks, each with a memo of its own; the machine is reset, as between any two checks.
 fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
     let scenario = shipped(SCENARIO);
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     (0..times)
         .map(|_| {
             let report = checker.check(&scenario, options, |_| {}).unwrap();
@@ -27,33 +29,27 @@ fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
+#[test(long)]
 fn a_thousand_explorations_have_one_hash() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let kernel = CheckOptions { ring: Some(Ring::Kernel), ..options() };
     assert_eq!(digests(&kernel, 1000).len(), 1);
 }
 
-#[test]
+#[test(long)]
 fn explorations_at_ring_3_have_one_hash() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let user = CheckOptions { ring: Some(Ring::User), ..options() };
     assert_eq!(digests(&user, 50).len(), 1);
 }
 
-fn digest(report: &Report) -> (&str, &[String]) {
+fn digest(report: &Report) -> (&str, &[Outcome]) {
     (&report.digest, &report.outcomes)
 }
 
 #[test]
 fn memory_rechecks_and_seeds_change_no_hash() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for name in
         ["seed/hold-1-nmi", "seed/interior-parked", "seed/stop-machine", "seed/retry-irqs-off-counting"]
     {
@@ -78,9 +74,7 @@ fn memory_rechecks_and_seeds_change_no_hash() {
 
 #[test]
 fn verify_searches_twice_and_says_so() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = shipped("seed/interior-parked");
     let once = check(&scenario, &options());
     let twice = check(&scenario, &CheckOptions { verify: true, ..options() });
@@ -96,9 +90,7 @@ fn verify_searches_twice_and_says_so() {
 
 #[test]
 fn different_scenarios_have_different_hashes() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let names =
         ["seed/hold-1", "seed/hold-1-nmi", "seed/softirq-none", "seed/softirq-8", "seed/traced-handler"];
     let digests: BTreeSet<String> =
@@ -108,11 +100,10 @@ fn different_scenarios_have_different_hashes() {
 
 /// Replays every counter-example of the shipped set; returns how many there are.
 fn replay_all(ring: Ring, times: usize) -> usize {
-    let options = CheckOptions { ring: Some(ring), ..options() };
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let mut traces = 0;
-    for scenario in scenario::library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
-        let report = checker.check(&scenario, &options, |_| {}).unwrap();
+    for scenario in without_catalogue() {
+        let report = plain(&scenario, Some(ring), None);
         for finding in &report.findings {
             let trace = finding.trace.as_ref().unwrap();
             for time in 0..times {
@@ -126,28 +117,22 @@ fn replay_all(ring: Ring, times: usize) -> usize {
     traces
 }
 
-#[test]
+#[test(long)]
 fn every_counter_example_replays_a_hundred_times() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     assert!(replay_all(Ring::Kernel, 100) >= 40);
 }
 
-#[test]
+#[test(long)]
 fn every_counter_example_replays_at_ring_3() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     assert!(replay_all(Ring::User, 25) >= 35);
 }
 
 #[test]
 fn a_replay_names_the_first_difference() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let report = checker.check(&shipped("seed/traced-handler"), &options(), |_| {}).unwrap();
     let trace = report.findings[0].trace.clone().unwrap();
     let mut differs = |change: &dyn Fn(&mut crossmod::Trace)| {

@@ -3,12 +3,15 @@
 
 mod engine;
 mod guest;
+mod halt;
 mod signals;
 
-use crossmod::cpu::{Cpu, Regs};
-use crossmod::machine::{FILLER, Landing, Machine, MachineError, Stimulus};
+use crossmod::layout::FILLER;
+use crossmod::machine::{Machine, MachineError};
 use crossmod::plan::{Events, HandlerVariant, Plan};
 use crossmod::scenario::{self, Options};
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::{Cpu, Regs};
 use crossmod_abi::va;
 
 /// Where the faulty code stands.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crossmod::fetch::FetchModel;
 use crossmod::property::Property;
 use crossmod::report::detail;
-use crossmod::{CheckOptions, Checker, Scenario, scenario};
+use crossmod::{CheckOptions, Checker, Scenario};
 
-use crate::bench::{inline, options, violated};
-use crate::kvm;
+use crate::bench::{inline, options, plain, violated};
+use crate::{harness, kvm, shipped};
 
 /// Inside one quadword, across two of one line, across two lines.
 const OFFSETS: [u64; 3] = [0x100, 0x106, 0x13e];
@@ -37,9 +37,7 @@ fn shown(checker: &mut Checker, scenario: &Scenario, model: &str) -> String {
 /// program order, block order and whole lines are the same.
 #[test]
 fn the_int3_protocol_and_its_mutants_under_every_preset() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // For each change: coherent, then stale fetches with the site in one atom; across two in program order;
     // the same in block order; byte by byte in any order.
     let rows = [
@@ -53,7 +51,7 @@ fn the_int3_protocol_and_its_mutants_under_every_preset() {
         ),
         ("plain_store", "", ["safe", "stale", "torn stale", "torn stale", "torn order stale"]),
     ];
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     for (name, changes, expected) in rows {
         for offset in OFFSETS {
             let scenario = protocol(name, changes, offset);
@@ -80,10 +78,8 @@ fn the_int3_protocol_and_its_mutants_under_every_preset() {
 
 #[test]
 fn the_intact_protocol_is_unserialised_under_no_preset() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     for offset in OFFSETS {
         for fetch in FetchModel::presets() {
             let options = CheckOptions { fetch: Some(fetch), ..options() };
@@ -97,10 +93,8 @@ fn the_intact_protocol_is_unserialised_under_no_preset() {
 /// clock for each block, and a fetch that is never stale is the coherent one whatever the order is called.
 #[test]
 fn custom_parameters_are_what_the_presets_are_made_of() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let scenario = protocol("text_poke_fixup", "without = [\"sync-tail\"]", OFFSETS[1]);
     for (custom, like) in [
         ("atom=8,stale,program", "amd"),
@@ -119,10 +113,8 @@ fn custom_parameters_are_what_the_presets_are_made_of() {
 /// A stale fetch is executed by KVM, says so in the schedule, and replays.
 #[test]
 fn stale_bytes_are_executed_and_shown_as_such() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let options = CheckOptions { fetch: Some("line".parse().unwrap()), ..options() };
     let report = checker.check(&protocol("plain_store", "", OFFSETS[0]), &options, |_| {}).unwrap();
     let stale = report.finding(Property::Stale).unwrap();
@@ -144,20 +136,17 @@ fn stale_bytes_are_executed_and_shown_as_such() {
 /// Verdicts that were derived from the semantics by hand, before any program ran them.
 #[test]
 fn derived_verdicts_hold() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
     let mut checked: BTreeMap<String, usize> = BTreeMap::new();
-    for scenario in scenario::library().iter().filter(|scenario| scenario.name.starts_with("derived/")) {
+    let derived = shipped::group("derived");
+    for scenario in &derived {
         for fetch in scenario.models().unwrap() {
-            let options = CheckOptions { fetch: Some(fetch), ..options() };
-            let report = checker.check(scenario, &options, |_| {}).unwrap();
+            let report = plain(scenario, None, Some(fetch));
             assert!(report.holds(), "{fetch}\n{}", detail(&report));
             *checked.entry(fetch.to_string()).or_default() += 1;
         }
     }
     for name in FetchModel::preset_names() {
-        assert!(checked.get(name).is_some_and(|&count| count >= 15), "{name}: {checked:?}");
+        assert_eq!(checked.get(name), Some(&derived.len()), "{name}: {checked:?}");
     }
 }

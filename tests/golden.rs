@@ -3,13 +3,13 @@
 
 use std::path::PathBuf;
 
-use crossmod::report::Finding;
+use crossmod::results::Finding;
 
 /// Width of rendered schedules in golden files.
 pub const WIDTH: usize = 110;
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(format!("{name}.txt"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(format!("{name}.txt"))
 }
 
 /// Compares a finding, rendered at [`WIDTH`], with the golden file of that name.

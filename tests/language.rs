@@ -3,15 +3,17 @@
 use crossmod::explore::Limits;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::scenario::{Options, REFERENCE, Scenario};
 use crossmod::{CheckOptions, Checker};
 
-use crate::kvm;
+use crate::bench::options;
+use crate::{harness, kvm};
 
 /// Far more than any example needs: whatever makes one endless is not decided, at once.
 fn bounded() -> CheckOptions {
-    CheckOptions { limits: Limits { max_states: 1 << 18, ..Limits::default() }, ..CheckOptions::default() }
+    CheckOptions { limits: Limits { max_states: 1 << 18, ..Limits::default() }, ..options() }
 }
 
 fn examples() -> Vec<Scenario> {
@@ -28,10 +30,8 @@ fn examples() -> Vec<Scenario> {
 
 #[test]
 fn every_example_of_the_reference_behaves_as_it_says_at_both_rings() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let (mut held, mut skipped) = (0, 0);
     for scenario in examples() {
         for fetch in scenario.models().unwrap() {
@@ -54,10 +54,8 @@ fn every_example_of_the_reference_behaves_as_it_says_at_both_rings() {
 /// An executor that begins in the handler is there: who does not wait takes the handler away from under it.
 #[test]
 fn a_trap_at_the_start_is_handled_before_a_round_is_over() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let found = |text: &str, ring, checker: &mut Checker| {
         let scenario =
             Scenario { name: "trapped".into(), text: text.to_owned(), path: "trapped.toml".into() };
@@ -77,10 +75,8 @@ fn a_trap_at_the_start_is_handled_before_a_round_is_over() {
 /// A check that nothing comes to is no claim, and the report says so.
 #[test]
 fn steps_that_no_schedule_comes_to_are_named() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let mut example = examples().into_iter().find(|example| example.text.contains("old callback")).unwrap();
     let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, [""; 0]);
@@ -89,7 +85,7 @@ fn steps_that_no_schedule_comes_to_are_named() {
     let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, ["tracepoint.check-1", "tracepoint.goto-2"]);
     assert!(
-        detail(&report).contains("unreached  no schedule came to tracepoint.check-1, "),
+        detail(&report).contains("unreached  no schedule reached tracepoint.check-1, "),
         "{}",
         detail(&report)
     );
@@ -206,10 +202,8 @@ fn poke(dropped: u32, vcpu: bool) -> String {
 /// on KVM, violate the same properties, whatever step is missing.
 #[test]
 fn the_host_and_a_vcpu_patch_alike() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let mut hazards = 0;
     let single = (0..8).map(|step| 1u32 << step);
     let pairs = (0..8).flat_map(|a| (0..a).map(move |b| 1u32 << a | 1 << b));
@@ -240,10 +234,8 @@ fn the_host_and_a_vcpu_patch_alike() {
 /// However a fetch model cuts a store, a data reader finds what lies inside an aligned quadword at once.
 #[test]
 fn a_data_reader_finds_a_store_inside_a_quadword_whole() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let mut torn = |offset: u64, model: &str| {
         let text = format!(
             "title = \"t\"\nexpect = \"safe\"\n[site]\nold = \"e9 11 11 11 11\"\nnew = \"e9 22 22 22 22\"\noffset = {offset}\n\

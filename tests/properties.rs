@@ -46,9 +46,7 @@ impl Case<'_> {
 
 #[test]
 fn torn_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Torn,
         broken: shipped("seed/naive-store-crossing-line"),
@@ -63,9 +61,7 @@ fn torn_is_found() {
 
 #[test]
 fn order_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Order,
         broken: shipped("seed/abort-emulating-new"),
@@ -91,9 +87,7 @@ fn pairwise(name: &str, steps: &str) -> Scenario {
 
 #[test]
 fn order_within_a_pass_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let first = "[[step]]\nlabel = \"first\"\nstore = { at = 0, bytes = \"31 d2\" }\n";
     let second = "[[step]]\nlabel = \"second\"\nstore = { at = 2, bytes = \"31 d2\" }\n";
     Case {
@@ -110,9 +104,7 @@ fn order_within_a_pass_is_found() {
 
 #[test]
 fn stale_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Stale,
         broken: shipped("seed/done-too-early"),
@@ -127,9 +119,7 @@ fn stale_is_found() {
 
 #[test]
 fn unclaimed_trap_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::UnclaimedTrap,
         broken: shipped("seed/fixup-without-sync-first"),
@@ -144,9 +134,7 @@ fn unclaimed_trap_is_found() {
 
 #[test]
 fn wrong_resume_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::WrongResume,
         broken: shipped("seed/skip-over-call"),
@@ -176,9 +164,7 @@ fn quiesced(resume: &str) -> Scenario {
 
 #[test]
 fn wrong_resume_into_nothing_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::WrongResume,
         broken: balanced("pushed-not-popped", "protocol = \"plain_store\""),
@@ -193,9 +179,7 @@ fn wrong_resume_into_nothing_is_found() {
 
 #[test]
 fn wrong_resume_by_the_stack_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::WrongResume,
         broken: quiesced("{ at = 1 }"),
@@ -210,9 +194,7 @@ fn wrong_resume_by_the_stack_is_found() {
 
 #[test]
 fn interior_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Interior,
         broken: shipped("seed/interior-parked"),
@@ -233,9 +215,7 @@ fn resuming(at: &str) -> Scenario {
 
 #[test]
 fn interior_by_a_step_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Interior,
         broken: resuming("{ at = 2 }"),
@@ -250,9 +230,7 @@ fn interior_by_a_step_is_found() {
 
 #[test]
 fn lifetime_of_a_descriptor_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Lifetime,
         broken: shipped("seed/descriptor-freed-early"),
@@ -267,9 +245,7 @@ fn lifetime_of_a_descriptor_is_found() {
 
 #[test]
 fn lifetime_of_code_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Lifetime,
         broken: shipped("seed/old-target-freed"),
@@ -284,9 +260,7 @@ fn lifetime_of_code_is_found() {
 
 #[test]
 fn nmi_frame_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let once = "protocol = \"text_poke_fixup\"\n[executors]\ncount = 1\npasses = 1\n[events]\nnmi = 1\n";
     Case {
         property: Property::NmiFrame,
@@ -302,9 +276,7 @@ fn nmi_frame_is_found() {
 
 #[test]
 fn recursion_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let plain = "protocol = \"text_poke_fixup\"\n[executors]\ncount = 1\npasses = 1\n";
     Case {
         property: Property::Recursion,
@@ -320,9 +292,7 @@ fn recursion_is_found() {
 
 #[test]
 fn unserialised_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Unserialised,
         broken: shipped("seed/fixup-without-sync-tail"),
@@ -340,9 +310,7 @@ fn unserialised_is_found() {
 
 #[test]
 fn deadlock_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Deadlock,
         broken: shipped("seed/lock-dependency-hold"),
@@ -358,9 +326,7 @@ fn deadlock_is_found() {
 
 #[test]
 fn livelock_is_found() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     Case {
         property: Property::Livelock,
         broken: shipped("seed/retry-irqs-off-counting"),
@@ -375,9 +341,7 @@ fn livelock_is_found() {
 
 #[test]
 fn stall_is_measured() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let stalls = |name: &str| {
         let report = assert_exactly(&shipped(name), &[]);
         report.stalls.iter().map(|stall| (stall.patcher, stall.others)).collect::<Vec<_>>()

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
-use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
+use crossmod::results::Outcome;
+use crossmod::{CheckOptions, Report, Scenario, scenario};
 
-use crate::bench::{options, violated};
-use crate::{kvm, random};
+use crate::bench::{options, plain, violated};
+use crate::shipped::{BUGS, CATALOGUE, belongs};
+use crate::{harness, kvm, random};
 
 /// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
 /// is counted in moves, and reduced moves are longer.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     violated: BTreeSet<Property>,
-    outcomes: Vec<String>,
+    outcomes: Vec<Outcome>,
     stalls: Vec<u32>,
 }
 
@@ -67,19 +69,17 @@ fn cut(scenario: &Scenario) -> Scenario {
     Scenario { text: file.to_string(), ..scenario.clone() }
 }
 
-#[test]
+#[test(long)]
 fn the_shipped_set_has_the_same_verdicts_without_reduction() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // Beyond this many reduced states the full space is too large: smaller bounds are used.
     const LARGE: u64 = 4500;
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let (mut smaller, mut saved, mut left_out, mut compared) = (Vec::new(), 0, 0, 0);
     for scenario in scenario::library() {
         let mut scenario = scenario;
-        let mut reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
-        let grown = ["museum/", "catalogue/"].iter().any(|group| scenario.name.starts_with(group));
+        let mut reduced = plain(&scenario, None, None);
+        let grown = [BUGS, CATALOGUE].iter().any(|group| belongs(&scenario, group));
         if reduced.counts.states > LARGE && grown {
             // Others with the same constructs are small enough.
             left_out += 1;
@@ -88,7 +88,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         compared += 1;
         if reduced.counts.states > LARGE && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
-            reduced = checker.check(&scenario, &options(), |_| {}).unwrap();
+            reduced = plain(&scenario, None, None);
             smaller.push(scenario.name.clone());
         }
         let full = checker.check(&scenario, &CheckOptions { reduce: false, ..options() }, |_| {}).unwrap();
@@ -108,16 +108,14 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     assert!(smaller.len() <= 21, "{smaller:?}");
 }
 
-#[test]
+#[test(long)]
 fn random_scenarios_have_the_same_verdicts_without_reduction() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     const SEEDS: u64 = 900;
     // More reduced states than this: most likely too many without reduction.
     const LARGE: u64 = 1100;
     let limits = Limits { max_states: 60_000, ..Limits::default() };
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let (mut compared, mut large, mut refused, mut schedules) = (0, 0, 0, [0, 0]);
     let mut tally: BTreeMap<Property, u32> = BTreeMap::new();
     for seed in 0..SEEDS {

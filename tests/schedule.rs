@@ -2,11 +2,13 @@
 //! proves nothing and says so, and no other schedule has fewer context switches than the most readable one.
 
 use crossmod::property::Property;
-use crossmod::report::{Status, detail};
-use crossmod::{CheckOptions, Checker, Mode, Report, scenario};
+use crossmod::report::detail;
+use crossmod::results::Status;
+use crossmod::{CheckOptions, Mode, Report};
 
-use crate::bench::{check, options, shipped, violated};
-use crate::kvm;
+use crate::bench::{check, options, plain, shipped, violated};
+use crate::shipped::without_catalogue;
+use crate::{harness, kvm};
 
 const RANDOM: Mode = Mode::Random { runs: 50 };
 const PCT: Mode = Mode::Pct { runs: 200, depth: 2 };
@@ -17,25 +19,21 @@ fn sampled(name: &str, mode: Mode, seed: u64) -> Report {
 
 #[test]
 fn samplers_find_a_torn_instruction_and_it_replays() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for mode in [RANDOM, PCT] {
         let report = sampled("seed/naive-store-crossing-line", mode, 1);
         assert_eq!(report.status, Status::Hazard, "{mode:?}");
         let finding = report.finding(Property::Torn).unwrap_or_else(|| panic!("{}", detail(&report)));
         // Found by luck, so perhaps not short, but shorter than all there is to do.
         assert!((4..60).contains(&finding.schedule.len()), "{}", detail(&report));
-        let replayed = Checker::new().unwrap().replay(finding.trace.as_ref().unwrap(), 80).unwrap();
+        let replayed = harness::checker().replay(finding.trace.as_ref().unwrap(), 80).unwrap();
         assert_eq!(replayed.difference, None);
     }
 }
 
 #[test]
 fn the_same_seed_samples_the_same_runs() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for mode in [RANDOM, PCT] {
         let sample = |seed| {
             let report = sampled("seed/fixup-without-sync-first", mode, seed);
@@ -49,9 +47,7 @@ fn the_same_seed_samples_the_same_runs() {
 
 #[test]
 fn sampling_is_never_called_exhaustive() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for mode in [RANDOM, PCT] {
         let report = sampled("seed/fixup", mode, 1);
         assert_eq!(report.status, Status::NotDecided, "{mode:?}");
@@ -68,9 +64,7 @@ fn sampling_is_never_called_exhaustive() {
 
 #[test]
 fn pct_states_its_bound_and_the_random_walk_has_none() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let report = sampled("seed/naive-store-crossing-line", PCT, 1);
     let sample = report.sampled.clone().unwrap();
     // Five actors (the patcher, two executors, and the events of each), two ordering constraints.
@@ -87,15 +81,13 @@ fn pct_states_its_bound_and_the_random_walk_has_none() {
     assert!(detail(&report).contains("no bound on what may have been missed"));
 }
 
-#[test]
+#[test(long)]
 fn the_readable_schedule_never_switches_more_often_and_replays() {
-    if !kvm::required() {
-        return;
-    }
-    let mut checker = Checker::new().unwrap();
+    kvm::required();
+    let mut checker = harness::checker();
     let (mut compared, mut fewer) = (0, 0);
-    for scenario in scenario::library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
-        let shortest = checker.check(&scenario, &options(), |_| {}).unwrap();
+    for scenario in without_catalogue() {
+        let shortest = plain(&scenario, None, None);
         if shortest.findings.is_empty() || shortest.counts.states > 50_000 {
             continue;
         }

@@ -1,13 +1,15 @@
 //! How a search is made changes nothing that it finds: workers, symmetry, memory, limits.
 
 use crossmod::explore::{Ended, Limits};
-use crossmod::report::{Status, detail};
-use crossmod::{CheckOptions, Checker, Report, scenario};
+use crossmod::report::detail;
+use crossmod::results::{Outcome, Status};
+use crossmod::{CheckOptions, Report};
 
-use crate::bench::{inline, options, shipped, violated};
-use crate::kvm;
+use crate::bench::{inline, options, plain, shipped, violated};
+use crate::shipped::without_catalogue;
+use crate::{harness, kvm};
 
-fn verdict(report: &Report) -> (Status, String, Vec<String>, Vec<u32>) {
+fn verdict(report: &Report) -> (Status, String, Vec<Outcome>, Vec<u32>) {
     let found: Vec<&str> = violated(report).into_iter().map(|property| property.name()).collect();
     let stalls = report.stalls.iter().map(|stall| stall.patcher).collect();
     (report.status, found.join(" "), report.outcomes.clone(), stalls)
@@ -16,27 +18,25 @@ fn verdict(report: &Report) -> (Status, String, Vec<String>, Vec<u32>) {
 /// Under every fetch model that it asks for, each shipped scenario has the same hash (states, schedules,
 /// outcomes) with one worker and with three, and the same verdict without symmetry. The small ones have
 /// it with every transition executed each time it is used.
-#[test]
+#[test(long)]
 fn the_shipped_set_is_the_same_however_it_is_searched() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     const SMALL: u64 = 300;
     const LARGE: u64 = 40_000;
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let (mut cases, mut executed) = (0, 0);
-    // The catalogue is larger than all others together, and holds nothing that they do not.
-    for scenario in scenario::library().into_iter().filter(|one| !one.name.starts_with("catalogue/")) {
+    for scenario in without_catalogue() {
         for fetch in scenario.models().unwrap() {
-            let plain = CheckOptions { fetch: Some(fetch), workers: 1, recheck: 64, ..options() };
+            let one = plain(&scenario, None, Some(fetch));
+            let plain = CheckOptions { fetch: Some(fetch), recheck: 64, ..options() };
             let mut look = |options: &CheckOptions| checker.check(&scenario, options, |_| {}).unwrap();
-            let one = look(&plain);
             assert!(one.holds(), "{}", detail(&one));
             assert_eq!(one.ended, Some(Ended::Exhausted));
             let three = look(&CheckOptions { workers: 3, ..plain });
             assert_eq!(three.digest, one.digest, "{} under {fetch} with three workers", one.name);
             assert_eq!(three.counts.transitions, one.counts.transitions);
-            if one.counts.states < LARGE {
+            // Of one executor there is nothing to exchange.
+            if one.counts.states < LARGE && one.bounds.as_ref().unwrap().executors > 1 {
                 let apart = look(&CheckOptions { symmetry: false, ..plain });
                 assert_eq!(verdict(&apart), verdict(&one), "{} under {fetch} without symmetry", one.name);
                 assert!(apart.counts.states >= one.counts.states);
@@ -56,11 +56,9 @@ fn the_shipped_set_is_the_same_however_it_is_searched() {
 /// Three executors alike are 6 states in one, but for those in which two do the same.
 #[test]
 fn symmetry_saves_nearly_the_number_of_exchanges() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = shipped("seed/hold-3");
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let mut states = |symmetry| {
         let report = checker.check(&scenario, &CheckOptions { symmetry, ..options() }, |_| {}).unwrap();
         report.counts.states as f64
@@ -72,15 +70,13 @@ fn symmetry_saves_nearly_the_number_of_exchanges() {
 /// What a wait or a mask tells apart is not exchanged: the round misses CPU 0, and only CPU 0 is torn.
 #[test]
 fn executors_that_a_mask_tells_apart_are_not_exchanged() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text = "[executors]\ncount = 2\npasses = 1\n[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x13e\n\
         [handler]\nresume = \"new\"\narmed = true\n[[step]]\nstore = { what = \"int3\" }\n\
         [[step]]\nsync = { to = [1] }\n[[step]]\nstore = { what = \"new-tail\" }\n[[step]]\nabandon = {}\n";
     let scenario = inline("mask", text);
     let options = CheckOptions { fetch: Some("line".parse().unwrap()), ..options() };
-    let report = Checker::new().unwrap().check(&scenario, &options, |_| {}).unwrap();
+    let report = harness::checker().check(&scenario, &options, |_| {}).unwrap();
     let torn = report.finding(crossmod::property::Property::Torn).unwrap();
     let last = torn.schedule.last().unwrap();
     assert_eq!(last.executor(), Some(0), "{}", detail(&report));
@@ -88,11 +84,9 @@ fn executors_that_a_mask_tells_apart_are_not_exchanged() {
 
 #[test]
 fn limits_give_an_honest_answer() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = shipped("seed/hold-3");
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let mut bounded = |limits: Limits| {
         let report = checker.check(&scenario, &CheckOptions { limits, ..options() }, |_| {}).unwrap();
         assert_eq!(report.status, Status::NotDecided);

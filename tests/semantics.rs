@@ -2,8 +2,8 @@
 //! a wait waits for, how a store is cut, what is exempt. `scripts/break-properties` breaks them in turn.
 
 use crossmod::CheckOptions;
-use crossmod::explore::engine::Oracle;
-use crossmod::explore::{Memo, Model, Move};
+use crossmod::engine::SteppingEngine;
+use crossmod::explore::{Memo, Model, Transition};
 use crossmod::machine::{Feature, Machine, capabilities};
 use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;
@@ -20,15 +20,13 @@ fn small(name: &str, body: &str) -> crossmod::Scenario {
 
 #[test]
 fn interrupts_are_delivered_with_interrupts_on_only() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text = "protocol = \"single_ipi_hold\"\nevents = { irq = 1 }";
     let (mut offered, mut withheld) = (0, 0);
     walk(&small("hold", text), |model, state, moves| {
         let on = model.cpu_of(state, 0).regs.interrupts_on();
-        let waiting = model.monitor_of(state, 0).pending != 0 || state.global.irq > 0;
-        let delivers = moves.iter().any(|step| matches!(step, Move::Ipi(..) | Move::Irq(_)));
+        let waiting = model.ghost_of(state, 0).pending != 0 || state.global.irq > 0;
+        let delivers = moves.iter().any(|step| matches!(step, Transition::Ipi(..) | Transition::Irq(_)));
         assert_eq!(delivers, on && waiting);
         offered += u32::from(delivers);
         withheld += u32::from(waiting && !on);
@@ -40,16 +38,14 @@ fn interrupts_are_delivered_with_interrupts_on_only() {
 
 #[test]
 fn nmis_are_masked_from_delivery_to_iret() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = small("two-nmis", "protocol = \"plain_store\"\nevents = { nmi = 2 }");
     let (mut masked, mut coalesced) = (0, 0);
     walk(&scenario, |model, state, moves| {
         let closed = model.cpu_of(state, 0).regs.nmi_masked;
-        let latched = model.monitor_of(state, 0).nmi_latched;
-        assert_eq!(moves.contains(&Move::Nmi(0)), !closed && (latched || state.global.nmi > 0));
-        assert_eq!(moves.contains(&Move::RaiseNmi(0)), closed && !latched && state.global.nmi > 0);
+        let latched = model.ghost_of(state, 0).nmi_latched;
+        assert_eq!(moves.contains(&Transition::Nmi(0)), !closed && (latched || state.global.nmi > 0));
+        assert_eq!(moves.contains(&Transition::RaiseNmi(0)), closed && !latched && state.global.nmi > 0);
         masked += u32::from(closed);
         coalesced += u32::from(latched);
     });
@@ -60,14 +56,13 @@ fn nmis_are_masked_from_delivery_to_iret() {
 
 #[test]
 fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
-    if !kvm::required() || !capable(Feature::MachineCheck(Ring::Kernel)) {
-        return;
-    }
+    kvm::required();
+    kvm::feature_required(Feature::MachineCheck(Ring::Kernel));
     let text = "protocol = \"single_ipi_hold\"\nevents = { mce = 2, nmi = 1, nmi-runs = \"nothing\" }";
     let (mut masked, mut inside) = (0, 0);
     walk(&small("machine-checks", text), |model, state, moves| {
-        let within = model.monitor_of(state, 0).inside(vector::MC);
-        assert_eq!(moves.contains(&Move::MachineCheck(0)), state.global.mce > 0 && !within);
+        let within = model.ghost_of(state, 0).inside(vector::MC);
+        assert_eq!(moves.contains(&Transition::MachineCheck(0)), state.global.mce > 0 && !within);
         let regs = &model.cpu_of(state, 0).regs;
         masked += u32::from(state.global.mce > 0 && regs.nmi_masked && !regs.interrupts_on());
         inside += u32::from(state.global.mce > 0 && within);
@@ -77,13 +72,11 @@ fn machine_checks_come_with_everything_masked_but_not_into_each_other() {
 
 #[test]
 fn an_smi_comes_wherever_it_likes_and_serialises() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let scenario = small("smi", "protocol = \"plain_store\"\nevents = { smi = 1 }");
     let mut offered = 0;
     walk(&scenario, |_, state, moves| {
-        assert_eq!(moves.contains(&Move::Smi(0)), state.global.smi > 0);
+        assert_eq!(moves.contains(&Transition::Smi(0)), state.global.smi > 0);
         offered += u32::from(state.global.smi > 0);
     });
     assert!(offered > 5, "{offered}");
@@ -92,14 +85,14 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     machine.set_real_smis(capable(Feature::Smi));
-    let oracle = Oracle::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+    let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
     let mut state = model.initial().unwrap();
-    for step in [Move::Piece(0), Move::Smi(0)] {
-        assert_eq!(model.monitor_of(&state, 0).serialised, 0);
+    for step in [Transition::Piece(0), Transition::Smi(0)] {
+        assert_eq!(model.ghost_of(&state, 0).serialised, 0);
         state = model.apply(&state, step).unwrap().next;
     }
-    assert_eq!((model.monitor_of(&state, 0).serialised, state.global.smi), (1, 0));
+    assert_eq!((model.ghost_of(&state, 0).serialised, state.global.smi), (1, 0));
 }
 
 fn capable(feature: Feature) -> bool {
@@ -108,9 +101,7 @@ fn capable(feature: Feature) -> bool {
 
 #[test]
 fn a_round_waits_for_every_executor() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text =
         "executors = { count = 2, passes = 1 }\n[[step]]\nsync = {}\n[[step]]\nstore = { what = \"new\" }\n";
     let scenario = inline("one-round", &format!("{text}{SITE}"));
@@ -124,7 +115,7 @@ fn a_round_waits_for_every_executor() {
             return;
         }
         let acknowledged = [0, 1].map(|slot| model.cpu_of(state, slot).acknowledged());
-        assert_eq!(moves.contains(&Move::Patcher), acknowledged == [true, true]);
+        assert_eq!(moves.contains(&Transition::Patcher), acknowledged == [true, true]);
         passed += u32::from(acknowledged == [true, true]);
         one_of_two += u32::from(acknowledged[0] != acknowledged[1]);
     });
@@ -133,30 +124,26 @@ fn a_round_waits_for_every_executor() {
 
 #[test]
 fn a_new_round_needs_new_acknowledgements() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // What an executor acknowledged of the first two rounds says nothing about the last one.
     assert_exactly(&small("rounds", "protocol = \"text_poke_fixup\""), &[]);
 }
 
 #[test]
 fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let mut pieces = |offset: u64, old: &str, new: &str| {
         let text =
             format!("protocol = \"plain_store\"\n[site]\nold = {old}\nnew = {new}\noffset = {offset:#x}\n");
         let plan = inline("pieces", &text).plan(&Options::default()).unwrap();
-        let oracle = Oracle::new(&mut machine, &plan).unwrap();
-        let mut model = Model::new(&plan, oracle, Memo::disabled(), false).unwrap();
+        let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
+        let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
         let state = model.initial().unwrap();
         let mut moves = Vec::new();
         model.moves(&state, &mut moves).unwrap();
         moves.retain(|step| step.actor() == 0);
-        let first: Vec<Move> = (0..model.pieces().len() as u8).map(Move::Piece).collect();
+        let first: Vec<Transition> = (0..model.pieces().len() as u8).map(Transition::Piece).collect();
         assert_eq!(moves, first, "every piece may be the first");
         model.pieces().iter().map(|piece| (piece.offset, piece.bytes.len())).collect::<Vec<_>>()
     };
@@ -174,9 +161,7 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
 /// What is torn may be a HLT, where a handler returns to. It is told, and nothing that is executed behind it halts.
 #[test]
 fn a_torn_halt_ends_an_execution_and_no_other() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let site = "old = \"3e b1 10 0f 1f 00\"\nnew = \"2e e8 bc f4 85 00\"\noffset = 0xc5e";
     let text =
         format!("protocol = \"text_poke_fixup\"\nexecutors = {{ count = 2, passes = 2 }}\n[site]\n{site}\n");
@@ -188,9 +173,7 @@ fn a_torn_halt_ends_an_execution_and_no_other() {
 
 #[test]
 fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // The handler finds itself armed in one schedule and not in another, with all else equal.
     for name in ["seed/fixup-armed-late", "seed/hold-1", "seed/lock-dependency-fixup"] {
         let scenario = shipped(name);
@@ -207,9 +190,7 @@ fn remembered_steps_are_told_apart_by_the_shared_bytes_they_read() {
 
 #[test]
 fn remembered_steps_are_executed_again_and_compared() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let report = check(&shipped("seed/stop-machine"), &CheckOptions { recheck: 1, ..options() });
     let memo = report.counts.memo;
     assert!(report.counts.lookups > 500);
@@ -219,16 +200,14 @@ fn remembered_steps_are_executed_again_and_compared() {
 
 #[test]
 fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // It points behind the INT3, into the tail that is being exchanged, until the handler moves it.
     let mut between = 0;
     let scenario = small("trapped", "protocol = \"text_poke_fixup\"");
     let site = scenario.plan(&Options::default()).unwrap().site.address;
     walk(&scenario, |model, state, _| {
         let cpu = model.cpu_of(state, 0);
-        let frames = &model.monitor_of(state, 0).contexts;
+        let frames = &model.ghost_of(state, 0).contexts;
         let behind = |frame: u64| cpu.frame(frame).is_some_and(|frame| frame.rip == site + 1);
         between += u32::from(frames.iter().any(|context| behind(context.frame)));
     });
@@ -238,9 +217,7 @@ fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
 
 #[test]
 fn quiescence_looks_at_saved_instruction_pointers_too() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // A trap on its way stands in nobody's RIP, only in its frame.
     let text = "protocol = \"text_poke_fixup\"\nwithout = [\"sync-first\"]\n\
         order = [\"arm\", \"int3\", \"sync-int3\", \"tail\", \"sync-tail\", \"first\", \"grace\", \"disarm\"]\n";
@@ -255,9 +232,7 @@ fn quiescence_looks_at_saved_instruction_pointers_too() {
 
 #[test]
 fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let at = |offset: u64, rule: &str| {
         let text = format!(
             "protocol = \"plain_store\"\nrule = \"{rule}\"\n[executors]\ncount = 1\npasses = 1\n\
@@ -272,9 +247,7 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
 
 #[test]
 fn an_int3_over_a_first_byte_needs_no_serialising() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let steps = |steps: &str| {
         let site = "[site]\nold = \"nop1\"\nnew = \"f8\"\noffset = 0x100\n";
         let handler = "[handler]\nresume = \"next\"\narmed = true\n";

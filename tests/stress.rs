@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crossmod::freerun::stress::{Options, Rates, Stress, stress};
-use crossmod::machine::free::{Course, Ground, Message, Pass, Rig, Trap, Waited, Watch};
+use crossmod::freerun::stress::{Rates, Stress, StressOptions, stress};
+use crossmod::machine::free::bench::BenchVm;
+use crossmod::machine::free::stress::{Observer, StressConfig, StressVm, Trap, Waited};
+use crossmod::machine::free::{Message, Pass};
 use crossmod::plan::Function;
 use crossmod::property::Property;
 use crossmod::scenario;
 
 use crate::bench::shipped;
-use crate::freerun::possible;
+use crate::freerun::counting_required;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
-fn options(findings: &Path) -> Options {
-    Options {
+fn options(findings: &Path) -> StressOptions {
+    StressOptions {
         executors: None,
         duration: Duration::from_secs(60),
         rounds: 100,
@@ -28,7 +30,7 @@ fn options(findings: &Path) -> Options {
     }
 }
 
-fn run(name: &'static str, change: impl FnOnce(&mut Options)) -> Stress {
+fn run(name: &'static str, change: impl FnOnce(&mut StressOptions)) -> Stress {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     change(&mut options);
@@ -43,9 +45,7 @@ fn run(name: &'static str, change: impl FnOnce(&mut Options)) -> Stress {
 
 #[test]
 fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     for (name, executors) in
         [("seed/fixup-nmi", 1), ("seed/fixup-irq", 1), ("seed/fixup-nmi-crossing-line", 3)]
     {
@@ -84,9 +84,7 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
 
 #[test]
 fn a_handler_that_leads_nowhere_is_found_and_recorded_with_its_context() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let result = run("seed/skip-over-call", move |options| options.findings = path);
@@ -110,9 +108,7 @@ fn a_handler_that_leads_nowhere_is_found_and_recorded_with_its_context() {
 
 #[test]
 fn a_two_valued_site_claims_no_order() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let result = run("seed/fixup-short-jump", |_| {});
     assert!(result.two_valued && !result.claims.contains(&Property::Stale), "{result:?}");
     assert!(result.claims.contains(&Property::Torn) && result.counts.new > 0);
@@ -120,10 +116,8 @@ fn a_two_valued_site_claims_no_order() {
 }
 
 #[test]
-fn a_patcher_that_waits_for_ever_is_a_finding() {
-    if !possible() {
-        return;
-    }
+fn a_patcher_that_deadlocks_is_a_finding() {
+    counting_required();
     let result = run("seed/hold-acked", |_| {});
     let found: Vec<Property> = result.findings.iter().map(|finding| finding.event.property).collect();
     assert_eq!(found, [Property::Deadlock]);
@@ -131,10 +125,8 @@ fn a_patcher_that_waits_for_ever_is_a_finding() {
 }
 
 #[test]
-fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
-    if !possible() {
-        return;
-    }
+fn what_cannot_run_at_full_speed_says_why_and_what_to_do() {
+    counting_required();
     for (name, reason, remedy) in [
         (
             "seed/interior-parked",
@@ -164,9 +156,7 @@ fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
 /// Nothing but its name is free: the file cannot be put in its place.
 #[test]
 fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let name = "seed.skip-over-call.wrong-resume.finding.json";
     std::fs::create_dir(directory.path().join(name)).unwrap();
@@ -183,10 +173,10 @@ fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
 }
 
 /// One executor of a RET, and what it sees is of no interest.
-fn bare() -> Course {
+fn bare() -> StressVm {
     let mut text = vec![0xcc; 0x200];
     text[0x100] = 0xc3;
-    Course::new(Ground {
+    StressVm::new(StressConfig {
         executors: 1,
         site: crossmod_abi::va::SITE + 0x100,
         text,
@@ -199,7 +189,7 @@ fn bare() -> Course {
 
 struct Blind;
 
-impl Watch for Blind {
+impl Observer for Blind {
     fn passes(&mut self, _: &[Pass]) {}
 
     fn trap(&mut self, _: u64) -> Trap {
@@ -217,11 +207,9 @@ impl Watch for Blind {
 #[test]
 fn every_message_that_meets_no_other_arrives() {
     const PATIENCE: Duration = Duration::from_secs(10);
-    if !possible() {
-        return;
-    }
+    counting_required();
     let cpus = crossmod::machine::allowed_cpus();
-    let sent = bare().run(&cpus[1..], vec![Blind], |hands, injector| {
+    let sent = bare().run(&cpus[1..], vec![Blind], |handle, injector| {
         for message in [Message::Nmi, Message::Irq] {
             for number in 1..=200 {
                 assert!(!injector.outstanding(message, 0), "{message:?} {number}");
@@ -231,8 +219,8 @@ fn every_message_that_meets_no_other_arrives() {
                 while injector.counted(message, 0) < number && began.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                hands.broadcast(Function::Sync, 1)?;
-                assert_eq!(hands.wait_acks(1), Waited::Done);
+                handle.broadcast(Function::Sync, 1)?;
+                assert_eq!(handle.wait_acks(1), Waited::Done);
                 assert_eq!(injector.counted(message, 0), number, "{message:?}");
             }
         }
@@ -244,9 +232,7 @@ fn every_message_that_meets_no_other_arrives() {
 /// Nobody else would end them, and the panic would never be seen.
 #[test]
 fn executors_stop_when_their_patcher_panics() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let panics = |run: fn()| {
         let error = std::thread::spawn(run).join().unwrap_err();
         assert_eq!(error.downcast_ref::<&str>(), Some(&"on purpose"));
@@ -257,8 +243,8 @@ fn executors_stop_when_their_patcher_panics() {
     });
     panics(|| {
         let cpus = crossmod::machine::allowed_cpus();
-        let rig = Rig::new(1, 0x100, &[0xc3], false).unwrap();
-        let _ = rig.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
+        let vm = BenchVm::new(1, 0x100, &[0xc3], false).unwrap();
+        let _ = vm.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
     });
 }
 
@@ -283,9 +269,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// Whatever is there under its name is whole, and whatever was told is there.
 #[test]
 fn a_kill_at_any_moment_loses_no_finding() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let mut random = fastrand::Rng::with_seed(7);
     let mut told = 0;
     for attempt in 0..12 {
@@ -319,9 +303,7 @@ fn a_kill_at_any_moment_loses_no_finding() {
 
 #[test]
 fn an_interrupted_run_prints_what_it_knows() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let (child, mut lines) = started(directory.path());
     let mut out = String::new();
@@ -336,9 +318,7 @@ fn an_interrupted_run_prints_what_it_knows() {
 
 #[test]
 fn the_examples_in_the_help_run() {
-    if !possible() {
-        return;
-    }
+    counting_required();
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let output = Command::new(BINARY).args(arguments).current_dir(directory.path()).output().unwrap();

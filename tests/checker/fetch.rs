@@ -1,6 +1,7 @@
 //! What a fetch may see.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::case::{self, Case, INT3, Instruction};
 
@@ -41,12 +42,37 @@ pub const INTEL: Model = preset("intel", 1, true, Order::Any);
 pub const PRESETS: [Model; 8] =
     [COHERENT, AMD, AMD_BLOCK, HALF_LINE, HALF_LINE_BLOCK, LINE, LINE_BLOCK, INTEL];
 
-/// A piece of a store: the step that stores it, its first byte in the site, its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A piece of a store: the step that stores it, its first byte in the site, its bytes. Small, as every state has a list
+/// of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Commit {
-    pub step: usize,
-    pub at: usize,
-    pub bytes: Vec<u8>,
+    step: u8,
+    at: u8,
+    len: u8,
+    /// No site is longer.
+    bytes: [u8; 5],
+}
+
+impl Commit {
+    fn new(step: usize, at: usize, piece: &[u8]) -> Commit {
+        let mut bytes = [0; 5];
+        bytes[..piece.len()].copy_from_slice(piece);
+        Commit { step: step as u8, at: at as u8, len: piece.len() as u8, bytes }
+    }
+
+    pub fn step(&self) -> usize {
+        self.step.into()
+    }
+
+    /// The bytes of the site that it is stored to.
+    pub fn place(&self) -> Range<usize> {
+        let at = usize::from(self.at);
+        at..at + usize::from(self.len)
+    }
+
+    fn store(&self, text: &mut [u8]) {
+        text[self.place()].copy_from_slice(&self.bytes[..self.len.into()]);
+    }
 }
 
 /// What a fetch turns out to be.
@@ -69,12 +95,12 @@ pub struct View {
 impl Model {
     /// Cuts a store.
     pub fn pieces(&self, case: &Case, step: usize, at: usize, bytes: &[u8]) -> Vec<Commit> {
-        let mut pieces: Vec<Commit> = Vec::new();
-        for (index, &byte) in bytes.iter().enumerate() {
-            let place = at + index;
-            match pieces.last_mut() {
-                Some(last) if !(case.offset + place).is_multiple_of(self.atom) => last.bytes.push(byte),
-                _ => pieces.push(Commit { step, at: place, bytes: vec![byte] }),
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for end in 1..=bytes.len() {
+            if end == bytes.len() || (case.offset + at + end).is_multiple_of(self.atom) {
+                pieces.push(Commit::new(step, at + begin, &bytes[begin..end]));
+                begin = end;
             }
         }
         pieces
@@ -149,7 +175,7 @@ impl Model {
 pub fn content(case: &Case, commits: &[Commit]) -> Vec<u8> {
     let mut text = case::bytes(&case.old);
     for commit in commits {
-        text[commit.at..commit.at + commit.bytes.len()].copy_from_slice(&commit.bytes);
+        commit.store(&mut text);
     }
     text
 }
@@ -159,7 +185,7 @@ fn subsets(case: &Case, commits: &[Commit], base: usize) -> BTreeSet<Vec<u8>> {
     let mut texts = BTreeSet::from([content(case, &commits[..base])]);
     for commit in &commits[base..] {
         for mut text in texts.clone() {
-            text[commit.at..commit.at + commit.bytes.len()].copy_from_slice(&commit.bytes);
+            commit.store(&mut text);
             texts.insert(text);
         }
     }

@@ -176,6 +176,73 @@ pub fn case(seed: u64) -> Case {
     Case { old, new, offset, executors, resume, armed, counting, nmis, amd: random.u8(..5) == 0, steps }
 }
 
+/// The int3 protocol with a few changes, or any steps, on one instruction.
+pub fn step_list(seed: u64) -> Case {
+    let mut random = Rng::with_seed(seed);
+    let [old, new] = [NOP5.bytes, JMP32.bytes];
+    let (int3, round) = (store(0, &[INT3]), Step::Round(Run::Sync));
+    let send = Step::Broadcast(Run::Sync);
+    let any = [
+        int3.clone(),
+        store(0, new),
+        store(0, &new[..1]),
+        store(1, &new[1..]),
+        store(0, old),
+        store(0, &old[..1]),
+        store(1, &old[1..]),
+        Step::Arm,
+        Step::Disarm,
+        round.clone(),
+        send.clone(),
+        Step::Quiesce,
+        Step::Done,
+    ];
+    let pick = |random: &mut Rng| random.choice(&any).unwrap().clone();
+    let mut steps = if random.bool() {
+        let [tail, first] = [store(1, &new[1..]), store(0, &new[..1])];
+        vec![Step::Arm, int3, round.clone(), tail, round.clone(), first, round, Step::Disarm]
+    } else {
+        (0..random.usize(1..6)).map(|_| pick(&mut random)).collect()
+    };
+    for _ in 0..random.usize(..4) {
+        let at = random.usize(..steps.len());
+        match random.u8(..4) {
+            0 if steps.len() > 1 => drop(steps.remove(at)),
+            1 => steps.insert(at, pick(&mut random)),
+            2 => steps[at] = pick(&mut random),
+            _ => {
+                let other = random.usize(..steps.len());
+                steps.swap(at, other);
+            }
+        }
+    }
+    // An IPI is waited for later, if at all; completion is declared once.
+    if let Some(at) = steps.iter().position(|step| *step == send)
+        && random.bool()
+    {
+        steps.insert(random.usize(at + 1..=steps.len()), Step::AwaitAcks);
+    }
+    let mut done = false;
+    steps.retain(|step| *step != Step::Done || !std::mem::replace(&mut done, true));
+    let offset = if random.bool() { 0x13e } else { 0x100 };
+    let count = random.usize(1..=2);
+    let executor = Executor { passes: random.u8(1..=2), interior: None };
+    let armed = random.u8(..4) == 0;
+    let resume = if random.u8(..3) > 0 { Resume::New } else { Resume::Old };
+    Case {
+        old: vec![NOP5],
+        new: vec![JMP32],
+        offset,
+        executors: vec![executor; count],
+        resume: Some(resume),
+        armed,
+        counting: false,
+        nmis: 0,
+        amd: false,
+        steps,
+    }
+}
+
 /// Drops rounds that would come while an earlier broadcast may still be on its way.
 fn tame(steps: &mut Vec<Step>) {
     let mut open = false;

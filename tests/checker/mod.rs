@@ -1,11 +1,12 @@
 //! The explorer against a second opinion: a model checker that was written from the semantics alone and shares
 //! nothing with it. Its executors are abstract ([`world`]), its fetch models ([`fetch`]) and scenarios
 //! ([`case`]) are its own; a scenario is handed to the explorer as text, and both must find the same
-//! properties violated.
+//! properties violated and the same outcomes of passes. [`counts`] checks the checker itself, by hand.
 //!
 //! `scripts/differential` compares more of them than a test run does.
 
 mod case;
+mod counts;
 mod fetch;
 mod generate;
 mod read;
@@ -16,17 +17,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crossmod::explore::Stalls;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::{CheckError, CheckOptions, Checker, Report};
 
 use crate::bench::{inline, options, violated};
-use crate::kvm;
+use crate::{harness, kvm};
 use case::{Case, Executor, INT3, JMP32, NOP5, Resume, Run, Step};
 use fetch::{AMD, AMD_BLOCK, COHERENT, HALF_LINE, HALF_LINE_BLOCK, INTEL, LINE, LINE_BLOCK, Model};
 use search::search;
-use world::MIXTURE;
+use world::{MIXTURE, Outcome, Verdict};
 
 type Names = BTreeSet<&'static str>;
+
+/// What a search comes to: the properties that are violated, and how passes end.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    violated: Names,
+    outcomes: BTreeSet<String>,
+}
 
 /// What both have an opinion on.
 const PROPERTIES: [&str; 11] = [
@@ -42,12 +50,12 @@ const PROPERTIES: [&str; 11] = [
     "livelock",
     "nmi-frame",
 ];
-/// More states than this are left to others.
+/// Of random cases, more states than this are left to others.
 const MOST: usize = 150_000;
 
 /// What the explorer says about a case under each of these models; none if the scenario is refused.
 /// The only place that knows how a scenario names its fetch model.
-fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Option<Vec<(Model, Names)>> {
+fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Option<Vec<(Model, Found)>> {
     let mut verdicts = Vec::new();
     for &model in models {
         let scenario = inline(name, &case.text());
@@ -59,14 +67,27 @@ fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) ->
             Err(CheckError::Scenario(_)) => return None,
             Err(error) => panic!("{name}: {error}\n{}", scenario.text),
         };
-        verdicts.push((model, names(&report)));
+        verdicts.push((model, found(&report)));
     }
     Some(verdicts)
 }
 
-fn names(report: &Report) -> Names {
+fn found(report: &Report) -> Found {
     assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}: {:?}", report.name, report.ended);
-    violated(report).into_iter().map(|property| property.name()).collect()
+    Found {
+        violated: violated(report).into_iter().map(|property| property.name()).collect(),
+        outcomes: report.outcomes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The checker's verdict, in the explorer's words.
+fn predicted(verdict: &Verdict) -> Found {
+    let outcome = |outcome: &Outcome| {
+        let context = if outcome.nmi { "nmi" } else { "loop" };
+        let version = outcome.new.map_or("neither", |new| if new { "new" } else { "old" });
+        format!("{context}: {version}{}", if outcome.trapped { " through the trap" } else { "" })
+    };
+    Found { violated: verdict.violated.clone(), outcomes: verdict.outcomes.iter().map(outcome).collect() }
 }
 
 /// The int3 protocol; a round may be left out after each store.
@@ -146,44 +167,51 @@ fn verdicts_of_the_int3_protocol_by_fetch_model() {
     );
 }
 
-/// The scenarios whose verdicts were derived by hand: the checker comes to the same, and so does the explorer.
+/// The scenarios whose verdicts were derived by hand.
+fn derived() -> Vec<(String, toml::Table)> {
+    let library = crossmod::scenario::library();
+    let derived = library.into_iter().filter_map(|scenario| {
+        let name = scenario.name.strip_prefix("derived/")?.to_owned();
+        Some((name, scenario.text.parse().unwrap()))
+    });
+    derived.collect()
+}
+
+/// Asserts what a derived scenario expects under a fetch model.
+fn assert_derived(name: &str, file: &toml::Table, model: Model, found: &Names) {
+    let expected = read::expected(file, model.name);
+    let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+    assert_eq!(*found, expected, "found (left) and derived: {name}, {}", model.name);
+}
+
 #[test]
-fn verdicts_derived_by_hand_hold() {
-    let mut checker = kvm::required().then(|| Checker::new().unwrap());
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/derived");
-    let mut files: Vec<_> =
-        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 20);
-    let mut wrong = String::new();
-    for file in files {
-        let name = file.file_stem().unwrap().to_str().unwrap();
-        let table: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
-        let case = read::case(&table);
-        let mut check = |model: Model, who: &str, found: &Names| {
-            let expected = read::expected(&table, model.name);
-            let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
-            if *found != expected {
-                wrong += &format!("{name}, {}: derived {expected:?}, the {who} says {found:?}\n", model.name);
-            }
-        };
+fn the_checker_comes_to_the_verdicts_that_were_derived_by_hand() {
+    for (name, file) in derived() {
+        let case = read::case(&file);
         for model in fetch::PRESETS {
             let mut found = search(&case, model, MOST).unwrap().violated;
             found.remove(MIXTURE);
-            check(model, "checker", &found);
-        }
-        if let Some(checker) = &mut checker {
-            for (model, found) in explored(checker, name, &case, &fetch::PRESETS).unwrap() {
-                check(model, "explorer", &found);
-            }
+            assert_derived(&name, &file, model, &found);
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Also under the fetch models that a file does not ask for.
+#[test]
+fn the_explorer_comes_to_the_verdicts_that_were_derived_by_hand() {
+    kvm::required();
+    let mut checker = harness::checker();
+    for (name, file) in derived() {
+        let case = read::case(&file);
+        for (model, found) in explored(&mut checker, &name, &case, &fetch::PRESETS).unwrap() {
+            assert_derived(&name, &file, model, &found.violated);
+        }
+    }
 }
 
 /// What a fetch may see under a model, it may also see under the next one: there is at least as much to find.
 /// Not so for `unserialised`, which depends on the vendor's rule instead.
-#[test]
+#[test(long)]
 fn each_fetch_model_allows_what_a_stronger_one_does() {
     const CHAINS: [&[Model]; 3] = [
         &[COHERENT, LINE, HALF_LINE, AMD, AMD_BLOCK, INTEL],
@@ -227,41 +255,99 @@ fn each_fetch_model_allows_what_a_stronger_one_does() {
     }
 }
 
-/// One comparison. `Ok(None)` if either side leaves it to others.
-fn compare(checker: &mut Checker, seed: u64, models: &[Model]) -> Result<Option<Names>, String> {
-    let case = generate::case(seed);
-    let mut predicted = Vec::new();
+/// One comparison; returns what is violated. `Ok(None)` if either side leaves it to others.
+fn compare(
+    checker: &mut Checker,
+    name: &str,
+    case: &Case,
+    models: &[Model],
+    most: usize,
+) -> Result<Option<Names>, String> {
+    let mut verdicts = Vec::new();
     for &model in models {
-        match search(&case, model, MOST) {
-            Some(verdict) => predicted.push((model, verdict)),
+        match search(case, model, most) {
+            Some(verdict) => verdicts.push(verdict),
             None => return Ok(None),
         }
     }
-    let Some(explored) = explored(checker, &format!("seed-{seed}"), &case, models) else { return Ok(None) };
+    let Some(explored) = explored(checker, name, case, models) else { return Ok(None) };
     let mut all = Names::new();
-    for (model, mut found) in explored {
-        let Some((_, verdict)) = predicted.iter_mut().find(|(known, _)| *known == model) else { continue };
+    for ((model, mut found), mut verdict) in explored.into_iter().zip(verdicts) {
         if verdict.violated.remove(MIXTURE) && !verdict.violated.contains("interior") {
-            found.remove("interior");
+            found.violated.remove("interior");
         }
-        if found != verdict.violated {
+        let predicted = predicted(&verdict);
+        if found != predicted {
             let mut text = format!(
-                "seed {seed}, fetch model {}\n\n{}\nexplorer: {found:?}\nchecker:  {:?}\n",
+                "{name}, fetch model {}\n\n{}\nexplorer: {found:?}\nchecker:  {predicted:?}\n",
                 model.name,
                 case.text(),
-                verdict.violated
             );
             for (property, schedule) in &verdict.schedules {
-                if !found.contains(property) {
+                if !found.violated.contains(property) {
                     text += &format!("\n{property}, as the checker sees it:\n");
                     schedule.iter().for_each(|label| text += &format!("  {label:?}\n"));
                 }
             }
             return Err(text);
         }
-        all.extend(found);
+        all.extend(found.violated);
     }
     Ok(Some(all))
+}
+
+/// A comparison that neither side may leave to others.
+fn agree(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Names {
+    match compare(checker, name, case, models, usize::MAX) {
+        Ok(Some(violated)) => violated,
+        Ok(None) => panic!("{name} was not compared:\n{}", case.text()),
+        Err(difference) => panic!("the explorer and the checker disagree\n{difference}"),
+    }
+}
+
+/// Every way to leave rounds out of the int3 protocol, to arm and to disarm its handler.
+#[test]
+fn the_explorer_and_the_checker_agree_on_all_variants_of_the_int3_protocol() {
+    kvm::required();
+    let mut checker = harness::checker();
+    let mut seen = BTreeSet::new();
+    for choice in 0..1 << 7 {
+        let with = |bit: usize| choice & 1 << bit != 0;
+        let mut case = fixup([with(1), with(2), with(3)], if with(5) { 0x13e } else { 0x100 });
+        case.armed = with(6);
+        let arm = case.steps.remove(0);
+        if with(0) {
+            // Late: behind the INT3.
+            case.steps.insert(1, arm);
+        }
+        if !with(4) {
+            assert_eq!(case.steps.pop(), Some(Step::Disarm));
+        }
+        let mut violated = agree(&mut checker, &format!("variant-{choice:07b}"), &case, &[COHERENT]);
+        violated.remove("unserialised");
+        seen.insert(violated);
+    }
+    // Coherent fetches never tear what an INT3 guards, and nothing here runs backwards.
+    assert_eq!(seen, BTreeSet::from([Names::new(), Names::from(["unclaimed-trap"])]));
+}
+
+/// Two executors with two passes each are among them.
+#[test(long)]
+fn the_explorer_and_the_checker_agree_on_random_step_lists() {
+    kvm::required();
+    let mut checker = harness::checker();
+    let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 0..400 {
+        let case = generate::step_list(seed);
+        for property in agree(&mut checker, &format!("list-{seed}"), &case, &[COHERENT]) {
+            *tally.entry(property).or_default() += 1;
+        }
+    }
+    // The cases are of all kinds.
+    for property in ["torn", "order", "stale", "unclaimed-trap"] {
+        let count = tally.get(property).copied().unwrap_or(0);
+        assert!((5..395).contains(&count), "{property} in {count} of 400");
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -269,16 +355,14 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// `CROSSMOD_DIFFERENTIAL_CASES`, `_SEED` and `_SECONDS` say how many cases, from which seed, for how long.
-#[test]
+#[test(long)]
 fn the_explorer_and_the_checker_agree_on_random_scenarios() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let cases = setting("CROSSMOD_DIFFERENTIAL_CASES", 1000);
     let first = setting("CROSSMOD_DIFFERENTIAL_SEED", 0);
     let seconds = Duration::from_secs(setting("CROSSMOD_DIFFERENTIAL_SECONDS", u64::MAX));
     let begin = Instant::now();
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut compared, mut hazardous, mut asked) = (0, 0, 0);
     for seed in first..first.saturating_add(cases) {
@@ -287,7 +371,7 @@ fn the_explorer_and_the_checker_agree_on_random_scenarios() {
         }
         asked += 1;
         let models = [COHERENT, fetch::PRESETS[1 + seed as usize % (fetch::PRESETS.len() - 1)]];
-        match compare(&mut checker, seed, &models) {
+        match compare(&mut checker, &format!("seed-{seed}"), &generate::case(seed), &models, MOST) {
             Ok(Some(found)) => {
                 compared += 1;
                 hazardous += u64::from(!found.is_empty());

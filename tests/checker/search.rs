@@ -1,5 +1,7 @@
 //! Breadth first, over everything.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 
 use super::case::Case;
@@ -11,8 +13,9 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     let bench = Bench::new(case, model);
     let mut verdict = Verdict::default();
     let first = bench.initial();
-    let mut worlds = vec![first.clone()];
-    let mut known: FxHashMap<World, usize> = FxHashMap::from_iter([(first, 0)]);
+    let first = Rc::new(first);
+    let mut worlds = vec![Rc::clone(&first)];
+    let mut known: FxHashMap<Rc<World>, usize> = FxHashMap::from_iter([(first, 0)]);
     let mut from: Vec<Option<(usize, Label)>> = vec![None];
     // Those from which a state can be reached; and where an execution can end.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
@@ -24,9 +27,11 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
         if worlds.len() > most {
             return None;
         }
-        let world = worlds[at].clone();
+        let world = Rc::clone(&worlds[at]);
         let mut ended = bench.complete(&world);
         for next in bench.moves(&world) {
+            verdict.transitions += 1;
+            verdict.outcomes.extend(next.outcome);
             for property in next.violated {
                 if verdict.violated.insert(property) {
                     verdict.schedules.push((property, schedule(&from, at, next.label)));
@@ -36,8 +41,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
                 ended = true;
                 continue;
             };
-            let index = *known.entry(world).or_insert_with_key(|world| {
-                worlds.push(world.clone());
+            let index = *known.entry(Rc::new(world)).or_insert_with_key(|world| {
+                worlds.push(Rc::clone(world));
                 from.push(Some((at, next.label)));
                 before.push(Vec::new());
                 worlds.len() - 1

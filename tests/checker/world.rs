@@ -3,6 +3,7 @@
 mod judge;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::case::{self, Case, Flow, INT3, Instruction, Resume, Run, Step};
 use super::fetch::{Commit, Model, Order, Seen, View};
@@ -45,6 +46,8 @@ struct Level {
     new_before: bool,
     /// It has been at old's target, at new's.
     visited: [bool; 2],
+    /// It went through the trap.
+    trapped: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,13 +61,14 @@ struct Cpu {
     nmi_blocked: bool,
 }
 
+/// A state. What a move leaves as it is, is shared with the state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     step: usize,
     /// Of a step that takes several moves: pieces stored, or executors seen, as bits, or moves made.
     progress: usize,
-    commits: Vec<Commit>,
-    cpus: Vec<Cpu>,
+    commits: Rc<Vec<Commit>>,
+    cpus: Vec<Rc<Cpu>>,
     described: bool,
     armed: bool,
     arrived: usize,
@@ -88,13 +92,43 @@ pub enum Label {
     Nmi(usize),
 }
 
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outcome {
+    /// It was a pass of an NMI's handler.
+    pub nmi: bool,
+    /// Which version it looked like; none if it looked like neither.
+    pub new: Option<bool>,
+    pub trapped: bool,
+}
+
 /// A move and what it leads to.
 pub struct Next {
     pub label: Label,
     /// None if the violation ends the execution.
     pub world: Option<World>,
     pub violated: Vec<&'static str>,
+    /// Of the pass that it ends.
+    pub outcome: Option<Outcome>,
 }
+
+impl Next {
+    /// A move that ends no pass.
+    fn within(label: Label, world: Option<World>, violated: Vec<&'static str>) -> Next {
+        Next { label, world, violated, outcome: None }
+    }
+
+    /// Notes how a pass has ended, if one has.
+    fn ends(&mut self, end: Option<End>) {
+        if let Some((outcome, violated)) = end {
+            self.outcome = Some(outcome);
+            self.violated.extend(violated);
+        }
+    }
+}
+
+/// How a pass has ended, and what that violates.
+type End = (Outcome, Option<&'static str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
@@ -149,25 +183,28 @@ impl<'a> Bench<'a> {
     }
 
     pub fn initial(&self) -> World {
-        let cpu = |executor: &case::Executor| Cpu {
-            levels: vec![Level {
-                context: Context::Main,
-                place: executor.interior.map_or(Place::Outside, Place::Site),
-                after_done: false,
-                new_before: false,
-                visited: [false; 2],
-            }],
-            left: executor.passes,
-            pending: None,
-            acknowledged: false,
-            seen_new: false,
-            view: self.model.serialised(self.case, 0),
-            nmi_blocked: false,
+        let cpu = |executor: &case::Executor| {
+            Rc::new(Cpu {
+                levels: vec![Level {
+                    context: Context::Main,
+                    place: executor.interior.map_or(Place::Outside, Place::Site),
+                    after_done: false,
+                    new_before: false,
+                    visited: [false; 2],
+                    trapped: false,
+                }],
+                left: executor.passes,
+                pending: None,
+                acknowledged: false,
+                seen_new: false,
+                view: self.model.serialised(self.case, 0),
+                nmi_blocked: false,
+            })
         };
         World {
             step: 0,
             progress: 0,
-            commits: Vec::new(),
+            commits: Rc::default(),
             cpus: self.case.executors.iter().map(cpu).collect(),
             described: self.case.armed,
             armed: self.case.armed,
@@ -211,7 +248,7 @@ impl<'a> Bench<'a> {
                 progress.map_or((world.step + 1, 0), |progress| (world.step, progress));
             change(&mut next);
             let label = Label::Patcher(world.step, world.progress);
-            nexts.push(Next { label, world: Some(next), violated: Vec::new() });
+            nexts.push(Next::within(label, Some(next), Vec::new()));
         };
         match step {
             Step::Store { at, bytes } => {
@@ -221,7 +258,9 @@ impl<'a> Bench<'a> {
                 for (index, piece) in pieces.iter().enumerate() {
                     if world.progress & 1 << index == 0 {
                         let progress = world.progress | 1 << index;
-                        go((progress != all).then_some(progress), &|next| next.commits.push(piece.clone()));
+                        go((progress != all).then_some(progress), &|next| {
+                            Rc::make_mut(&mut next.commits).push(*piece)
+                        });
                         if one_order {
                             break;
                         }
@@ -246,7 +285,7 @@ impl<'a> Bench<'a> {
             Step::Release => go(None, &|next| next.released = true),
             Step::Assume => go(None, &|next| {
                 let view = self.model.serialised(self.case, next.commits.len());
-                next.cpus.iter_mut().for_each(|cpu| cpu.view = view.clone());
+                next.cpus.iter_mut().for_each(|cpu| Rc::make_mut(cpu).view = view.clone());
             }),
             Step::Quiesce => {
                 let all = (1 << world.cpus.len()) - 1;
@@ -276,6 +315,7 @@ impl<'a> Bench<'a> {
             after_done: false,
             new_before: false,
             visited: [false; 2],
+            trapped: false,
         };
         let trapped = matches!(top.place, Place::Trapped | Place::Claimed | Place::Returning);
         if let Some(run) = cpu.pending
@@ -283,20 +323,20 @@ impl<'a> Bench<'a> {
             && !trapped
         {
             let mut next = world.clone();
-            next.cpus[slot].pending = None;
-            next.cpus[slot].levels.push(push(Context::Ipi(run), Place::Operation(0)));
-            nexts.push(Next { label: Label::Ipi(slot, run), world: Some(next), violated: Vec::new() });
+            cpu_of(&mut next, slot).pending = None;
+            cpu_of(&mut next, slot).levels.push(push(Context::Ipi(run), Place::Operation(0)));
+            nexts.push(Next::within(Label::Ipi(slot, run), Some(next), Vec::new()));
         }
         if world.nmis > 0 && !cpu.nmi_blocked {
             let mut next = world.clone();
             next.nmis -= 1;
-            next.cpus[slot].nmi_blocked = true;
+            cpu_of(&mut next, slot).nmi_blocked = true;
             let nested = cpu.levels.iter().any(|level| level.context == Context::Nmi);
-            next.cpus[slot].levels.push(push(Context::Nmi, Place::Outside));
+            cpu_of(&mut next, slot).levels.push(push(Context::Nmi, Place::Outside));
             nexts.push(if nested {
-                Next { label: Label::Nmi(slot), world: None, violated: vec!["nmi-frame"] }
+                Next::within(Label::Nmi(slot), None, vec!["nmi-frame"])
             } else {
-                Next { label: Label::Nmi(slot), world: Some(next), violated: Vec::new() }
+                Next::within(Label::Nmi(slot), Some(next), Vec::new())
             });
         }
     }
@@ -306,7 +346,7 @@ impl<'a> Bench<'a> {
         let Some(level) = cpu.levels.last() else { return };
         let mut next = world.clone();
         let mut label = Label::Advance(slot);
-        let mut violated = Vec::new();
+        let mut end = None;
         match level.place {
             Place::Outside => {
                 if level.context == Context::Main && cpu.left == 0 {
@@ -321,22 +361,22 @@ impl<'a> Bench<'a> {
             Place::Site(byte) => return self.fetch(world, slot, byte, nexts),
             Place::Target(new) => {
                 if world.freed[usize::from(new)] {
-                    nexts.push(Next { label, world: None, violated: vec!["lifetime"] });
+                    nexts.push(Next::within(label, None, vec!["lifetime"]));
                     return;
                 }
                 top(&mut next, slot).visited[usize::from(new)] = true;
-                violated.extend(self.end(&mut next, slot));
+                end = Some(self.end(&mut next, slot));
             }
             Place::Trapped => {
                 if !world.armed || !world.described {
-                    nexts.push(Next { label, world: None, violated: vec!["unclaimed-trap"] });
+                    nexts.push(Next::within(label, None, vec!["unclaimed-trap"]));
                     return;
                 }
                 top(&mut next, slot).place = Place::Claimed;
             }
             Place::Claimed => {
                 if world.freed_descriptor {
-                    nexts.push(Next { label, world: None, violated: vec!["lifetime"] });
+                    nexts.push(Next::within(label, None, vec!["lifetime"]));
                     return;
                 }
                 label = Label::Claim(slot);
@@ -344,13 +384,13 @@ impl<'a> Bench<'a> {
             }
             Place::Returning => {
                 self.serialise(&mut next, slot);
-                next.cpus[slot].nmi_blocked = false;
-                violated.extend(self.resume(&mut next, slot));
+                cpu_of(&mut next, slot).nmi_blocked = false;
+                end = self.resume(&mut next, slot);
             }
             Place::Leaving => {
                 self.serialise(&mut next, slot);
-                next.cpus[slot].nmi_blocked = false;
-                next.cpus[slot].levels.pop();
+                cpu_of(&mut next, slot).nmi_blocked = false;
+                cpu_of(&mut next, slot).levels.pop();
             }
             Place::Operation(index) => {
                 let Context::Ipi(run) = level.context else { return };
@@ -360,16 +400,18 @@ impl<'a> Bench<'a> {
                     Operation::Arrive => next.arrived += 1,
                     Operation::AwaitRelease if world.released => {}
                     Operation::AwaitRelease => return,
-                    Operation::Acknowledge => next.cpus[slot].acknowledged = true,
+                    Operation::Acknowledge => cpu_of(&mut next, slot).acknowledged = true,
                     Operation::Return => {
                         self.serialise(&mut next, slot);
-                        next.cpus[slot].nmi_blocked = false;
-                        next.cpus[slot].levels.pop();
+                        cpu_of(&mut next, slot).nmi_blocked = false;
+                        cpu_of(&mut next, slot).levels.pop();
                     }
                 }
             }
         }
-        nexts.push(Next { label, world: Some(next), violated });
+        let mut next = Next::within(label, Some(next), Vec::new());
+        next.ends(end);
+        nexts.push(next);
     }
 
     fn fetch(&self, world: &World, slot: usize, byte: usize, nexts: &mut Vec<Next>) {
@@ -378,45 +420,41 @@ impl<'a> Bench<'a> {
         let unserialised = self.unserialised(world, &cpu.view, byte);
         for (seen, view) in self.model.fetches(self.case, &world.commits, &cpu.view, byte) {
             let mut violated = if unserialised { vec!["unserialised"] } else { Vec::new() };
-            let mut next = world.clone();
-            next.cpus[slot].view = view;
+            let (mut next, mut end) = (world.clone(), None);
+            cpu_of(&mut next, slot).view = view;
             match seen {
                 Seen::Torn => violated.push("torn"),
                 Seen::Int3 => {
                     if level.after_done {
                         violated.push("stale");
                     }
-                    top(&mut next, slot).place = Place::Trapped;
+                    let top = top(&mut next, slot);
+                    (top.place, top.trapped) = (Place::Trapped, true);
                 }
                 Seen::Old(instruction) | Seen::New(instruction) => {
                     let new = matches!(seen, Seen::New(_));
                     if level.after_done && !new {
                         violated.push("stale");
                     }
-                    violated.extend(self.follow(&mut next, slot, byte, instruction, new));
+                    end = self.follow(&mut next, slot, byte, instruction, new);
                 }
             }
             let world = (seen != Seen::Torn).then_some(next);
-            nexts.push(Next { label: Label::Fetch(slot, byte, seen), world, violated });
+            let mut next = Next::within(Label::Fetch(slot, byte, seen), world, violated);
+            next.ends(end);
+            nexts.push(next);
         }
     }
 
     /// Continues as an instruction at a byte of the site does.
-    fn follow(
-        &self,
-        next: &mut World,
-        slot: usize,
-        byte: usize,
-        one: Instruction,
-        new: bool,
-    ) -> Option<&'static str> {
+    fn follow(&self, next: &mut World, slot: usize, byte: usize, one: Instruction, new: bool) -> Option<End> {
         let behind = byte + one.bytes.len();
         match one.flow {
             Flow::Through if behind < self.case.len() => {
                 top(next, slot).place = Place::Site(behind);
                 None
             }
-            Flow::Through => self.end(next, slot),
+            Flow::Through => Some(self.end(next, slot)),
             // A call comes back behind the site, where nothing more happens.
             Flow::Jump | Flow::Call => {
                 top(next, slot).place = Place::Target(new);
@@ -426,17 +464,17 @@ impl<'a> Bench<'a> {
     }
 
     /// Continues where the trap handler says.
-    fn resume(&self, next: &mut World, slot: usize) -> Option<&'static str> {
+    fn resume(&self, next: &mut World, slot: usize) -> Option<End> {
         match self.case.resume? {
             Resume::Retry => top(next, slot).place = Place::Site(0),
             Resume::At(byte) if byte < self.case.len() => top(next, slot).place = Place::Site(byte),
-            Resume::At(_) | Resume::Next => return self.end(next, slot),
+            Resume::At(_) | Resume::Next => return Some(self.end(next, slot)),
             emulate => {
                 let new = emulate == Resume::New;
                 let version = if new { &self.case.new } else { &self.case.old };
                 return match version.iter().find(|one| one.flow != Flow::Through) {
                     Some(branch) => self.follow(next, slot, 0, *branch, new),
-                    None => self.end(next, slot),
+                    None => Some(self.end(next, slot)),
                 };
             }
         }
@@ -444,7 +482,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The pass has left the site and its targets: which version was that?
-    fn end(&self, next: &mut World, slot: usize) -> Option<&'static str> {
+    fn end(&self, next: &mut World, slot: usize) -> End {
         let targets = |version: &case::Version, new: bool| {
             let mut visited = [false; 2];
             visited[usize::from(new)] = version.iter().any(|one| one.flow != Flow::Through);
@@ -453,33 +491,40 @@ impl<'a> Bench<'a> {
         let level = top(next, slot);
         let visited = std::mem::take(&mut level.visited);
         let before = std::mem::take(&mut level.new_before);
+        let trapped = std::mem::take(&mut level.trapped);
         level.after_done = false;
         let main = level.context == Context::Main;
         level.place = if main { Place::Outside } else { Place::Leaving };
-        next.cpus[slot].left -= u8::from(main);
-        if visited == targets(&self.case.new, true) {
-            next.cpus[slot].seen_new = true;
-            None
+        cpu_of(next, slot).left -= u8::from(main);
+        let (new, violated) = if visited == targets(&self.case.new, true) {
+            cpu_of(next, slot).seen_new = true;
+            (Some(true), None)
         } else if visited == targets(&self.case.old, false) {
-            before.then_some("order")
+            (Some(false), before.then_some("order"))
         } else {
-            Some("wrong-resume")
-        }
+            (None, Some("wrong-resume"))
+        };
+        (Outcome { nmi: !main, new, trapped }, violated)
     }
 
     fn serialise(&self, next: &mut World, slot: usize) {
-        next.cpus[slot].view = self.model.serialised(self.case, next.commits.len());
+        cpu_of(next, slot).view = self.model.serialised(self.case, next.commits.len());
     }
 }
 
+fn cpu_of(world: &mut World, slot: usize) -> &mut Cpu {
+    Rc::make_mut(&mut world.cpus[slot])
+}
+
 fn top(world: &mut World, slot: usize) -> &mut Level {
-    let Some(level) = world.cpus[slot].levels.last_mut() else { unreachable!("the main context stays") };
+    let Some(level) = cpu_of(world, slot).levels.last_mut() else { unreachable!("the main context stays") };
     level
 }
 
 fn broadcast(world: &mut World, run: Run) {
     for cpu in &mut world.cpus {
-        assert!(cpu.pending.is_none(), "one broadcast at a time");
+        assert!(cpu.pending.is_none_or(|pending| pending == run), "one kind of broadcast at a time");
+        let cpu = Rc::make_mut(cpu);
         (cpu.pending, cpu.acknowledged) = (Some(run), false);
     }
 }
@@ -490,5 +535,8 @@ pub struct Verdict {
     pub violated: BTreeSet<&'static str>,
     /// The shortest schedule to each.
     pub schedules: Vec<(&'static str, Vec<Label>)>,
+    /// Every way in which a pass ends.
+    pub outcomes: BTreeSet<Outcome>,
     pub states: usize,
+    pub transitions: usize,
 }

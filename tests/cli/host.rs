@@ -6,27 +6,27 @@ use std::path::Path;
 use std::process::Command as Process;
 
 use super::SKIPPED;
+use crate::harness;
 
-/// A shell in which `/dev` was changed by `prepare`; `None`, loudly, where that cannot be done.
-fn elsewhere(prepare: &str) -> Option<impl Fn(&str) -> std::process::Output> {
+/// A shell in which `/dev` was changed by `prepare`; the test is ignored where that cannot be done.
+fn elsewhere(prepare: &str) -> impl Fn(&str) -> std::process::Output {
     // SAFETY: geteuid has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
     let flags = if root { "-m" } else { "-rm" };
-    let inside = move |script: &str| {
-        Process::new("unshare").args([flags, "sh", "-ec", script]).output().expect("looked for below")
-    };
     let possible = Process::new("unshare").args([flags, "sh", "-ec", prepare]).output();
-    if possible.as_ref().is_ok_and(|output| output.status.success()) {
-        let prepare = prepare.to_owned();
-        return Some(move |script: &str| inside(&format!("{prepare}\n{script}")));
+    if !possible.as_ref().is_ok_and(|output| output.status.success()) {
+        cannot(&format!("`unshare {flags}` with `{prepare}`: {possible:?}"));
     }
-    cannot(&format!("`unshare {flags}` with `{prepare}`: {possible:?}"));
-    None
+    let prepare = prepare.to_owned();
+    move |script: &str| {
+        let script = format!("{prepare}\n{script}");
+        Process::new("unshare").args([flags, "sh", "-ec", &script]).output().expect("it has just run")
+    }
 }
 
-fn cannot(what: &str) {
-    assert!(std::env::var("CROSSMOD_REQUIRE_KVM").as_deref() != Ok("1"), "cannot do {what}");
-    eprintln!("\n*** SKIPPED, cannot do {what} ***\n");
+fn cannot(what: &str) -> ! {
+    assert!(!harness::everything_required(), "cannot do {what}");
+    harness::ignore(format!("cannot do {what}"))
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
@@ -43,7 +43,7 @@ fn assert_skipped(output: &std::process::Output, reason: &str) {
 
 #[test]
 fn without_dev_kvm_everything_that_needs_it_is_skipped_and_the_rest_works() {
-    let Some(run) = elsewhere("mount -t tmpfs none /dev") else { return };
+    let run = elsewhere("mount -t tmpfs none /dev");
     // One version of the last has no room for a number, so that it is tried on KVM before anything else.
     for command in [
         "check",
@@ -69,9 +69,9 @@ fn without_dev_kvm_everything_that_needs_it_is_skipped_and_the_rest_works() {
 #[test]
 fn something_else_in_its_place_is_told() {
     if !Path::new("/dev/kvm").exists() {
-        return cannot("a bind mount over /dev/kvm, which does not exist");
+        cannot("a bind mount over /dev/kvm, which does not exist");
     }
-    let Some(run) = elsewhere("mount --bind /dev/null /dev/kvm") else { return };
+    let run = elsewhere("mount --bind /dev/null /dev/kvm");
     assert_skipped(&run(&format!("exec {BINARY} check seed/fixup")), "what stands there is not KVM");
 }
 
@@ -80,7 +80,7 @@ fn a_user_who_may_not_open_it_is_told_what_to_do() {
     let mode = std::fs::metadata("/dev/kvm").map(|meta| meta.permissions().mode() & 0o006);
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 || !matches!(mode, Ok(0)) {
-        return cannot("another user who may not open /dev/kvm");
+        cannot("another user who may not open /dev/kvm");
     }
     // Where others can reach it, unlike the target directory.
     let directory = tempfile::tempdir().unwrap();

@@ -5,9 +5,7 @@ use crate::kvm;
 
 #[test]
 fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "mine.toml", BROKEN);
     let traces = directory.path().join("traces");
@@ -69,12 +67,10 @@ fn the_same_table_as_text_json_and_html_and_its_traces_replay() {
 
 #[test]
 fn a_mutant_that_is_no_scenario_says_why() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let text = ok(&["matrix", "matrix/stop-machine", "--fetch", "coherent"]).out;
     let line = text.lines().find(|line| line.contains("without stop ")).unwrap();
-    assert!(line.contains("no scenario: no broadcast before this wait counts arrivals"), "{text}");
+    assert!(line.contains("not a scenario: no broadcast before this wait counts arrivals"), "{text}");
 }
 
 #[test]
@@ -88,7 +84,7 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
     refused(&["matrix", "seed/fixup", "--costs", "no-such.json"], &["no-such.json"]);
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "costs.json", "{}");
-    refused(&["matrix", "seed/fixup", "--costs", &file], &["no report of `crossmod check --format json`"]);
+    refused(&["matrix", "seed/fixup", "--costs", &file], &["not a report of `crossmod check --format json`"]);
     let model = BROKEN.replace("expect", "fetch = \"line\"\nexpect");
     for (bad, message) in [
         ("fetch = \"lines\"", "did you mean `line`?"),
@@ -110,9 +106,7 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
 
 #[test]
 fn each_model_is_a_case_with_an_expectation_of_its_own() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let text = BROKEN.replace(
         "expect = [\"unserialised\"]",

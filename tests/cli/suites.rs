@@ -1,8 +1,9 @@
 //! Suites on the command line: selection, shards and joining, limits, journals, explanations.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command as Process, Stdio};
+use std::process::{Command as Process, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -55,16 +56,19 @@ fn cases_are_selected_by_pattern_tag_and_property() {
     refused(&["check", "--property", "tron"], &["there is no property `tron`", "safe"]);
     refused(&["check", "seed/softirq-none", "--property", "torn"], &["none of 1 cases expects torn"]);
     refused(&["check", "seed/*-elephant"], &["no shipped scenario matches", "crossmod list"]);
-    refused(&["check", "seed/[a"], &["is no pattern"]);
+    refused(&["check", "seed/[a"], &["is not a valid pattern"]);
     refused(&["list", "--tag", "N M I"], &["a tag is a word"]);
-    if kvm::required() {
-        let results = json(&ok(&["check", "seed/naive-*", "--property", "torn", "--format", "json"]).out);
-        let selected = names(&results);
-        assert!(selected.contains(&"\"seed/naive-store-crossing-line\"@\"coherent\"".into()), "{selected:?}");
-        // A scenario that is named in two ways is checked once.
-        let twice = ok(&["check", "seed/softirq-none", "seed/softirq-*", "--format", "ktap"]).out;
-        assert_eq!(twice.matches("seed/softirq-none").count(), 1, "{twice}");
-    }
+}
+
+#[test]
+fn cases_that_are_selected_are_checked_once() {
+    kvm::required();
+    let results = json(&ok(&["check", "seed/naive-*", "--property", "torn", "--format", "json"]).out);
+    let selected = names(&results);
+    assert!(selected.contains(&"\"seed/naive-store-crossing-line\"@\"coherent\"".into()), "{selected:?}");
+    // A scenario that is named in two ways is checked once.
+    let twice = ok(&["check", "seed/softirq-none", "seed/softirq-*", "--format", "ktap"]).out;
+    assert_eq!(twice.matches("seed/softirq-none").count(), 1, "{twice}");
 }
 
 #[test]
@@ -81,9 +85,7 @@ fn two_files_of_one_name_are_refused() {
 
 #[test]
 fn shards_joined_are_the_run_as_a_whole() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let whole = check(&["--format", "json"]);
     assert_eq!(whole.status, HELD, "{}", whole.err);
@@ -135,14 +137,20 @@ fn shards_joined_are_the_run_as_a_whole() {
     with(&changed("i.json", &|r| r["image"] = "00".into()), &["guest image", "`00`"]);
     with(&changed("o.json", &|r| r["options"] = "--ring 3".into()), &["options", "`--ring 3`", "`none`"]);
     with(&changed("c.json", &|r| r["shard"]["count"] = 4.into()), &["shard 3 of 3 is missing"]);
-    with(&changed("n.json", &|r| r["reports"] = Value::Array(vec![])), &["should report `", "complete?"]);
+    with(
+        &changed("n.json", &|r| r["reports"] = Value::Array(vec![])),
+        &["but no file reports it", "run that shard again"],
+    );
     let disagree = changed("d.json", &|r| r["reports"][0]["status"] = "not-decided".into());
     refused(
         &["merge", files[0], files[1], files[2], &disagree],
         &["disagree about `", "not decided", "leave the failed one out"],
     );
     let cut = std::fs::read_to_string(files[0]).unwrap();
-    with(&write(directory.path(), "cut.json", &cut[..cut.len() / 2]), &["cut.json", "ends too early"]);
+    with(
+        &write(directory.path(), "cut.json", &cut[..cut.len() / 2]),
+        &["cut.json", "the file is incomplete"],
+    );
     with(&write(directory.path(), "empty.json", ""), &["empty.json", "run that shard again"]);
     with(&write(directory.path(), "other.json", "{\"a\": 1}"), &["other.json", "no results of this version"]);
     with(&directory.path().join("none.json").display().to_string(), &["none.json", "No such file"]);
@@ -155,9 +163,7 @@ fn shards_joined_are_the_run_as_a_whole() {
 
 #[test]
 fn joined_results_end_as_the_run_would_have() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), "wrong.toml", BROKEN.replace("[\"unserialised\"]", "\"safe\""));
     write(directory.path(), "right.toml", BROKEN);
@@ -183,9 +189,7 @@ fn joined_results_end_as_the_run_would_have() {
 
 #[test]
 fn a_case_that_takes_too_long_is_not_decided_and_the_others_go_on() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     for mode in [&[][..], &["--random", "1000000"], &["--verify"]] {
         let arguments = [&["check", "seed/hold-1", "seed/hold-2", "--case-timeout", "0"], mode].concat();
         let run = run(&mut crossmod(&arguments));
@@ -211,12 +215,25 @@ fn journalled(path: &Path) -> Vec<String> {
     names(&serde_json::json!({ "reports": reports }))
 }
 
-/// Killed again and again, each time a little further, and cut in the middle of a line besides.
+/// Runs until so many bytes are in a file; the system kills it in the middle of the write that goes beyond them.
+fn run_until_written(arguments: &[&str], bytes: u64) -> ExitStatus {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    let mut command = Process::new(env!("CARGO_BIN_EXE_crossmod"));
+    command.args(arguments).stdout(Stdio::null());
+    // SAFETY: between fork and exec this only makes a system call, with what the closure owns.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    command.status().unwrap()
+}
+
+/// Killed again and again, each time a little further, mostly in the middle of a line.
 #[test]
 fn a_run_that_is_killed_at_any_moment_is_resumed_without_repeating_or_losing_a_verdict() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     let arguments =
@@ -224,43 +241,22 @@ fn a_run_that_is_killed_at_any_moment_is_resumed_without_repeating_or_losing_a_v
     let whole = json(&check(&["--format", "json"]).out);
     let mut random = fastrand::Rng::with_seed(7);
     let (mut before, mut kills) = (Vec::<String>::new(), 0);
-    while before.len() < names(&whole).len() && kills < 40 {
-        let mut child = Process::new(env!("CARGO_BIN_EXE_crossmod"))
-            .args(&arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        // Up to a length of the file that may lie inside a line; the end of the run will do as well.
-        let wanted = std::fs::metadata(&path).map_or(0, |meta| meta.len()) + random.u64(0..6000);
-        while std::fs::metadata(&path).map_or(0, |meta| meta.len()) < wanted {
-            if child.try_wait().unwrap().is_some() {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
+    loop {
+        let limit = std::fs::metadata(&path).map_or(0, |meta| meta.len()) + random.u64(1..4000);
+        let status = run_until_written(&arguments, limit);
         let known = journalled(&path);
         assert_eq!(known[..before.len()], before[..], "what was known stays");
-        assert_eq!(
-            known.iter().collect::<BTreeSet<_>>().len(),
-            known.len(),
-            "nothing is repeated: {known:?}"
-        );
+        let different: BTreeSet<&String> = known.iter().collect();
+        assert_eq!(different.len(), known.len(), "nothing is repeated: {known:?}");
         before = known;
-        // As if the write itself had been interrupted.
-        if random.bool() && !before.is_empty() {
-            let bytes = std::fs::read(&path).unwrap();
-            let end = bytes.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
-            let start = bytes[..end - 1].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
-            if bytes[start..].starts_with(b"{\"report\"") {
-                std::fs::write(&path, &bytes[..random.usize(start + 1..end)]).unwrap();
-                before.pop();
-            }
+        if status.signal() != Some(libc::SIGXFSZ) {
+            assert_eq!(status.code(), Some(HELD));
+            break;
         }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), limit);
+        kills += 1;
     }
-    assert!(kills >= 3, "only {kills} interruptions");
+    assert!(kills > 3, "the journal is too small for more than {kills} interruptions");
     let last = run(&mut crossmod(&arguments));
     assert_eq!(last.status, HELD, "{}", last.err);
     assert_eq!(verdicts(&json(&last.out)), verdicts(&whole));
@@ -271,28 +267,33 @@ fn a_run_that_is_killed_at_any_moment_is_resumed_without_repeating_or_losing_a_v
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
 
+/// Checks one case with a journal.
+fn resume(path: &str, more: &[&str]) -> Run {
+    run(&mut crossmod(&[&["check", "seed/softirq-none", "--resume", path], more].concat()))
+}
+
 #[test]
-fn a_journal_is_for_one_thing_and_no_other_file_is_touched() {
+fn what_is_no_journal_is_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let resume = |path: &str, more: &[&str]| {
-        run(&mut crossmod(&[&["check", "seed/softirq-none", "--resume", path], more].concat()))
-    };
     for (name, bytes) in
         [("notes.txt", &b"my notes"[..]), ("lines.txt", b"one\ntwo\n"), ("x.json", b"{\"a\": 1}\n{")]
     {
         let path = write(directory.path(), name, bytes);
         let run = resume(&path, &[]);
         assert_eq!(run.status, UNUSABLE, "{}{}", run.out, run.err);
-        assert!(run.err.contains("is no journal, and was left as it is"), "{}", run.err);
+        assert!(run.err.contains("is not a journal and was not changed"), "{}", run.err);
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
     let run = resume(directory.path().to_str().unwrap(), &[]);
-    assert!(run.status == UNUSABLE && run.err.contains("no regular file"), "{}", run.err);
+    assert!(run.status == UNUSABLE && run.err.contains("not a regular file"), "{}", run.err);
     let run = resume(directory.path().join("no/such/directory").to_str().unwrap(), &[]);
     assert!(run.status == UNUSABLE && run.err.contains("No such file"), "{}", run.err);
-    if !kvm::required() {
-        return;
-    }
+}
+
+#[test]
+fn a_journal_is_for_one_set_of_options_and_one_run() {
+    kvm::required();
+    let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal").display().to_string();
     assert_eq!(resume(&path, &[]).status, HELD);
     for (more, message) in [
@@ -324,9 +325,7 @@ fn a_journal_is_for_one_thing_and_no_other_file_is_touched() {
 
 #[test]
 fn a_changed_scenario_is_checked_again() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     let check = |text: String| {
@@ -343,7 +342,7 @@ fn a_changed_scenario_is_checked_again() {
     assert_eq!(journalled(&path).len(), 3);
 }
 
-#[test]
+#[test(long)]
 fn whatever_a_file_or_report_names_is_explained() {
     let overview = ok(&["explain"]).out;
     for property in crossmod::property::Property::ALL {

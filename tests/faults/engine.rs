@@ -1,20 +1,25 @@
 //! Rules that the explorer enforces: broken by a site, or by an engine that does not tell the truth.
 
-use crossmod::cpu::{Cpu, reg};
-use crossmod::explore::engine::{Engine, Executed, Oracle};
-use crossmod::explore::{Limits, Manner, Memo, Model, explore};
-use crossmod::machine::{Image, Machine, MachineError, Shared, Stimulus};
+use crossmod::engine::SteppingEngine;
+use crossmod::explore::engine::{Engine, Executed};
+use crossmod::explore::error::EngineError;
+use crossmod::explore::{Limits, Memo, Model, SearchOptions, explore};
+use crossmod::image::Image;
+use crossmod::layout::Shared;
+use crossmod::machine::Machine;
 use crossmod::plan::Plan;
+use crossmod::step::Stimulus;
+use crossmod::x86::cpu::{Cpu, reg};
 use crossmod_abi::va;
 
 use super::{SITE, assert_works, plan};
 use crate::kvm;
 
 /// What a lying engine does to the result of a step, given how many it has executed.
-type Lie = fn(u64, &mut Result<Executed, MachineError>);
+type Lie = fn(u64, &mut Result<Executed, EngineError>);
 
 struct Liar<'a> {
-    oracle: Oracle<'a>,
+    oracle: SteppingEngine<'a>,
     steps: u64,
     lie: Lie,
 }
@@ -28,7 +33,7 @@ impl Engine for Liar<'_> {
         text: &[u8],
         shared: &Shared,
         data: Option<&[u8]>,
-    ) -> Result<Executed, MachineError> {
+    ) -> Result<Executed, EngineError> {
         let mut result = self.oracle.execute(slot, cpu, stimulus, text, shared, data);
         self.steps += 1;
         (self.lie)(self.steps, &mut result);
@@ -41,27 +46,27 @@ impl Engine for Liar<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
-    ) -> Result<Executed, MachineError> {
+    ) -> Result<Executed, EngineError> {
         self.oracle.execute_aside(cpu, stimulus, text, shared)
     }
 
-    fn stored(&mut self, data: &[u8]) -> Result<(), MachineError> {
+    fn stored(&mut self, data: &[u8]) -> Result<(), EngineError> {
         self.oracle.stored(data)
     }
 
-    fn data(&self, bytes: &mut [u8]) -> Result<(), MachineError> {
+    fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError> {
         self.oracle.data(bytes)
     }
 
-    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError> {
         self.oracle.word_stored(slot, word, value)
     }
 
-    fn shared_stored(&mut self, shared: &Shared) -> Result<(), MachineError> {
+    fn shared_stored(&mut self, shared: &Shared) -> Result<(), EngineError> {
         self.oracle.shared_stored(shared)
     }
 
-    fn ack_cleared(&mut self, slot: usize) -> Result<(), MachineError> {
+    fn ack_cleared(&mut self, slot: usize) -> Result<(), EngineError> {
         self.oracle.ack_cleared(slot)
     }
 
@@ -70,19 +75,17 @@ impl Engine for Liar<'_> {
     }
 }
 
-fn search(machine: &mut Machine, plan: &Plan, memo: Memo, lie: Lie) -> Result<usize, MachineError> {
-    let engine = Liar { oracle: Oracle::new(machine, plan)?, steps: 0, lie };
-    let mut model = Model::new(plan, engine, memo, false)?;
-    explore(&mut model, Limits::default(), Manner::default(), |_| {}).map(|search| search.states)
+fn search(machine: &mut Machine, plan: &Plan, memo: Memo, lie: Lie) -> Result<usize, EngineError> {
+    let mut engine = Liar { oracle: SteppingEngine::new(machine, plan)?, steps: 0, lie };
+    let mut model = Model::new(plan, &mut engine, memo, false)?;
+    explore(&mut model, Limits::default(), SearchOptions::default(), |_| {}).map(|search| search.states)
 }
 
-fn honest(_: u64, _: &mut Result<Executed, MachineError>) {}
+fn honest(_: u64, _: &mut Result<Executed, EngineError>) {}
 
 #[test]
 fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
     let states = search(&mut machine, &plan, Memo::new(0, 1), honest).unwrap();
@@ -94,7 +97,7 @@ fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
             executed.cpu.regs.rip += 1;
         }
     });
-    let MachineError::Misstep { from, rip, .. } = error else { panic!("{error}") };
+    let EngineError::Misstep { from, rip, .. } = error else { panic!("{error}") };
     assert_ne!(from, rip);
 
     let error = lie(&mut machine, Memo::new(0, 1), |step, result| {
@@ -114,25 +117,23 @@ fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
 
     let error = lie(&mut machine, Memo::disabled(), |step, result| {
         if step == 5 {
-            *result = Err(MachineError::Endless { millis: 1, from: 0 });
+            *result = Err(EngineError::Failed("endless".into()));
         }
     });
-    assert!(matches!(error, MachineError::Endless { .. }), "{error}");
+    assert!(matches!(error, EngineError::Failed(_)), "{error}");
     assert_works(&mut machine);
 }
 
 /// A request to stop that arrives inside KVM_RUN is an end like one that arrives outside of it.
 #[test]
 fn an_interrupted_step_ends_the_search_with_what_is_known() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     let plan = plan(&[0x0f, 0x1f, 0x44, 0, 0], &[0x0f, 0x1f, 0x44, 0, 0]);
     let whole = search(&mut machine, &plan, Memo::disabled(), honest).unwrap();
     let part = search(&mut machine, &plan, Memo::disabled(), |step, result| {
         if step == 20 {
-            *result = Err(MachineError::Interrupted);
+            *result = Err(EngineError::Interrupted);
         }
     })
     .unwrap();
@@ -142,9 +143,7 @@ fn an_interrupted_step_ends_the_search_with_what_is_known() {
 
 #[test]
 fn sites_that_use_text_or_foreign_memory_as_data_break_the_contract() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     // mov [address], eax; mov eax, [address], with an address relative to RIP.
     for (opcode, address, message) in [
@@ -157,7 +156,7 @@ fn sites_that_use_text_or_foreign_memory_as_data_break_the_contract() {
         let code = [&[opcode, 0x05], &displacement[..]].concat();
         let plan = plan(&code, &[0x66, 0x0f, 0x1f, 0x44, 0, 0]);
         let error = search(&mut machine, &plan, Memo::new(0, 1), honest).unwrap_err();
-        let MachineError::Contract { rip, what } = &error else { panic!("{error}") };
+        let EngineError::Contract { rip, what } = &error else { panic!("{error}") };
         assert_eq!(*rip, SITE);
         assert!(what.contains(message), "{what}");
     }

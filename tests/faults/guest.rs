@@ -1,7 +1,8 @@
 //! Guest code that does what no step may do.
 
-use crossmod::cpu::reg;
-use crossmod::machine::{Landing, MachineError, Stimulus};
+use crossmod::machine::MachineError;
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::reg;
 use crossmod_abi::{port, va, vector};
 
 use super::{SITE, assert_works, at, brief, exit_of, load, machine};
@@ -9,9 +10,7 @@ use crate::kvm;
 
 #[test]
 fn a_triple_fault_has_a_name_and_reset_repairs_what_caused_it() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // mov [rax], rcx: the guest withdraws its own gates, by and by.
     let mut machine = machine(&[0x48, 0x89, 0x08]);
     for number in [vector::UD, vector::GP, vector::DF] {
@@ -31,9 +30,7 @@ fn a_triple_fault_has_a_name_and_reset_repairs_what_caused_it() {
 
 #[test]
 fn a_double_fault_has_a_name() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // push rax without a stack: the #PF has none either.
     let mut machine = machine(&[0x50]);
     let mut cpu = at(SITE, false);
@@ -47,9 +44,7 @@ fn a_double_fault_has_a_name() {
 /// QEMU's emulation of one raises #GP where others raise #DF.
 #[test]
 fn a_division_by_zero_is_a_fault_like_any_other() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0xf7, 0xf1]);
     for user in [false, true] {
         let (cpu, landing) = machine.step(0, &at(SITE, user), Stimulus::Instruction).unwrap();
@@ -62,9 +57,7 @@ fn a_division_by_zero_is_a_fault_like_any_other() {
 /// What KVM's emulator refuses is an internal error there, and an instruction like any other on hardware.
 #[test]
 fn what_kvm_cannot_emulate_has_a_name_and_the_bytes() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[]);
     let mut refused = 0;
     for code in [&[0xf3, 0x0f, 0xb8, 0xc1][..], &[0x66, 0x0f, 0xef, 0xc0], &[0x0f, 0x57, 0xc0]] {
@@ -88,9 +81,7 @@ fn what_kvm_cannot_emulate_has_a_name_and_the_bytes() {
 
 #[test]
 fn an_endless_loop_is_ended_and_what_was_planted_is_taken_away() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0xeb, 0xfe]);
     let result = machine.step(0, &at(SITE, true), Stimulus::InstructionTo(SITE + 0x20));
     let Err(MachineError::Endless { from, .. }) = result else { panic!("{:x?}", brief(result)) };
@@ -115,9 +106,7 @@ fn an_endless_loop_is_ended_and_what_was_planted_is_taken_away() {
 /// backed by memory, so that an MMIO exit cannot be caused from inside.
 #[test]
 fn foreign_io_has_a_name_and_does_not_leak_into_the_next_step() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[]);
     for (code, number, name, rings) in [
         (&[0xec][..], 0x80, "IO (in from port 0x80)", &[false, true][..]), // in al, dx
@@ -144,9 +133,7 @@ fn foreign_io_has_a_name_and_does_not_leak_into_the_next_step() {
 
 #[test]
 fn hlt_stops_no_vcpu_at_ring_0_and_faults_at_ring_3() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0xf4]);
     // Some hosts end the single step before the halt: then it is an instruction that did nothing.
     match machine.step(0, &at(SITE, false), Stimulus::Instruction) {
@@ -161,9 +148,7 @@ fn hlt_stops_no_vcpu_at_ring_0_and_faults_at_ring_3() {
 /// A KVM that steps over a HLT may remember it, and halt where another state's instruction is.
 #[test]
 fn a_halt_that_was_stepped_over_does_not_come_later() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     const IRETQ: [u8; 2] = [0x48, 0xcf];
     for halt in [&[0xf4][..], &[0x66, 0xf4], &[0x2e, 0x48, 0xf4]] {
         let mut machine = machine(halt);
@@ -194,9 +179,7 @@ fn a_halt_that_was_stepped_over_does_not_come_later() {
 /// A doorbell counts only where it belongs: otherwise guest code could pass for a handler, or for an end.
 #[test]
 fn doorbells_rung_by_the_wrong_code_are_told() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[]);
     for (number, name) in [
         (0x77, "doorbell 0x77"),
@@ -221,9 +204,7 @@ fn doorbells_rung_by_the_wrong_code_are_told() {
 
 #[test]
 fn a_stack_pointer_that_is_in_no_stack_breaks_the_contract() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0x48, 0x89, 0xc4]); // mov rsp, rax
     for user in [false, true] {
         for rsp in [0, 0x1234, va::PRIVATE, va::SITE, u64::MAX] {
@@ -243,9 +224,7 @@ fn a_stack_pointer_that_is_in_no_stack_breaks_the_contract() {
 
 #[test]
 fn a_stop_that_cannot_be_planted_breaks_the_contract() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0x0f, 0xae, 0xf0]);
     for to in [SITE, SITE + 1, SITE - 1, 0, va::SHARED, va::PRIVATE, u64::MAX] {
         let result = brief(machine.step(0, &at(SITE, false), Stimulus::InstructionTo(to)));

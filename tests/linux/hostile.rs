@@ -1,7 +1,7 @@
 //! Damage and malice: an error that says where, why and what to do; never a panic.
 
-use crossmod::linux::export::{self, Direction, Question};
 use crossmod::linux::{self, Image, ImageError};
+use crossmod::sites::export::{self, Direction, Question};
 use proptest::prelude::*;
 
 use super::synth::{self, Kernel, Packing, TEXT};

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crossmod::linux::export::{self, Direction, Question};
-use crossmod::linux::judge::{self, Verdict};
+use crossmod::CheckOptions;
 use crossmod::linux::{self, Filter, Image, Kind, State};
-use crossmod::plan::VendorRule;
 use crossmod::property::Property;
-use crossmod::{CheckOptions, Checker};
+use crossmod::sites::export::{self, Direction, Question};
+use crossmod::sites::judge::{self, Verdict};
+use crossmod::x86::VendorRule;
 
 use super::synth::{self, Kernel, TEXT};
 use super::{of, parse};
-use crate::kvm;
+use crate::{harness, kvm};
 
 fn patched() -> Filter {
     Filter { kinds: vec![Kind::JumpLabel, Kind::StaticCall], ..Filter::default() }
@@ -227,11 +227,9 @@ fn each_class_is_asked_once_in_each_direction() {
 
 #[test]
 fn verdicts_are_those_of_the_protocols() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let images = [parse(synth::sample(false).elf())];
-    let mut checker = Checker::new().unwrap();
+    let mut checker = harness::checker();
     let mut verdicts = |protocol: &str, rule: VendorRule| {
         let question = Question { rule, passes: 1, ..Question::new(protocol) };
         let check = |scenario: &crossmod::Scenario| {

@@ -1,10 +1,10 @@
 //! What is made of the sites: numbers, lists, differences, windows, verdicts, pages.
 
-use crossmod::linux::export::Question;
-use crossmod::linux::judge::{self, Judged, OneStore, Provisos, Torn, Verdict};
-use crossmod::linux::sheet::{self, Table};
 use crossmod::linux::{self, Filter, Hazard, Image, Kind, State, Via};
 use crossmod::property::Property;
+use crossmod::sites::export::Question;
+use crossmod::sites::judge::{self, Judged, OneStore, Provisos, Torn, Verdict};
+use crossmod::sites::sheet::{self, Table};
 
 use super::parse;
 use super::synth::{self, Kernel, TEXT};

@@ -1,8 +1,10 @@
 //! Deliveries: the frame, the stack, the masks, at both rings and on top of each other.
 
-use crossmod::cpu::IF;
-use crossmod::machine::{Ability, FILLER, Feature, Landing, Machine, Stimulus, capabilities};
+use crossmod::layout::FILLER;
+use crossmod::machine::{Ability, Feature, Machine, capabilities};
 use crossmod::plan::{Events, HandlerVariant, Plan, Ring};
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::IF;
 use crossmod_abi::{va, vector};
 
 use super::places;
@@ -21,8 +23,8 @@ fn machine(bytes: &[u8]) -> Machine {
 }
 
 fn plain() -> Plan {
-    let plans = places::plans();
-    let mut plan = plans.into_iter().find(|plan| plan.name == "seed/naive-store").expect("shipped");
+    let shipped = places::plans().iter().find(|plan| plan.name == "seed/naive-store").expect("shipped");
+    let mut plan = shipped.clone();
     plan.handler.variant = HandlerVariant::Plain;
     plan.programs = Default::default();
     plan.events = Events::default();
@@ -52,9 +54,7 @@ fn event(number: u8) -> Stimulus {
 
 #[test]
 fn events_are_delivered_as_the_manual_says_at_both_rings() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0x90]);
     let mut random = fastrand::Rng::with_seed(3);
     for (number, handler) in DELIVERED {
@@ -80,9 +80,7 @@ fn events_are_delivered_as_the_manual_says_at_both_rings() {
 
 #[test]
 fn int3_traps_at_both_rings_and_the_host_helps_exactly_where_the_probe_says() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0xcc, 0x90]);
     let entry = machine.image().label("bp_plain").unwrap();
     let mut random = fastrand::Rng::with_seed(4);
@@ -105,9 +103,7 @@ fn int3_traps_at_both_rings_and_the_host_helps_exactly_where_the_probe_says() {
 /// A breakpoint that is not there any more, or not yet: what executes is what the view says.
 #[test]
 fn a_breakpoint_step_over_other_bytes_executes_those() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0x90, 0x90]);
     for user in [false, true] {
         let before = World::random(&mut fastrand::Rng::with_seed(5), SITE, user);
@@ -119,9 +115,7 @@ fn a_breakpoint_step_over_other_bytes_executes_those() {
 
 #[test]
 fn an_nmi_stays_masked_until_its_iret() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     // The handler runs these three, then returns.
     let mut machine = machine(&[0x90, 0x50, 0x58]);
     let iret = machine.image().label("nmi_iret_plain").unwrap();
@@ -144,10 +138,8 @@ fn an_nmi_stays_masked_until_its_iret() {
 
 #[test]
 fn a_machine_check_comes_wherever_it_likes_and_again_after_its_handler() {
-    let known = || capabilities().unwrap();
-    if !kvm::required() || !known().has(Feature::MachineCheck(Ring::Kernel)) {
-        return;
-    }
+    kvm::required();
+    kvm::feature_required(Feature::MachineCheck(Ring::Kernel));
     let mut machine = machine(&[0x90]);
     let entry = machine.image().label("mc_plain").unwrap();
     let mut before = World::random(&mut fastrand::Rng::with_seed(15), SITE, false);
@@ -165,9 +157,7 @@ fn a_machine_check_comes_wherever_it_likes_and_again_after_its_handler() {
 /// Nothing of an SMI is visible afterwards, whatever it interrupts; and it was one where the host has them.
 #[test]
 fn an_smi_leaves_everything_as_it_was() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let real = capabilities().unwrap().has(Feature::Smi);
     let mut machine = machine(&[0x90, 0x90]);
     machine.set_real_smis(real);
@@ -193,9 +183,7 @@ fn an_smi_leaves_everything_as_it_was() {
 /// The explorer never offers it, but a pending NMI must not break a masked vCPU's step, nor leak into another.
 #[test]
 fn an_nmi_that_is_raised_while_masked_waits_and_is_forgotten_by_the_next_restore() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[FILLER, 0x90]);
     let ud = machine.image().label("ud_stub").unwrap();
     let mut masked = World::random(&mut fastrand::Rng::with_seed(7), SITE, false);
@@ -214,9 +202,7 @@ fn an_nmi_that_is_raised_while_masked_waits_and_is_forgotten_by_the_next_restore
 /// #BP out of ring 3, an interrupt that finds SS null, an NMI on top, and all the way back.
 #[test]
 fn nested_handlers_return_to_where_they_came_from() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0xcc, 0x90]);
     let image = machine.image();
     let [bp, irq, nmi] = ["bp_plain", "irq_plain", "nmi_plain"].map(|name| image.label(name).unwrap());
@@ -258,9 +244,7 @@ fn nested_handlers_return_to_where_they_came_from() {
 /// KVM finishes the OUT of a planted stop in its next run; the instruction under the stop must run all the same.
 #[test]
 fn the_instruction_under_a_planted_stop_executes_next() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = machine(&[0x0f, 0x1f, 0x44, 0, 0, 0x40, 0xff, 0xc0]);
     let iret = machine.image().label("irq_plain").unwrap() + 2;
     let mut random = fastrand::Rng::with_seed(10);

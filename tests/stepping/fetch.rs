@@ -1,7 +1,9 @@
 //! What a step fetches is what was written before it, also across pages; what it restores is what was given.
 
-use crossmod::cpu::reg;
-use crossmod::machine::{Landing, MAX_CPUS, Machine, Stimulus};
+use crossmod::layout::MAX_CPUS;
+use crossmod::machine::Machine;
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::reg;
 use crossmod_abi::{PAGE, va, vector};
 
 use super::places;
@@ -18,9 +20,7 @@ fn load_eax(value: u32) -> [u8; 5] {
 
 #[test]
 fn an_instruction_across_two_pages_that_is_rewritten_before_each_step_is_never_seen_old_or_mixed() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::oracle().unwrap();
     machine.reset(&places::plans()[0]).unwrap();
     let mut random = fastrand::Rng::with_seed(11);
@@ -43,9 +43,7 @@ fn an_instruction_across_two_pages_that_is_rewritten_before_each_step_is_never_s
 
 #[test]
 fn every_vcpu_fetches_from_its_own_view() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let mut machine = Machine::live(MAX_CPUS).unwrap();
     machine.reset(&places::plans()[0]).unwrap();
     let mut random = fastrand::Rng::with_seed(12);
@@ -71,9 +69,7 @@ fn every_vcpu_fetches_from_its_own_view() {
 /// A restore must not lose the single step, whatever the vCPU did before it.
 #[test]
 fn every_step_after_a_restore_is_a_single_one() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let site = va::SITE + 0x100;
     let mut machine = Machine::oracle().unwrap();
     machine.reset(&places::plans()[0]).unwrap();

@@ -2,11 +2,13 @@
 //! shipped scenarios, in sites made of the scenario language's names, and in landing pads.
 
 use std::fmt;
+use std::sync::LazyLock;
 
-use crossmod::decode;
-use crossmod::machine::{Image, in_site_pages, pad_code};
+use crossmod::image::Image;
+use crossmod::layout::{in_site_pages, pad_code};
 use crossmod::plan::Plan;
 use crossmod::scenario::{self, Options};
+use crossmod::x86::decode;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 /// The form of an instruction: what the table has one row for.
@@ -80,7 +82,11 @@ pub struct AtSite {
 }
 
 /// The plans of the shipped scenarios, and of one scenario for each instruction that the language names.
-pub fn plans() -> Vec<Plan> {
+pub fn plans() -> &'static [Plan] {
+    &PLANS
+}
+
+static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let mut plans: Vec<Plan> =
         scenario::library().iter().map(|scenario| scenario.plan(&Options::default()).unwrap()).collect();
     for name in [
@@ -107,7 +113,7 @@ pub fn plans() -> Vec<Plan> {
     plans.push(named("[\"jmp8\", \"nop3\"]"));
     plans.push(named("[\"jmp32\", \"nop3\"]"));
     plans
-}
+});
 
 /// A plan whose old version is this value of the language, and whose new one is a NOP of that length.
 fn named(old: &str) -> Plan {

@@ -1,6 +1,6 @@
 //! The table: what each form of instruction does, in terms of [`World`].
 
-use crossmod::cpu::{IF, reg};
+use crossmod::x86::cpu::{IF, reg};
 use crossmod_abi::{msr, selector, vector};
 use iced_x86::{Code, Instruction};
 

@@ -1,8 +1,10 @@
 //! A vCPU with its memory as the table sees it: states to start from, and the few architectural effects that
 //! the guest's instructions are made of, written from the manuals and not from the code under test.
 
-use crossmod::cpu::{Cpu, FRAME, HIDDEN_FLAGS, IF, reg};
-use crossmod::machine::{Landing, Machine, Shared, Stimulus};
+use crossmod::layout::Shared;
+use crossmod::machine::Machine;
+use crossmod::step::{Landing, Stimulus};
+use crossmod::x86::cpu::{Cpu, FRAME, HIDDEN_FLAGS, IF, reg};
 use crossmod_abi::{private, selector, shared, va, vector};
 use iced_x86::{Instruction, OpKind, Register};
 

@@ -9,7 +9,7 @@ impl Bench<'_> {
     /// executor serialised, by a store that is not exempt.
     pub(super) fn unserialised(&self, world: &World, view: &View, byte: usize) -> bool {
         let recent: Vec<&Commit> =
-            world.commits[view.base..].iter().filter(|commit| !self.exempt[commit.step]).collect();
+            world.commits[view.base..].iter().filter(|commit| !self.exempt[commit.step()]).collect();
         (view.base..=world.commits.len()).any(|commits| {
             let text = content(self.case, &world.commits[..commits]);
             let len = match decode(self.case, byte, &text[byte..]) {
@@ -17,7 +17,10 @@ impl Bench<'_> {
                 Some(Seen::Old(one) | Seen::New(one)) => one.bytes.len(),
                 Some(Seen::Torn) | None => text.len() - byte,
             };
-            recent.iter().any(|commit| commit.at < byte + len && byte < commit.at + commit.bytes.len())
+            recent
+                .iter()
+                .map(|commit| commit.place())
+                .any(|place| place.start < byte + len && byte < place.end)
         })
     }
 

@@ -1,7 +1,8 @@
 //! What the fuzz targets do with an input. They look for panics, arithmetic that overflows, inputs that take seconds,
 //! inputs that take gigabytes, and broken promises of the readers.
 
-use crossmod::linux::{self, Filter, Image, export};
+use crossmod::linux::{self, Filter, Image};
+use crossmod::sites::{export, judge, sheet};
 use crossmod::trace::TraceError;
 use crossmod::{Scenario, Trace, scenario};
 
@@ -76,13 +77,13 @@ pub fn image(bytes: &[u8]) {
     let all = Filter::default();
     let inventory = linux::inventory(&images);
     assert!(inventory.kinds.iter().all(|kind| kind.places <= kind.sites));
-    let _ = linux::sheet::text(&linux::sheet::inventory(&inventory));
-    let _ = linux::sheet::html(&linux::sheet::list(None, linux::rows(&images, &all), false));
+    let _ = sheet::text(&sheet::inventory(&inventory));
+    let _ = sheet::html(&sheet::list(None, linux::rows(&images, &all), false));
     let _ = linux::windows(&images[0], "*function");
     let _ = linux::diff(&images, &images, &all);
     let question = export::Question::new("text_poke_fixup");
     for class in linux::classes(&images, &all).iter().take(2) {
-        let _ = linux::judge::scenarios(&images, class, &question);
+        let _ = judge::scenarios(&images, class, &question);
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crossmod::Scenario;
 use serde_json::json;
+
 use synth::{Kernel, Packing};
 
 /// Every scenario would be ten times as many, and they say the same things.

@@ -1,0 +1,174 @@
+//! From a scenario to a verdict with evidence: `crossmod check` as a function.
+
+mod confirm;
+mod options;
+mod search;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crossmod_explore::error::EngineError;
+use crossmod_explore::{Ended, SearchProgress};
+use crossmod_kvm::host::Host;
+use crossmod_kvm::{Assists, Capabilities, Feature, Machine, MachineError, capabilities};
+use crossmod_model::plan::Plan;
+use crossmod_scenario::{ErrorKind, Options, Scenario, ScenarioError};
+use thiserror::Error;
+
+use crate::results::{Reason, Report};
+use crate::trace::TraceError;
+
+pub use options::{CheckOptions, Mode};
+
+/// The reason why a check has no verdict, or why a trace cannot be replayed.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The scenario cannot be used.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// KVM is missing, or failed.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The guest or the explorer broke a rule of the exploration.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// The trace cannot be used.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// Two runs that must agree differ: an error in Crossmod or in the host.
+    #[error("{0}")]
+    Inconsistent(String),
+}
+
+impl From<EngineError> for CheckError {
+    fn from(error: EngineError) -> CheckError {
+        match error {
+            EngineError::Interrupted => MachineError::Interrupted.into(),
+            EngineError::UnexpectedExit(error) | EngineError::Failed(error) => {
+                match error.downcast::<MachineError>() {
+                    Ok(error) => CheckError::Machine(*error),
+                    Err(error) => CheckError::Engine(EngineError::Failed(error)),
+                }
+            }
+            other => CheckError::Engine(other),
+        }
+    }
+}
+
+/// Result of replaying a trace.
+#[derive(Debug)]
+pub struct ReplayReport {
+    /// The schedule in columns.
+    pub rendering: String,
+    /// The first difference from the recorded run, if any.
+    pub difference: Option<String>,
+    /// Steps executed on KVM.
+    pub steps: u64,
+}
+
+/// Checks scenarios and replays traces on machines that it creates once.
+pub struct Checker {
+    oracle: Machine,
+    live: BTreeMap<usize, Machine>,
+    host: Host,
+    capabilities: Capabilities,
+}
+
+impl Checker {
+    /// Opens KVM and probes its capabilities.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::NoKvm`] if the host has no usable KVM.
+    pub fn new() -> Result<Checker, MachineError> {
+        Checker::on(Host::read(), capabilities()?)
+    }
+
+    /// Pretends to run on a host with these capabilities. A capability that the real host lacks fails on use.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::NoKvm`] if the host has no usable KVM.
+    pub fn on(host: Host, capabilities: Capabilities) -> Result<Checker, MachineError> {
+        let mut oracle = Machine::oracle()?;
+        oracle.set_real_smis(capabilities.has(Feature::Smi));
+        Ok(Checker { oracle, live: BTreeMap::new(), host, capabilities })
+    }
+
+    /// Capabilities of this host.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Steps on KVM so far, and how the host assisted.
+    pub fn assists(&self) -> Assists {
+        self.oracle.assists()
+    }
+
+    /// Checks one scenario; calls `tick` now and then with the progress of the search.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError::Scenario`] if the scenario cannot be used, [`CheckError::Machine`] if KVM fails or a signal arrives
+    /// while findings are confirmed. A scenario that only `options` or this host exclude is not an error, but a report of
+    /// status [`Skipped`](crate::results::Status::Skipped).
+    pub fn check(
+        &mut self,
+        scenario: &Scenario,
+        options: &CheckOptions,
+        mut tick: impl FnMut(SearchProgress),
+    ) -> Result<Report, CheckError> {
+        let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
+            Ok(plan) => plan,
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return Ok(
+                    Report::skipped(&scenario.name, Reason::Other(error.to_string())).under(options.fetch)
+                );
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(reason) = self.lacking(&plan)? {
+            return Ok(Report::skipped(&scenario.name, Reason::Other(reason)).under(Some(plan.fetch)));
+        }
+        let until = options.case_time.map(|time| Instant::now() + time);
+        let before = self.assists();
+        let (mut report, found) = self.search(&plan, options, until, &mut tick)?;
+        if options.verify && !depends_on_time(&report) {
+            let (again, _) = self.search(&plan, options, until, &mut tick)?;
+            if again.ended == Some(Ended::Interrupted) {
+                return Err(MachineError::Interrupted.into());
+            }
+            if !depends_on_time(&again) {
+                if again.digest != report.digest {
+                    return Err(CheckError::Inconsistent(format!(
+                        "two searches of {} differ: {} and {}",
+                        plan.name, report.digest, again.digest
+                    )));
+                }
+                report.verified = true;
+            }
+        }
+        let findings = found.into_iter().map(|found| self.confirm(&plan, scenario, options, found));
+        report.conclude(findings.collect::<Result<_, _>>()?);
+        report.assists = self.assists().since(before);
+        Ok(report)
+    }
+
+    /// The reason why this host cannot run a plan, if there is one.
+    fn lacking(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
+        match self.capabilities.lacking(plan) {
+            Some(reason) => Ok(Some(reason)),
+            None => self.oracle.cannot_execute_site(plan),
+        }
+    }
+}
+
+/// Where such a search was cut off depends on the time: another one covers something else.
+fn depends_on_time(report: &Report) -> bool {
+    matches!(report.ended, Some(Ended::Interrupted | Ended::Timeout))
+}

@@ -1,0 +1,31 @@
+//! What a terminal shows while something is explored.
+
+use crossmod::explore::SearchProgress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Rates only where time means something.
+pub fn show(bar: &ProgressBar, tick: SearchProgress, timed: bool) {
+    let rate = |count: f64| {
+        let rate = count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
+        if timed { format!(" ({rate:.1} M/s)") } else { String::new() }
+    };
+    bar.set_message(format!(
+        "{} states{}, {} to expand, {} transitions{}, {:.1} % remembered, {} MiB",
+        tick.states,
+        rate(tick.states as f64),
+        tick.states - tick.expanded,
+        tick.transitions,
+        rate(tick.transitions as f64),
+        tick.hit_rate * 100.0,
+        tick.memory >> 20,
+    ));
+    bar.tick();
+}

@@ -1,0 +1,92 @@
+//! Reports for machines: JSON, KTAP (the kernel's TAP), JUnit XML.
+
+use std::fmt::Write;
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+
+use super::text::{claim, short};
+use super::{MODELLED_SMI, detail};
+use crate::results::{Report, Results, Status};
+
+/// One JSON object.
+///
+/// # Errors
+///
+/// The error of the serialiser.
+pub fn json(results: &Results) -> Result<String, String> {
+    serde_json::to_string_pretty(results).map_err(|error| error.to_string())
+}
+
+/// KTAP version 1 (Documentation/dev-tools/ktap.rst of the Linux kernel).
+pub fn ktap(reports: &[Report]) -> String {
+    let mut out = format!("KTAP version 1\n1..{}\n", reports.len());
+    for (index, report) in reports.iter().enumerate() {
+        let result = if report.as_expected { "ok" } else { "not ok" };
+        let skip = match (&report.status, &report.reason) {
+            (Status::Skipped, Some(reason)) => format!(" # SKIP {reason}"),
+            (Status::Skipped, None) => " # SKIP".into(),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "# {}", claim(report));
+        if !report.as_expected && report.status != Status::HarnessError {
+            for line in detail(report).lines() {
+                let _ = writeln!(out, "# {line}");
+            }
+        }
+        if !report.modelled.is_empty() {
+            let _ = writeln!(out, "# modelled: {MODELLED_SMI}");
+        }
+        let _ = writeln!(out, "{result} {} {}{skip}", index + 1, report.case());
+    }
+    out
+}
+
+fn reason(report: &Report) -> String {
+    report.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// JUnit XML.
+///
+/// # Errors
+///
+/// A text that XML cannot hold.
+pub fn junit(reports: &[Report]) -> Result<String, String> {
+    let mut junit = Junit::new("crossmod");
+    let mut suite = TestSuite::new("crossmod check");
+    for report in reports {
+        let status = match (report.status, report.as_expected) {
+            (Status::Skipped, _) => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(reason(report));
+                status
+            }
+            (Status::HarnessError, _) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+                status.set_message(reason(report));
+                status
+            }
+            (_, true) => TestCaseStatus::success(),
+            (_, false) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                let message = match report.status {
+                    Status::NotDecided => {
+                        format!("not decided: {}", short(report).unwrap_or("not exhaustive"))
+                    }
+                    _ => "the expectation did not hold".into(),
+                };
+                status.set_message(message).set_description(detail(report));
+                status
+            }
+        };
+        let mut case = TestCase::new(report.case(), status);
+        if let Some(seconds) = report.counts.seconds {
+            case.set_time(std::time::Duration::from_secs_f64(seconds));
+        }
+        let modelled = if report.modelled.is_empty() { "" } else { "\nmodelled: " };
+        let about = if modelled.is_empty() { "" } else { MODELLED_SMI };
+        case.set_system_out(format!("{}{modelled}{about}", claim(report)));
+        suite.add_test_case(case);
+    }
+    junit.add_test_suite(suite);
+    junit.to_string().map_err(|error| error.to_string())
+}

@@ -1,0 +1,261 @@
+//! The file: what the site is, what was changed, and the tables of a scenario.
+
+use std::fmt::Write;
+
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::{Candidate, EXECUTORS, Question, StandIn, Versions};
+use crate::linux::Image;
+use crate::linux::code::{Flow, Piece, pieces};
+use crate::linux::hex;
+use crate::linux::{Kind, Site, State};
+use crate::scenario;
+
+/// Names and banners may hold anything; files get what is printable, and no quotes.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if (c.is_ascii_graphic() && c != '"' && c != '\\') || c == ' ' { c } else { '?' })
+        .collect()
+}
+
+/// A file name for a scenario's name, without extension.
+pub fn file_stem(name: &str) -> String {
+    let short = name.strip_prefix("sites/").unwrap_or(name);
+    short.chars().map(|c| if c.is_ascii_alphanumeric() || "_.+-".contains(c) { c } else { '_' }).collect()
+}
+
+/// What one version is, in words.
+fn version(image: &Image, versions: &Versions, bytes: &[u8]) -> String {
+    let state = State::of(bytes);
+    let instruction = Decoder::with_ip(64, bytes, versions.address, DecoderOptions::NONE).decode();
+    let target =
+        matches!(state, State::Jmp | State::Call | State::Jcc).then(|| instruction.near_branch_target());
+    match target {
+        Some(target) => {
+            format!("{} to {}, {target:#x}", state.name(), plain(&image.binary.symbols.label(target)))
+        }
+        None => format!("{}, {} bytes", state.name(), bytes.len()),
+    }
+}
+
+fn sort(site: &Site) -> &'static str {
+    match (site.kind, site.tail) {
+        (Kind::JumpLabel, _) => "jump label",
+        (Kind::StaticCall, true) => "static call in tail position",
+        (Kind::StaticCall, false) => "static call",
+        (Kind::Mcount, _) => "entry of a traced function",
+        (Kind::CallThunk, _) => "call that may be counted",
+        (Kind::Lock, _) => "lock prefix",
+        (Kind::Return, _) => "return through a thunk",
+        (Kind::Retpoline, _) => "branch through a thunk",
+        (Kind::Endbr, _) => "landing place for indirect branches",
+        (kind, _) => kind.name(),
+    }
+}
+
+/// When the kernel patches a kind, if not while everything runs.
+fn when(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::JumpLabel | Kind::StaticCall | Kind::Mcount => None,
+        Kind::Lock => Some("Linux patches it while only one CPU runs, as CPUs come and go."),
+        _ => Some(
+            "Linux patches it once, before other CPUs run or a module's code does: what follows is what would happen\n\
+             # if it did so under running CPUs.",
+        ),
+    }
+}
+
+fn place(versions: &Versions, site: &Site) -> String {
+    if versions.prefix {
+        return "is one byte, which crosses nothing".into();
+    }
+    let Some((boundary, split)) = site.crossing().zip(site.split()) else {
+        return "lies inside an aligned quadword".into();
+    };
+    let what = match boundary {
+        4096 => "page".to_owned(),
+        64 => "cache line".to_owned(),
+        8 => "quadword".to_owned(),
+        other => format!("block of {other} bytes"),
+    };
+    format!("crosses the end of a {what}, {split} bytes before and {} after", site.len() - split)
+}
+
+pub(super) fn text(
+    image: &Image,
+    site: &Site,
+    versions: &Versions,
+    question: &Question,
+    real: [&[u8]; 2],
+    candidate: &Candidate,
+) -> String {
+    let label = plain(&image.label(site));
+    let Question { protocol, rule, nmi, passes } = question;
+    let [old, new] = &candidate.bytes;
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{words}");
+    };
+    let release = image.release.as_deref().map_or("?", |release| release.split(" (").next().unwrap_or("?"));
+    let article = if sort(site).starts_with(['a', 'e']) { "An" } else { "A" };
+    line(format_args!("# {article} {} of Linux {} ({}).", sort(site), plain(release), plain(&image.name)));
+    line(format_args!("# site:  {label}, {:#x}", site.address));
+    for (name, bytes) in ["old", "new"].into_iter().zip(real) {
+        line(format_args!("# {name}:   {} ({})", hex(bytes), version(image, versions, bytes)));
+    }
+    if let Some(key) = site.key {
+        line(format_args!("# key:   {}", plain(&image.binary.symbols.label(key))));
+    }
+    line(format_args!("# It {}.", place(versions, site)));
+    if let Some(when) = when(site.kind) {
+        line(format_args!("# {when}"));
+    }
+    if versions.left_out > 0 {
+        let all = old.len() + versions.left_out;
+        line(format_args!(
+            "# Of its {all} bytes these are the first {}: a scenario's site has no more.",
+            old.len()
+        ));
+    }
+    changes(&mut line, candidate);
+    line(format_args!("title = \"{label}, {} by {protocol}\"", sort(site)));
+    line(format_args!("tags = [\"linux\", \"{}\"]", site.kind));
+    line(format_args!("protocol = \"{protocol}\"\nexpect = \"safe\"\nrule = \"{rule}\""));
+    let own = if versions.prefix { one_byte(protocol) } else { None };
+    if let Some((order, _)) = &own {
+        line(format_args!("{order}"));
+    }
+    line(format_args!("\n[site]\nold = \"{}\"\nnew = \"{}\"", hex(old), hex(new)));
+    line(format_args!("offset = {:#x}\n", versions.address % 4096));
+    line(format_args!("[executors]\ncount = {EXECUTORS}\npasses = {passes}"));
+    if *nmi > 0 {
+        line(format_args!("\n[events]\nnmi = {nmi}               # its handler runs the site"));
+    }
+    let handled =
+        scenario::protocols().iter().any(|(name, text)| name == protocol && text.contains("[handler]"));
+    if handled && let Some((resume, why)) = resume(new, versions.address) {
+        line(format_args!("\n[handler]\nresume = {resume}          # {why}"));
+    }
+    if own.is_some_and(|(_, step)| step) {
+        line(format_args!(
+            "\n[[step]]\nlabel = \"prefix\"\nstore = {{ at = 0, bytes = \"{:02x}\" }}",
+            new[0]
+        ));
+    }
+    text
+}
+
+fn changes(line: &mut impl FnMut(std::fmt::Arguments<'_>), candidate: &Candidate) {
+    if candidate.adapted && candidate.stand_ins.is_empty() {
+        line(format_args!(
+            "# Its targets are too near to one another for landing pads: below, they are moved apart. Which bytes\n\
+             # differ, and where blocks end, is as it was."
+        ));
+    }
+    for StandIn { version, at, real, bytes, why } in &candidate.stand_ins {
+        let which = ["old", "new"][*version];
+        line(format_args!("# In {which}, `{}` stands for `{}` at byte {at}: {why}.", hex(bytes), hex(real)));
+    }
+    if !candidate.stand_ins.is_empty() {
+        line(format_args!("# Lengths, and where control goes on, are as they were."));
+    }
+    if candidate.misses > 0 {
+        line(format_args!(
+            "# {} bytes differ between old and new that do not in the kernel, or the other way round.",
+            candidate.misses
+        ));
+    }
+}
+
+/// A kernel stores a prefix alone. `without` and `order` of a protocol that stores whole versions, and whether a step
+/// of the scenario's own is among them.
+fn one_byte(protocol: &str) -> Option<(String, bool)> {
+    let shipped = scenario::protocols();
+    let (_, text) = shipped.iter().find(|(name, _)| name == protocol)?;
+    let table: toml::Table = text.parse().ok()?;
+    let (mut order, mut without, mut own) = (Vec::new(), Vec::new(), false);
+    for step in table.get("step")?.as_array()? {
+        let label = format!("{:?}", step.get("label")?.as_str()?);
+        match step.get("store").and_then(|store| store.get("what")).and_then(toml::Value::as_str) {
+            Some("new") => {
+                without.push(label);
+                order.push("\"prefix\"".to_owned());
+                own = true;
+            }
+            // There is no tail that differs.
+            Some("new-tail") => without.push(label),
+            _ => order.push(label),
+        }
+    }
+    let order = format!("without = [{}]\norder = [{}]", without.join(", "), order.join(", "));
+    (!without.is_empty()).then_some((order, own))
+}
+
+/// What the handler does, and why, where it is not simply what the new version would.
+fn resume(new: &[u8], address: u64) -> Option<(String, &'static str)> {
+    let pieces = pieces(new, address);
+    if pieces.iter().all(|piece| matches!(piece.flow, Flow::Nop | Flow::Fence)) {
+        let fence = pieces.iter().any(|piece| piece.flow == Flow::Fence);
+        return fence.then(|| ("\"next\"".into(), "a fence has no outcome"));
+    }
+    let mut effective = pieces.iter().filter(|piece| piece.flow != Flow::Nop);
+    let (first, second) = (effective.next(), effective.next());
+    match (first?.flow, second) {
+        (Flow::Leaves | Flow::Returns, _) | (Flow::Calls, None) => None,
+        (Flow::Branches, None) => {
+            Some((condition(new, first?, address), "where the flags of a pass lead it"))
+        }
+        (_, None) if State::of(new) == State::Zero => {
+            Some(("\"next\"".into(), "EAX is 0 when a pass comes here, as behind the XOR"))
+        }
+        _ => Some(("\"retry\"".into(), "what scenarios cannot emulate is waited for")),
+    }
+}
+
+/// Where a conditional jump goes: a pass comes with the flags of an XOR, whose result is zero and even.
+fn condition(new: &[u8], piece: &Piece, address: u64) -> String {
+    let Some(code) = new[piece.at..].iter().find_map(|byte| match byte {
+        0x70..=0x8f => Some(byte & 0xf),
+        _ => None,
+    }) else {
+        return "\"next\"".into();
+    };
+    // Conditions by number (SDM vol. 2, appendix B.1.4.7): below or equal, equal, parity, less or equal are met.
+    let met = matches!(code >> 1, 2 | 3 | 5 | 7);
+    if met == (code & 1 == 1) {
+        return "\"next\"".into();
+    }
+    let mut decoder = Decoder::with_ip(64, &new[piece.at..], address + piece.at as u64, DecoderOptions::NONE);
+    let target = decoder.decode().near_branch_target();
+    format!("{{ at = {} }}", target.wrapping_sub(address) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conditional_jump_goes_where_the_flags_of_xor_lead() {
+        let resume = |new: &[u8]| resume(new, 0x1000).map(|(resume, _)| resume);
+        assert_eq!(resume(&[0x0f, 0x84, 0x10, 0, 0, 0]).unwrap_or_default(), "{ at = 22 }", "JE");
+        assert_eq!(resume(&[0x0f, 0x85, 0x10, 0, 0, 0]).unwrap_or_default(), "\"next\"", "JNE");
+        assert_eq!(resume(&[0x78, 0x10]).unwrap_or_default(), "\"next\"", "JS");
+        assert_eq!(resume(&[0x79, 0x10]).unwrap_or_default(), "{ at = 18 }", "JNS");
+        assert_eq!(resume(&[0x7f, 0x10]).unwrap_or_default(), "\"next\"", "JG");
+        assert_eq!(resume(&[0x2e, 0x2e, 0x2e, 0x31, 0xc0]).unwrap_or_default(), "\"next\"");
+        assert_eq!(resume(&[0x0f, 0xae, 0xe8]).unwrap_or_default(), "\"next\"", "LFENCE");
+        assert_eq!(resume(&[0x0f, 0xae, 0xe8, 0xeb, 0x10]).unwrap_or_default(), "\"retry\"");
+        assert_eq!(resume(&[0x31, 0xc9, 0x90]).unwrap_or_default(), "\"retry\"");
+        for emulated in [&[0x90][..], &[0xe8, 0, 1, 0, 0, 0x90], &[0xc3, 0xcc, 0xcc], &[0xeb, 0x10, 0xcc]] {
+            assert_eq!(resume(emulated), None, "{emulated:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_stored_alone() {
+        let (order, own) = one_byte("plain_store").unwrap_or_default();
+        assert_eq!((order.as_str(), own), ("without = [\"store\"]\norder = [\"prefix\"]", true));
+        let (order, own) = one_byte("text_poke_fixup").unwrap_or_default();
+        assert!(!own && order.contains("without = [\"tail\"]"), "{order}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The cases of scenarios.
+
+use crossmod_model::fetch::FetchModel;
+use crossmod_model::plan::{Plan, Ring};
+use crossmod_scenario::{Options, Scenario, ScenarioError};
+use thiserror::Error;
+
+use crate::results::{PlanDigest, Selection, case_name};
+
+/// Why a suite cannot be assembled.
+#[derive(Debug, Error)]
+pub enum SuiteError {
+    /// A scenario cannot be used.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// Cases of two files have the same name, so a report could not distinguish them.
+    #[error(
+        "{first} and {second} are both called `{name}`: rename one, or its directory, or check them one by one"
+    )]
+    SameName {
+        /// The case.
+        name: String,
+        /// One file.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// No scenario has the tag.
+    #[error("no scenario here has the tag `{tag}`: {help}")]
+    NoSuchTag {
+        /// The tag.
+        tag: String,
+        /// A tag that is similar, or all of them.
+        help: String,
+    },
+    /// Every case was excluded.
+    #[error(
+        "none of {cases} cases {what}: ask for less at a time; `crossmod list --json` has tags and expectations"
+    )]
+    Nothing {
+        /// Number of cases before the exclusion.
+        cases: usize,
+        /// The filter, as a predicate.
+        what: String,
+    },
+}
+
+/// A scenario under one fetch model.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// `group/stem`, followed by `@model` unless the fetch model is the coherent one.
+    pub name: String,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The fetch model.
+    pub model: FetchModel,
+    /// The resolved plan, at the rings that the scenario asks for.
+    pub plan: Plan,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+impl Case {
+    /// Digest of the plan with every executor at `ring`, or at the rings of the scenario; none if the scenario cannot
+    /// run at that ring.
+    pub fn digest(&self, ring: Option<Ring>) -> Option<PlanDigest> {
+        if ring.is_none() {
+            return Some(PlanDigest::of(&self.plan));
+        }
+        let options = Options { ring, fetch: Some(self.model) };
+        self.scenario.plan(&options).ok().map(|plan| PlanDigest::of(&plan))
+    }
+}
+
+impl Selection {
+    /// The selection of `cases`.
+    pub fn of(cases: &[Case]) -> Selection {
+        Selection::new(cases.iter().map(|case| {
+            let expect: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
+            (case.name.clone(), format!("{} {}", case.plan.digest(), expect.join(" ")))
+        }))
+    }
+}
+
+/// Each scenario under every fetch model of `forced`, or, if `forced` is empty, under those that the scenario asks for.
+/// A scenario that occurs twice counts once.
+///
+/// # Errors
+///
+/// [`SuiteError::Scenario`] for the first scenario that no machine could run; [`SuiteError::SameName`].
+pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>, SuiteError> {
+    let mut cases: Vec<Case> = Vec::new();
+    let mut seen = std::collections::BTreeMap::<&str, &Scenario>::new();
+    for scenario in scenarios {
+        match seen.insert(&scenario.name, scenario) {
+            Some(other) if other.text == scenario.text => continue,
+            Some(other) => {
+                return Err(SuiteError::SameName {
+                    name: scenario.name.clone(),
+                    first: other.path.clone(),
+                    second: scenario.path.clone(),
+                });
+            }
+            None => {}
+        }
+        let models = if forced.is_empty() { scenario.models()? } else { forced.to_vec() };
+        let tags = scenario.tags()?;
+        for model in models {
+            cases.push(Case {
+                name: case_name(&scenario.name, model),
+                plan: scenario.plan(&Options { ring: None, fetch: Some(model) })?,
+                scenario: scenario.clone(),
+                model,
+                tags: tags.clone(),
+            });
+        }
+    }
+    Ok(cases)
+}

@@ -1,0 +1,62 @@
+//! What executes a step. The semantics do not know whether that is one vCPU for all executors, from a complete state,
+//! or one for each, which goes on from what its last step left.
+
+use crossmod_model::image::Image;
+use crossmod_model::layout::Shared;
+use crossmod_model::step::{Landing, Stimulus};
+use crossmod_model::x86::cpu::Cpu;
+
+use crate::error::EngineError;
+
+/// The result of one executed step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The vCPU afterwards.
+    pub cpu: Cpu,
+    /// Where it landed.
+    pub landing: Landing,
+    /// The shared page afterwards.
+    pub shared: Shared,
+}
+
+/// Executes steps on KVM.
+pub trait Engine {
+    /// Steps executor `slot` from `cpu`, which sees `text` as the bytes of the site and `shared` as the
+    /// shared page. `data` is the site as data, if the step reads or writes it.
+    fn execute(
+        &mut self,
+        slot: usize,
+        cpu: &Cpu,
+        stimulus: Stimulus,
+        text: &[u8],
+        shared: &Shared,
+        data: Option<&[u8]>,
+    ) -> Result<Executed, EngineError>;
+
+    /// The same, aside: for runs of old or new alone that are not part of the execution.
+    fn execute_aside(
+        &mut self,
+        cpu: &Cpu,
+        stimulus: Stimulus,
+        text: &[u8],
+        shared: &Shared,
+    ) -> Result<Executed, EngineError>;
+
+    /// The host's patcher stored to the site: this is what data readers find there now.
+    fn stored(&mut self, data: &[u8]) -> Result<(), EngineError>;
+
+    /// What data readers find in the site after the step that was just executed with `data`.
+    fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError>;
+
+    /// The patcher stored a word of this executor's own.
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError>;
+
+    /// The patcher stored to the shared page.
+    fn shared_stored(&mut self, shared: &Shared) -> Result<(), EngineError>;
+
+    /// A broadcast cleared this executor's acknowledgement.
+    fn ack_cleared(&mut self, slot: usize) -> Result<(), EngineError>;
+
+    /// The guest image.
+    fn image(&self) -> &Image;
+}

@@ -1,0 +1,70 @@
+//! What can go wrong in an exploration. None of these is ever a verdict.
+
+use crossmod_model::image::ImageError;
+use thiserror::Error;
+
+/// A failure of the engine, or of a guest that left its contract.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The guest broke a rule that the explorer relies on.
+    #[error("guest contract broken at RIP {rip:#x}: {what}")]
+    Contract {
+        /// Address of the instruction.
+        rip: u64,
+        /// Which rule, and how.
+        what: String,
+    },
+    /// The explorer contradicts itself.
+    #[error("{0}")]
+    Inconsistent(String),
+    /// The guest image lacks something.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Somebody asked for a stop; see [`StopToken`].
+    #[error("interrupted by a signal")]
+    Interrupted,
+    /// A step did not end where the decoded instruction says.
+    #[error("stepping {instruction} at {from:#x} ended at {rip:#x}, expected {expected}")]
+    Misstep {
+        /// The decoded instruction.
+        instruction: String,
+        /// Where it begins.
+        from: u64,
+        /// Where the vCPU is.
+        rip: u64,
+        /// Where it could be.
+        expected: String,
+    },
+    /// The engine left the guest for a reason that has no place in a step.
+    #[error(transparent)]
+    UnexpectedExit(Box<dyn std::error::Error + Send + Sync>),
+    /// Any other failure of the engine.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Asks whether a search is to stop. Handed in, because who knows (a signal handler, a deadline, nobody) is not the
+/// explorer's business.
+#[derive(Debug, Clone, Copy)]
+pub struct StopToken(fn() -> bool);
+
+impl StopToken {
+    /// Nobody ever asks for a stop.
+    pub const NEVER: StopToken = StopToken(|| false);
+
+    /// A stop is requested once `requested` says so.
+    pub const fn new(requested: fn() -> bool) -> StopToken {
+        StopToken(requested)
+    }
+
+    /// True once a stop is requested.
+    pub fn requested(self) -> bool {
+        (self.0)()
+    }
+}
+
+impl Default for StopToken {
+    fn default() -> StopToken {
+        StopToken::NEVER
+    }
+}

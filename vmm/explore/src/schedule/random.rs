@@ -1,0 +1,29 @@
+//! A seeded random walk: every move of a state is as likely as any other.
+
+use super::{Bound, Strategy};
+use crate::Transition;
+
+/// The walk. It promises nothing about what it finds.
+#[derive(Debug)]
+pub struct Random(fastrand::Rng);
+
+impl Random {
+    /// A walk that is the same for the same seed.
+    pub fn new(seed: u64) -> Random {
+        Random(fastrand::Rng::with_seed(seed))
+    }
+}
+
+impl Strategy for Random {
+    fn begin(&mut self) {}
+
+    fn choose(&mut self, moves: &[Transition]) -> usize {
+        self.0.usize(..moves.len())
+    }
+
+    fn spins(&mut self, _: Transition) {}
+
+    fn bound(&self) -> Option<Bound> {
+        None
+    }
+}

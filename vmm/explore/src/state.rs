@@ -1,0 +1,182 @@
+//! A state of the whole system, small: numbers of interned parts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crossmod_model::layout::MAX_CPUS;
+use crossmod_model::plan::Function;
+
+/// What belongs to no executor: how far the patcher is, what may still come, what all share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Global {
+    /// Index of the patcher's next operation.
+    pub pc: u8,
+    /// NMIs that may still be raised.
+    pub nmi: u8,
+    /// Device interrupts that may still come.
+    pub irq: u8,
+    /// SMIs that may still come.
+    pub smi: u8,
+    /// Machine checks that may still come.
+    pub mce: u8,
+    /// For a store: its pieces that are committed.
+    pub mask: u32,
+    /// Interned environment.
+    pub env: u32,
+}
+
+/// A state. Executors, environment and vCPUs are interned; see [`super::Model`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    /// What belongs to no executor.
+    pub global: Global,
+    /// Interned executors; unused ones are 0.
+    pub executors: [u32; MAX_CPUS],
+}
+
+/// An atomic move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transition {
+    /// The patcher performs its next operation.
+    Patcher,
+    /// The patcher's store commits one of its pieces (index among the plan's pieces).
+    Piece(u8),
+    /// The patcher's quiescence sees this executor outside the site.
+    Observe(u8),
+    /// An executor executes one instruction; what it fetches is this view of the site (index among those that
+    /// the fetch model allows, 0 away from the site).
+    Execute(u8, u8),
+    /// A pending broadcast is delivered.
+    Ipi(u8, Function),
+    /// A latched NMI is delivered.
+    Nmi(u8),
+    /// A device interrupt is delivered.
+    Irq(u8),
+    /// An NMI is raised.
+    RaiseNmi(u8),
+    /// An SMI comes, and is over.
+    Smi(u8),
+    /// A machine check is delivered.
+    MachineCheck(u8),
+}
+
+impl Transition {
+    /// 0 = the patcher, *i* + 1 = executor *i*. Raising an NMI counts as the executor's: it happens to it.
+    pub fn actor(self) -> u8 {
+        match self {
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => 0,
+            Transition::Execute(i, _)
+            | Transition::Ipi(i, _)
+            | Transition::Nmi(i)
+            | Transition::Irq(i)
+            | Transition::RaiseNmi(i)
+            | Transition::Smi(i)
+            | Transition::MachineCheck(i) => i + 1,
+        }
+    }
+
+    /// The executor that this move steps, if it steps one.
+    pub fn executor(self) -> Option<u8> {
+        match self {
+            Transition::Execute(i, _)
+            | Transition::Ipi(i, _)
+            | Transition::Nmi(i)
+            | Transition::Irq(i)
+            | Transition::Smi(i)
+            | Transition::MachineCheck(i) => Some(i),
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
+                None
+            }
+        }
+    }
+
+    /// The same for another executor.
+    pub(super) fn of(self, slot: u8) -> Transition {
+        match self {
+            Transition::Observe(_) => Transition::Observe(slot),
+            Transition::Execute(_, view) => Transition::Execute(slot, view),
+            Transition::Ipi(_, function) => Transition::Ipi(slot, function),
+            Transition::Nmi(_) => Transition::Nmi(slot),
+            Transition::Irq(_) => Transition::Irq(slot),
+            Transition::RaiseNmi(_) => Transition::RaiseNmi(slot),
+            Transition::Smi(_) => Transition::Smi(slot),
+            Transition::MachineCheck(_) => Transition::MachineCheck(slot),
+            Transition::Patcher | Transition::Piece(_) => self,
+        }
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Transition::Patcher => f.write_str("patcher"),
+            Transition::Piece(piece) => write!(f, "store {piece}"),
+            Transition::Observe(i) => write!(f, "observe {i}"),
+            Transition::Execute(i, 0) => write!(f, "execute {i}"),
+            Transition::Execute(i, view) => write!(f, "execute {i} view {view}"),
+            Transition::Nmi(i) => write!(f, "nmi {i}"),
+            Transition::Irq(i) => write!(f, "irq {i}"),
+            Transition::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
+            Transition::Smi(i) => write!(f, "smi {i}"),
+            Transition::MachineCheck(i) => write!(f, "machine-check {i}"),
+            Transition::Ipi(i, function) => write!(f, "{} {i}", function.name()),
+        }
+    }
+}
+
+impl FromStr for Transition {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Transition, ()> {
+        let Some((kind, argument)) = text.split_once(' ') else {
+            return if text == "patcher" { Ok(Transition::Patcher) } else { Err(()) };
+        };
+        let (argument, view) = match argument.split_once(" view ") {
+            Some((argument, view)) if kind == "execute" => (argument, view.parse().map_err(|_| ())?),
+            _ => (argument, 0),
+        };
+        let argument: u8 = argument.parse().map_err(|_| ())?;
+        Ok(match kind {
+            "store" => Transition::Piece(argument),
+            "observe" => Transition::Observe(argument),
+            "execute" => Transition::Execute(argument, view),
+            "nmi" => Transition::Nmi(argument),
+            "irq" => Transition::Irq(argument),
+            "raise-nmi" => Transition::RaiseNmi(argument),
+            "smi" => Transition::Smi(argument),
+            "machine-check" => Transition::MachineCheck(argument),
+            _ => {
+                let function = crossmod_model::state::ghost::FUNCTIONS
+                    .into_iter()
+                    .find(|function| function.name() == kind);
+                Transition::Ipi(argument, function.ok_or(())?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_come_back_from_their_text() {
+        let mut moves =
+            vec![Transition::Patcher, Transition::Piece(3), Transition::Observe(1), Transition::Nmi(0)];
+        moves.extend([
+            Transition::Execute(2, 0),
+            Transition::Execute(2, 7),
+            Transition::Irq(4),
+            Transition::RaiseNmi(5),
+        ]);
+        moves.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
+        moves.extend(crossmod_model::state::ghost::FUNCTIONS.map(|function| Transition::Ipi(1, function)));
+        for one in moves {
+            assert_eq!(one.to_string().parse(), Ok(one));
+        }
+        for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1", "execute 1 view x", "nmi 1 view 1"]
+        {
+            assert_eq!(text.parse::<Transition>(), Err(()), "{text}");
+        }
+    }
+}

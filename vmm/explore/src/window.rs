@@ -1,0 +1,188 @@
+//! What a vCPU sees where it stands, and whether anybody else can tell when it goes on.
+
+use std::rc::Rc;
+
+use crossmod_abi::{PAGE, private, shared, va, vector};
+use crossmod_model::fetch::{self, Seen, View};
+use crossmod_model::layout::{FILLER, in_landing_window, in_site_pages, pad_code};
+use crossmod_model::state::ghost::Executor;
+use crossmod_model::x86::decode::{self, Access, FETCH_WINDOW};
+use iced_x86::Mnemonic;
+
+use super::future_effects::{self, FutureEffects};
+use super::model::Model;
+use super::state::State;
+use crate::error::EngineError;
+
+/// What a vCPU sees at an address: up to 15 bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    bytes: [u8; FETCH_WINDOW],
+    len: usize,
+}
+
+impl Window {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Model<'_> {
+    /// The bytes at `rip` as a vCPU sees them that sees `site` as the site; `None` where no code is mapped.
+    pub fn window(&self, rip: u64, site: &[u8]) -> Option<Window> {
+        let mut window = Window { bytes: [FILLER; FETCH_WINDOW], len: FETCH_WINDOW };
+        let image = self.engine.image();
+        if image.contains(rip) {
+            let code = image.code(rip);
+            window.bytes[..code.len()].copy_from_slice(code);
+            window.len = code.len();
+        } else if in_site_pages(rip) || in_landing_window(rip) {
+            let put = |window: &mut Window, start: u64, code: &[u8], same: fn(u64) -> u64| {
+                for (index, &byte) in code.iter().enumerate() {
+                    let distance = same(start + index as u64).wrapping_sub(same(rip));
+                    if let Some(slot) = window.bytes.get_mut(distance as usize) {
+                        *slot = byte;
+                    }
+                }
+            };
+            for pad in &self.plan.pads {
+                let here = in_site_pages(rip);
+                if here == in_site_pages(pad.address) {
+                    // Outside the site pages every address shows the one landing page.
+                    let same: fn(u64) -> u64 = if here { |at| at } else { |at| at % PAGE };
+                    put(&mut window, pad.address, &pad_code(pad.mark), same);
+                }
+            }
+            put(&mut window, self.plan.site.address, site, |at| at);
+        } else {
+            return None;
+        }
+        Some(window)
+    }
+
+    /// What the vCPU may see where it stands: the views of the site that the fetch model allows. `None` away
+    /// from the site.
+    pub(super) fn views(&mut self, executor: u32, env: u32) -> Result<Option<Rc<[View]>>, EngineError> {
+        let Executor { cpu, ghost } = self.executors.get(executor);
+        let rip = self.cpus.get(*cpu).regs.rip;
+        let site = &self.plan.site;
+        if !site.contains(rip) {
+            return Ok(None);
+        }
+        if let Some(known) = self.views.get(&(executor, env)) {
+            return Ok(Some(Rc::clone(known)));
+        }
+        let text = &self.texts[env as usize];
+        let seen = Seen {
+            images: &text.images,
+            commits: &text.spans,
+            serialised: ghost.serialised.into(),
+            clocks: &ghost.clocks,
+        };
+        let views = fetch::views(self.plan.fetch, site, (rip - site.address) as usize, seen);
+        if views.len() > fetch::MAX_VIEWS {
+            let what = format!(
+                "the fetch model {} allows more than {} views of one fetch: too many stores since the vCPU last \
+                 serialised",
+                self.plan.fetch,
+                fetch::MAX_VIEWS
+            );
+            return Err(EngineError::Contract { rip, what });
+        }
+        let views: Rc<[View]> = views.into();
+        self.views.insert((executor, env), Rc::clone(&views));
+        Ok(Some(views))
+    }
+
+    /// The site as an executor sees it in one of its views.
+    pub fn seen(&mut self, state: &State, slot: usize, view: u8) -> Result<Vec<u8>, EngineError> {
+        let views = self.views(state.executors[slot], state.global.env)?;
+        let view = views.as_ref().and_then(|views| views.get(usize::from(view)));
+        Ok(view.map_or_else(|| self.text(state.global.env).current().to_vec(), |view| view.site.clone()))
+    }
+
+    /// The view by which an executor's next instruction may be taken along with the move before it, because
+    /// nobody can tell whether it is; `None` if somebody can.
+    ///
+    /// An invisible instruction commutes with every move that another actor may still make and with the
+    /// delivery of every event that may still come to its own vCPU. It touches registers and the private
+    /// stack, which every handler leaves as it found them, and
+    ///
+    /// * reads only words of the shared page that nobody may still write;
+    /// * fetches at the site only once no store, no statement about the site and no event remains, and only
+    ///   if all views show the same;
+    /// * serialises only if no store remains, or if the patcher waits for this very vCPU's acknowledgement
+    ///   before it can store;
+    /// * returns from a handler only if the patcher has finished (before that, how long interrupts are off is
+    ///   measured) and neither an NMI nor a machine check can be waiting for the return;
+    /// * executes withdrawn code only if no more of it may be withdrawn.
+    ///
+    /// Visible always are acknowledgements, stores to the shared page, and changes of the interrupt flag by
+    /// other means. The CALL of a pass is invisible: a pass begins with its first fetch.
+    ///
+    /// Taking an invisible instruction as early as possible loses no outcome and no violation: in any schedule it
+    /// can be moved forward to just behind the visible one before it.
+    pub(super) fn invisible(
+        &mut self,
+        number: u32,
+        env: u32,
+        phase: &FutureEffects,
+    ) -> Result<Option<u8>, EngineError> {
+        let executor = self.executors.get(number);
+        let cpu = self.cpus.get(executor.cpu);
+        let rip = cpu.regs.rip;
+        let image = self.engine.image().contains(rip);
+        let nmi_latched = executor.ghost.nmi_latched;
+        if rip == self.labels.park
+            || rip == self.labels.refusal
+            || self.plan.programs.refusals.contains(&rip)
+            || (!image && phase.targets)
+        {
+            return Ok(None);
+        }
+        if self.plan.site.contains(rip) {
+            let events = phase.nmi || phase.irq || phase.smi || phase.mce || nmi_latched;
+            if phase.site || events {
+                return Ok(None);
+            }
+        }
+        let class = executor.ghost.class;
+        let slot = self.classes.iter().position(|&other| other == class).unwrap_or_default();
+        let awaited = phase.awaited & (1 << slot) != 0 && !cpu.acknowledged();
+        let nmi = cpu.regs.nmi_masked && (phase.nmi || nmi_latched);
+        let mce = phase.mce && executor.ghost.inside(vector::MC);
+        let text = Rc::clone(&self.texts[env as usize]);
+        let mut site = text.current();
+        let views = self.views(number, env)?;
+        let mut view = 0;
+        if let Some(views) = &views {
+            let mut shown = views.iter().enumerate().filter(|(_, view)| !view.dominated);
+            match (shown.next(), shown.next()) {
+                (Some((index, only)), None) => (view, site) = (index, &only.site[..]),
+                _ => return Ok(None),
+            }
+        }
+        let cpu = self.cpus.get(self.executors.get(number).cpu);
+        let Some(instruction) = self.window(rip, site).and_then(|window| decode::decode(window.bytes(), rip))
+        else {
+            return Ok(None);
+        };
+        let serialises = decode::serialises(&instruction, self.plan.rule);
+        let hidden = match instruction.mnemonic() {
+            Mnemonic::Cli | Mnemonic::Sti | Mnemonic::Popfq | Mnemonic::Int3 => false,
+            Mnemonic::Iretq => !phase.patcher && !nmi && !mce,
+            _ => !serialises || !phase.stores || awaited,
+        };
+        let unseen = |access: &Access| {
+            let (start, end) = (access.address, access.address + access.size as u64);
+            let within = |from: u64, to: u64| start >= from && end <= to;
+            within(va::PRIVATE + private::TASK_STACK, va::PRIVATE + private::STATE_END)
+                || (within(va::SHARED, va::SHARED + shared::STATE_END)
+                    && !access.writes
+                    && future_effects::words(start - va::SHARED, end - va::SHARED) & phase.words == 0)
+        };
+        let hidden = hidden && decode::accesses(&instruction, &cpu.regs).iter().all(unseen);
+        Ok(hidden.then_some(view as u8))
+    }
+}

@@ -1,0 +1,138 @@
+//! Decompression, by the first bytes of what is compressed, and never beyond a cap.
+//!
+//! The formats are those of the kernel's `lib/decompress.c` and of `scripts/Makefile.lib` (`cmd_gzip`, `cmd_bzip2`,
+//! `cmd_lzma`, `cmd_xzkern`, `cmd_lz4`, `cmd_zstd`). LZO has no reader here.
+
+use std::io::Read;
+
+use crate::error::ImageError;
+use crate::limits;
+
+/// A way of compressing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// The LZMA of `lzma(1)`, without a container.
+    Lzma,
+    /// xz, with the x86 filter in kernels.
+    Xz,
+    /// The legacy frame of `lz4 -l`: blocks of 8 MiB, each preceded by its length.
+    Lz4,
+    /// zstd.
+    Zstd,
+}
+
+/// What a legacy LZ4 block unpacks to at most (lib/decompress_unlz4.c, `LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
+const LZ4_BLOCK: usize = 8 << 20;
+
+impl Compression {
+    /// Recognises a format by its first bytes.
+    pub fn of(bytes: &[u8]) -> Option<Compression> {
+        let magics: [(&[u8], Compression); 6] = [
+            (&[0x1f, 0x8b], Compression::Gzip),
+            (b"BZh", Compression::Bzip2),
+            (&[0x5d, 0x00, 0x00], Compression::Lzma),
+            (&[0xfd, b'7', b'z', b'X', b'Z', 0x00], Compression::Xz),
+            (&[0x02, 0x21, 0x4c, 0x18], Compression::Lz4),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+        ];
+        magics.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, compression)| compression)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Gzip => "gzip",
+            Compression::Bzip2 => "bzip2",
+            Compression::Lzma => "lzma",
+            Compression::Xz => "xz",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// Unpacks one stream. What follows it is ignored, except for LZ4, whose legacy frame has no end mark: there the
+/// caller cuts off what does not belong to it.
+///
+/// # Errors
+///
+/// If the stream is damaged, or unpacks to more than `limit` bytes.
+pub fn unpack(
+    bytes: &[u8],
+    compression: Compression,
+    place: &str,
+    limit: u64,
+) -> Result<Vec<u8>, ImageError> {
+    let name = compression.name();
+    let damaged = |reason: &dyn std::fmt::Display| {
+        ImageError::damaged(place, format!("the {name} stream does not unpack: {reason}"))
+    };
+    match compression {
+        Compression::Gzip => bounded(flate2::read::GzDecoder::new(bytes), place, name, limit),
+        Compression::Bzip2 => bounded(bzip2::read::BzDecoder::new(bytes), place, name, limit),
+        Compression::Xz => {
+            let reader = lzma_rust2::XzReader::new_mem_limit(bytes, false, limits::DICTIONARY_KIB);
+            bounded(reader, place, name, limit)
+        }
+        Compression::Lzma => {
+            let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, limits::DICTIONARY_KIB, None)
+                .map_err(|error| damaged(&error))?;
+            bounded(reader, place, name, limit)
+        }
+        Compression::Zstd => {
+            let window = u64::from(limits::DICTIONARY_KIB) << 10;
+            let reader = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, window)
+                .map_err(|error| damaged(&error))?;
+            bounded(reader, place, name, limit)
+        }
+        Compression::Lz4 => lz4_legacy(bytes, place, limit),
+    }
+}
+
+fn too_long(place: &str, name: &str, limit: u64) -> ImageError {
+    ImageError::damaged(place, format!("the {name} stream unpacks to more than {limit} bytes"))
+}
+
+fn bounded(reader: impl Read, place: &str, name: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
+    let mut out = Vec::new();
+    reader
+        .take(limit + 1)
+        .read_to_end(&mut out)
+        .map_err(|error| ImageError::damaged(place, format!("the {name} stream does not unpack: {error}")))?;
+    if out.len() as u64 > limit {
+        return Err(too_long(place, name, limit));
+    }
+    Ok(out)
+}
+
+fn lz4_legacy(bytes: &[u8], place: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
+    let damaged =
+        |reason: String| ImageError::damaged(place, format!("the lz4 stream does not unpack: {reason}"));
+    let mut out = Vec::new();
+    let mut block = vec![0; LZ4_BLOCK];
+    let mut rest = bytes.get(4..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (size, tail) =
+            rest.split_first_chunk::<4>().ok_or_else(|| damaged("a block length is cut".into()))?;
+        let size = u32::from_le_bytes(*size) as usize;
+        let input = tail.get(..size).ok_or_else(|| {
+            damaged(format!("a block of {size} bytes is announced, {} bytes are left", tail.len()))
+        })?;
+        let written = lz4_flex::block::decompress_into(input, &mut block)
+            .map_err(|error| damaged(format!("block at byte {}: {error}", bytes.len() - rest.len())))?;
+        if (out.len() + written) as u64 > limit {
+            return Err(too_long(place, "lz4", limit));
+        }
+        // A block of nothing would let a stream of them go on without getting anywhere.
+        if size == 0 || written == 0 {
+            return Err(damaged("a block is empty".into()));
+        }
+        out.extend_from_slice(&block[..written]);
+        rest = &tail[size..];
+    }
+    Ok(out)
+}

@@ -1,0 +1,81 @@
+//! Static calls: `.static_call_sites`.
+//!
+//! `struct static_call_site` of include/linux/static_call_types.h: s32 address, s32 key, each relative to itself. Key
+//! bit 0 marks a tail call, bit 1 code that goes away after boot (set at boot, 0 in the file).
+//!
+//! On disk a site calls or jumps to its trampoline `__SCT__name`; since 6.3 (923510c88d2b) it may be a conditional
+//! jump. At boot `static_call_init()` (kernel/static_call_inline.c) rewrites each to what its key says, and a site
+//! never goes back to the trampoline. What it writes is arch/x86/kernel/static_call.c, `__static_call_transform()`:
+//! a call of the function; for NULL a NOP, or a return in tail position; for `__static_call_return0` an
+//! `xor %eax,%eax` with prefixes. That is a site's other version here. The key begins with the function.
+
+use super::jump::NOP5;
+use super::{Name, Tables, branch, find, hex, relative};
+use crate::error::ImageError;
+use crate::read::Binary;
+use crate::site::{Kind, State};
+
+const NAME: Name = Name {
+    section: ".static_call_sites",
+    start: "__start_static_call_sites",
+    stop: "__stop_static_call_sites",
+};
+const SIZE: usize = 8;
+const XOR5RAX: [u8; 5] = [0x2e, 0x2e, 0x2e, 0x31, 0xc0];
+const RET5: [u8; 5] = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc];
+const TAIL: u64 = 1;
+const FLAGS: u64 = 3;
+
+pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
+    let Some(table) = find(binary, &NAME)? else { return Ok(()) };
+    table.whole(SIZE)?;
+    let memory = &binary.memory;
+    let zero = binary.symbols.address("__static_call_return0");
+    for (entry, raw) in table.entries(SIZE) {
+        let (code, key) = (relative(entry, raw, 0), relative(entry, raw, 4));
+        let tail = key & TAIL != 0;
+        let key = key & !FLAGS;
+        if !memory.executable(code) {
+            return Err(table.wrong(entry, format!("its code, {code:#x}, is not in executable memory")));
+        }
+        let head = memory.bytes(code, 5).unwrap_or_default();
+        let (opcode, length): (&[u8], usize) = match (head, tail) {
+            ([0xe8, ..], false) => (&[0xe8], 5),
+            ([0xe9, ..], true) => (&[0xe9], 5),
+            ([0x0f, 0x80..=0x8f, ..], true) => (&head[..2], 6),
+            _ => {
+                return Err(table.wrong(
+                    entry,
+                    format!(
+                        "the bytes at {code:#x}, {}, are no {}",
+                        hex(head),
+                        if tail { "jump" } else { "call" }
+                    ),
+                ));
+            }
+        };
+        let Some(bytes) = memory.bytes(code, length) else {
+            return Err(table.wrong(entry, format!("the code at {code:#x} ends before its instruction does")));
+        };
+        // A key of the kernel that a module calls is not in the module's file; NULL is as good as any.
+        let function = memory.u64(key).filter(|function| *function != 0);
+        let other = match (function, State::of(bytes)) {
+            (Some(function), State::Call) if Some(function) == zero => Some(XOR5RAX.to_vec()),
+            (Some(function), _) => branch(opcode, code, function),
+            (None, State::Call) => Some(NOP5.to_vec()),
+            (None, State::Jmp) => Some(RET5.to_vec()),
+            // A conditional jump becomes one to the CPU's return thunk, which is chosen at boot.
+            (None, _) => None,
+        };
+        let displacement = bytes[length - 4..].first_chunk().map_or(0, |raw| i32::from_le_bytes(*raw));
+        let target = code.wrapping_add(length as u64).wrapping_add_signed(displacement.into());
+        let other = other.filter(|other| other != bytes);
+        let site = tables.add(Kind::StaticCall, code, bytes);
+        site.other = other;
+        site.target = Some(target);
+        site.key = Some(key);
+        site.tail = tail;
+    }
+    tables.formats.insert(NAME.section, "8 bytes, relative".into());
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Tables that only name addresses; what stands there says the rest.
+//!
+//! | section | entry | what is there | read by |
+//! |---|---|---|---|
+//! | `.retpoline_sites` | s32 | call or jump, conditional too, to an indirect thunk | `apply_retpolines()` |
+//! | `.return_sites` | s32 | jump to the return thunk | `apply_returns()` |
+//! | `.call_sites` | s32 | direct call | `callthunks_patch_builtin_calls()` |
+//! | `.ibt_endbr_seal` | s32 | ENDBR64 | `apply_seal_endbr()` |
+//! | `.smp_locks` | s32 | LOCK prefix | `alternatives_smp_unlock()` |
+//! | `.parainstructions` | u64 address, u8 type, u8 length, padding: 16 bytes | call through memory | `apply_paravirt()` |
+//!
+//! All in arch/x86/kernel/alternative.c, except for callthunks.c, and all once, at boot or when a module is loaded. An
+//! s32 is relative to itself; one of 0 pads the end of the table. The other version of a site:
+//!
+//! | site | becomes |
+//! |---|---|
+//! | retpoline | a call or jump through the register, on a CPU that needs no thunk |
+//! | return | a return and INT3s, the same |
+//! | call | one that is counted, on a CPU with call depth tracking |
+//! | ENDBR64 | `gen_endbr_poison()`, a NOP |
+//! | LOCK | a DS prefix, and back as CPUs go and come |
+//! | paravirt | a call of the function that `pv_ops` has in the file, and NOPs: what bare metal gets |
+//!
+//! Which function or thunk is meant is not in a module's file: there the other version of a retpoline, a paravirt call
+//! or a counted call is not known.
+
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::{Name, Tables, branch, find, hex, relative, s32, s64, thunk};
+use crate::error::ImageError;
+use crate::nops::{self, Style};
+use crate::read::Binary;
+use crate::site::{Kind, State};
+
+struct Pointers {
+    name: Name,
+    kind: Kind,
+    what: &'static str,
+    /// What may stand there.
+    states: &'static [State],
+}
+
+const TABLES: [Pointers; 5] = [
+    Pointers {
+        name: Name { section: ".retpoline_sites", start: "__retpoline_sites", stop: "__retpoline_sites_end" },
+        kind: Kind::Retpoline,
+        what: "call or jump",
+        states: &[State::Call, State::Jmp, State::Jcc, State::Indirect],
+    },
+    Pointers {
+        name: Name { section: ".return_sites", start: "__return_sites", stop: "__return_sites_end" },
+        kind: Kind::Return,
+        what: "jump or return",
+        states: &[State::Jmp, State::Ret, State::Jcc],
+    },
+    Pointers {
+        name: Name { section: ".call_sites", start: "__call_sites", stop: "__call_sites_end" },
+        kind: Kind::CallThunk,
+        what: "call",
+        states: &[State::Call, State::Jmp, State::Jcc],
+    },
+    Pointers {
+        name: Name { section: ".ibt_endbr_seal", start: "__ibt_endbr_seal", stop: "__ibt_endbr_seal_end" },
+        kind: Kind::Endbr,
+        what: "ENDBR64",
+        states: &[State::Endbr],
+    },
+    Pointers {
+        name: Name { section: ".smp_locks", start: "__smp_locks", stop: "__smp_locks_end" },
+        kind: Kind::Lock,
+        what: "instruction",
+        // The kernel looks again, and leaves alone what is no LOCK, as in `lock` after an operand size prefix.
+        states: &[State::Lock, State::Code],
+    },
+];
+
+const PARAVIRT: Name =
+    Name { section: ".parainstructions", start: "__parainstructions", stop: "__parainstructions_end" };
+const PARAVIRT_SIZE: usize = 16;
+/// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
+const LONGEST: usize = 15;
+/// `gen_endbr_poison()` of arch/x86/include/asm/ibt.h, a NOP with an operand size prefix.
+const SEALED: [u8; 4] = [0x66, 0x0f, 0x1f, 0x00];
+/// The prefix that takes the place of LOCK, and does nothing.
+const DS: u8 = 0x3e;
+
+pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
+    for pointers in &TABLES {
+        one(binary, pointers, tables)?;
+    }
+    paravirt(binary, tables)
+}
+
+fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), ImageError> {
+    let Some(table) = find(binary, &pointers.name)? else { return Ok(()) };
+    table.whole(4)?;
+    let memory = &binary.memory;
+    let counting = if pointers.kind == Kind::CallThunk { thunk::counting(binary) } else { None };
+    let mut zeros = 0;
+    for (entry, raw) in table.entries(4) {
+        if s32(raw, 0) == 0 {
+            zeros += 1;
+            continue;
+        }
+        let code = relative(entry, raw, 0);
+        let Some(from) = memory.from(code).filter(|_| memory.executable(code)) else {
+            return Err(table.wrong(entry, format!("{code:#x} is not in executable memory")));
+        };
+        let from = &from[..from.len().min(LONGEST)];
+        let length = match pointers.kind {
+            Kind::Lock => 1,
+            _ => Decoder::with_ip(64, from, code, DecoderOptions::NONE).decode().len(),
+        };
+        let bytes = &from[..length];
+        if !pointers.states.contains(&State::of(bytes)) {
+            let found = hex(&from[..from.len().min(6)]);
+            return Err(
+                table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no {}", pointers.what))
+            );
+        }
+        let target = match bytes {
+            [.., a, b, c, d]
+                if matches!(State::of(bytes), State::Call | State::Jmp | State::Jcc) && length >= 5 =>
+            {
+                let displacement = i32::from_le_bytes([*a, *b, *c, *d]);
+                Some(code.wrapping_add(length as u64).wrapping_add_signed(displacement.into()))
+            }
+            _ => None,
+        };
+        let other = match (pointers.kind, target) {
+            (Kind::Retpoline, Some(target)) => thunk::retpoline(binary, bytes, target),
+            (Kind::Return, _) => thunk::returns(bytes),
+            (Kind::CallThunk, Some(target)) => thunk::counted(counting, code, bytes, target),
+            (Kind::Endbr, _) => Some(SEALED.to_vec()),
+            (Kind::Lock, _) => (State::of(bytes) == State::Lock).then(|| vec![DS]),
+            _ => None,
+        };
+        let site = tables.add(pointers.kind, code, bytes);
+        (site.other, site.target) = (other, target);
+    }
+    tables.formats.insert(pointers.name.section, "4 bytes, relative".into());
+    tables.padding.insert(pointers.name.section, zeros);
+    Ok(())
+}
+
+fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
+    let Some(table) = find(binary, &PARAVIRT)? else { return Ok(()) };
+    table.whole(PARAVIRT_SIZE)?;
+    let symbols = &binary.symbols;
+    let (operations, nothing) = (symbols.address("pv_ops"), symbols.address("_paravirt_nop"));
+    for (entry, raw) in table.entries(PARAVIRT_SIZE) {
+        let (code, length) = (s64(raw, 0) as u64, usize::from(raw[9]));
+        let bytes = binary.memory.bytes(code, length).filter(|_| binary.memory.executable(code));
+        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
+            return Err(
+                table.wrong(entry, format!("its {length} bytes at {code:#x} are not in executable memory"))
+            );
+        };
+        let function = operations.and_then(|table| binary.memory.u64(table + 8 * u64::from(raw[8])));
+        let site = tables.add(Kind::Paravirt, code, bytes);
+        site.target = function;
+        site.other = function.and_then(|function| {
+            // `paravirt_patch()` leaves out what does nothing, and has what is not there complain.
+            let mut other = match function {
+                0 => branch(&[0xe8], code, symbols.address("paravirt_BUG")?)?,
+                function if Some(function) == nothing => Vec::new(),
+                function => branch(&[0xe8], code, function)?,
+            };
+            let used = other.len();
+            other.resize(length.max(used), 0x90);
+            nops::fill(&mut other[used..], Style::Several);
+            (other.len() == length).then_some(other)
+        });
+    }
+    tables.formats.insert(PARAVIRT.section, "16 bytes, absolute".into());
+    Ok(())
+}

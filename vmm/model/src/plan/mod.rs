@@ -1,0 +1,475 @@
+//! The plan: a scenario with nothing left to decide. No defaults, no names, no references to files; only
+//! addresses, bytes and atomic operations. Everything behind the scenario parser works on this.
+
+mod programs;
+mod word;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use programs::{Check, Programs};
+pub use word::{Datum, Word};
+
+use crate::fetch::FetchModel;
+use crate::property::Property;
+use crate::x86::VendorRule;
+
+/// A fully resolved scenario.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// `group/name`, as `crossmod list` shows it.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// The patch site in its two versions.
+    pub site: Site,
+    /// Landing pads: where control may arrive after the site. Each is a `lea eax, [rax + mark]; ret`.
+    pub pads: Vec<Pad>,
+    /// What runs through the site. Index = executor number = KVM vCPU number.
+    pub executors: Vec<Executor>,
+    /// The #BP handler.
+    pub handler: Handler,
+    /// What interrupts do, and how often they may come.
+    pub events: Events,
+    /// The patcher's program, one element a move (a store may be several).
+    pub program: Vec<Op>,
+    /// Which rule decides what serialises and which stores are exempt.
+    pub rule: VendorRule,
+    /// Which bytes a fetch may see.
+    pub fetch: FetchModel,
+    /// What its own programs compile to: executors, functions of broadcasts, handlers.
+    pub programs: Programs,
+    /// Combinations of the parts' versions that no pass may show.
+    pub forbidden: Vec<Vec<Option<Declared>>>,
+    /// Shared words that the scenario names, and what they hold at the start.
+    pub words: Vec<Datum>,
+    /// Words of which every executor has one of its own.
+    pub each: Vec<Datum>,
+    /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
+    pub expect: Vec<Property>,
+}
+
+/// The patch site: from the first byte of its first part to the last byte of its last.
+#[derive(Debug, Clone, Serialize)]
+pub struct Site {
+    /// Guest-virtual address of its first byte, inside the two pages at `crossmod_abi::va::SITE`.
+    pub address: u64,
+    /// What stands there at the start.
+    pub old: Code,
+    /// What the patcher installs. As long as `old`.
+    pub new: Code,
+    /// One-instruction intermediate forms that may stand at the first byte of a part besides old and new, as the
+    /// bytes of that instruction (for example `cc`).
+    pub intermediates: Vec<Vec<u8>>,
+    /// The sites that it consists of, by address; nearly always one.
+    pub parts: Vec<Part>,
+}
+
+/// One of several sites that are patched on their own. What lies between two of them is never written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its name; empty if it is the only one.
+    pub name: String,
+    /// Offset of its first byte from the whole site's.
+    pub offset: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Part {
+    /// The only part of a site of so many bytes.
+    pub fn whole(len: usize) -> Part {
+        Part { name: String::new(), offset: 0, len }
+    }
+
+    /// True for offsets of its bytes.
+    pub fn contains(&self, offset: usize) -> bool {
+        (self.offset..self.offset + self.len).contains(&offset)
+    }
+}
+
+impl Site {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.old.bytes.len()
+    }
+
+    /// Never true for a plan that was built from a scenario.
+    pub fn is_empty(&self) -> bool {
+        self.old.bytes.is_empty()
+    }
+
+    /// The instructions that are declared at an offset: old's and new's where they have a boundary there (one
+    /// entry if both have the same), and the intermediate forms at the first byte of a part.
+    pub fn declared(&self, offset: usize) -> impl Iterator<Item = (Declared, &[u8])> {
+        let of = |code: &'_ Code| -> Option<std::ops::Range<usize>> {
+            let index = code.boundaries.iter().position(|&boundary| boundary == offset)?;
+            Some(offset..code.boundaries.get(index + 1).copied().unwrap_or(code.bytes.len()))
+        };
+        let old = of(&self.old).map(|range| &self.old.bytes[range]);
+        let new = of(&self.new).map(|range| &self.new.bytes[range]);
+        let both = old.is_some() && old == new;
+        let entry = self.entry(offset).is_some();
+        let intermediates = self.intermediates.iter().filter(move |_| entry);
+        old.map(|bytes| (if both { Declared::Both } else { Declared::Old }, bytes))
+            .into_iter()
+            .chain(new.filter(|_| !both).map(|bytes| (Declared::New, bytes)))
+            .chain(intermediates.map(|form| (Declared::Intermediate, &form[..])))
+    }
+
+    /// The part that begins at an offset.
+    pub fn entry(&self, offset: usize) -> Option<usize> {
+        self.parts.iter().position(|part| part.offset == offset)
+    }
+
+    /// The part that an offset lies in.
+    pub fn part(&self, offset: usize) -> Option<usize> {
+        self.parts.iter().position(|part| part.contains(offset))
+    }
+
+    /// True for addresses behind the first byte of a part.
+    pub fn inside(&self, address: u64) -> bool {
+        let offset = address.wrapping_sub(self.address) as usize;
+        self.contains(address) && self.part(offset).is_some() && self.entry(offset).is_none()
+    }
+
+    /// The bytes with each part in the version that the bit of its number says: set is new.
+    pub fn combination(&self, versions: u8) -> Vec<u8> {
+        let mut bytes = self.old.bytes.clone();
+        for (_, part) in (0..).zip(&self.parts).filter(|(number, _)| versions >> number & 1 == 1) {
+            let range = part.offset..part.offset + part.len;
+            bytes[range.clone()].copy_from_slice(&self.new.bytes[range]);
+        }
+        bytes
+    }
+
+    /// True for addresses of the site's bytes.
+    pub fn contains(&self, address: u64) -> bool {
+        (self.address..self.address + self.len() as u64).contains(&address)
+    }
+}
+
+/// Whose instruction a declared one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Declared {
+    /// Old's.
+    Old,
+    /// New's.
+    New,
+    /// The same in both.
+    Both,
+    /// An intermediate form.
+    Intermediate,
+}
+
+/// One version of the site.
+#[derive(Debug, Clone, Serialize)]
+pub struct Code {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Offsets at which its instructions begin, ascending, the first is 0.
+    pub boundaries: Vec<usize>,
+}
+
+/// A landing pad.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pad {
+    /// Guest-virtual address; inside the site pages, or anywhere in the landing window.
+    pub address: u64,
+    /// Added to EAX by a pass that goes through here.
+    pub mark: u8,
+    /// For people: `next`, `old target`, `new target`.
+    pub name: String,
+}
+
+/// One executor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Executor {
+    /// Passes through the site, at least 1.
+    pub passes: u8,
+    /// Privilege level of the executor's own code.
+    pub ring: Ring,
+    /// What it does around its passes.
+    pub role: Role,
+    /// Where it stands when the patcher begins.
+    pub start: Start,
+    /// Interrupts are off at the start.
+    pub interrupts_off: bool,
+}
+
+/// Privilege level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ring {
+    /// CPL 0.
+    Kernel,
+    /// CPL 3.
+    User,
+}
+
+/// What an executor does around its passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Passes through the site in a loop.
+    Loop,
+    /// Holds the shared lock during each pass, interrupts on.
+    Lock,
+    /// Holds the shared lock during each pass, interrupts off from before it waits for it.
+    LockIrqOff,
+    /// Runs the program that begins at this address, as many times as it has passes.
+    Program(u64),
+}
+
+/// Where an executor stands at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// Before its loop.
+    Outside,
+    /// Inside the site, having executed the old instructions before this boundary (offset in bytes).
+    Interior(usize),
+    /// At the first instruction of the #BP handler: an INT3 that stood at the site before, of an earlier modification,
+    /// has trapped.
+    Handler,
+    /// At this address of its program.
+    At(u64),
+}
+
+/// The #BP handler.
+#[derive(Debug, Clone, Serialize)]
+pub struct Handler {
+    /// Which of the guest's handlers the gate points to.
+    pub variant: HandlerVariant,
+    /// What a claimed trap does, for each part; stored into the descriptor by [`OpKind::Describe`].
+    pub actions: Vec<Action>,
+    /// The descriptor is filled before the patcher begins.
+    pub described_at_start: bool,
+    /// And armed.
+    pub armed_at_start: bool,
+}
+
+/// The guest's #BP handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandlerVariant {
+    /// Claims, acts.
+    Plain,
+    /// Also toggles a shared statistics word.
+    Counting,
+    /// Runs the site itself before it acts.
+    Traced,
+    /// The scenario's own program.
+    Program,
+}
+
+/// What a claimed trap does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Continue at this address.
+    Resume(u64),
+    /// Push `return_to`, continue at `target`.
+    Call {
+        /// Where the emulated call goes.
+        target: u64,
+        /// What it pushes.
+        return_to: u64,
+    },
+}
+
+/// Asynchronous events.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Events {
+    /// How many NMIs may be raised in one execution, over all executors.
+    pub nmi: u8,
+    /// The NMI handler runs the site.
+    pub nmi_runs_site: bool,
+    /// How many device interrupts may come in one execution, over all executors.
+    pub irq: u8,
+    /// The interrupt handler runs the site.
+    pub irq_runs_site: bool,
+    /// How many SMIs may come in one execution, over all executors.
+    pub smi: u8,
+    /// How many machine checks may come in one execution, over all executors.
+    pub mce: u8,
+    /// The machine-check handler runs the site.
+    pub mce_runs_site: bool,
+}
+
+/// A patcher operation with the label of the step it came from.
+#[derive(Debug, Clone, Serialize)]
+pub struct Op {
+    /// Label of the scenario's step (given or made up, unique), for reports.
+    pub step: String,
+    /// What it does.
+    pub kind: OpKind,
+}
+
+/// What the patcher does in one operation. Each is one move unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpKind {
+    /// A plain store of `bytes` to `site + offset`; as many moves as the fetch model's atoms it meets.
+    Store {
+        /// Offset from the site's first byte.
+        offset: usize,
+        /// What is stored.
+        bytes: Vec<u8>,
+    },
+    /// Fill the handler's descriptor (everything but the armed flag) for a part.
+    Describe(u8),
+    /// Set the armed flag to this value.
+    Armed(bool),
+    /// Send a broadcast to the executors in the mask (bit *i* = executor *i*), clearing their
+    /// acknowledgements. Does not wait.
+    Broadcast {
+        /// What the receivers run.
+        function: Function,
+        /// Bit *i* = executor *i*.
+        mask: u32,
+    },
+    /// Wait until every executor in the mask has acknowledged.
+    WaitAcks {
+        /// Bit *i* = executor *i*.
+        mask: u32,
+    },
+    /// Wait until a shared word has this value.
+    WaitWord {
+        /// Which.
+        word: Word,
+        /// The value waited for.
+        value: u32,
+    },
+    /// Store a shared word.
+    SetWord {
+        /// Which.
+        word: Word,
+        /// The value stored.
+        value: u32,
+    },
+    /// Add to a shared word.
+    AddWord {
+        /// Which.
+        word: Word,
+        /// How much; wraps.
+        number: i32,
+    },
+    /// Wait until a shared word is 0, and make it 1 in the same move.
+    Take(Word),
+    /// Store a word that every executor has one of, in all of them.
+    SetEach {
+        /// Index into the plan's list.
+        word: u8,
+        /// The value stored.
+        value: u32,
+    },
+    /// Wait until such a word is 0 in every executor of the mask.
+    WaitEach {
+        /// Index into the plan's list.
+        word: u8,
+        /// Bit *i* = executor *i*.
+        mask: u32,
+    },
+    /// Assume that the hardware makes everything stored so far visible to every fetch (the 2009 mail's
+    /// "one-byte modifying is always synchronized"); nothing is sent.
+    AssumeSynchronised,
+    /// Wait until each executor has, at some time since this operation began, been quiet. One move an executor and
+    /// one to go on.
+    Quiesce(Quiet),
+    /// The patcher does something else for one move (it was interrupted).
+    Delay,
+    /// Withdraw the handler's descriptor: its memory is overwritten, using it is an error.
+    FreeDescriptor,
+    /// Withdraw the code at an old or new target: fetching there is an error.
+    FreeTarget(u64),
+    /// The patcher declares the modification of these parts complete (bit *i* = part *i*).
+    Done(u8),
+}
+
+/// What a grace period waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quiet {
+    /// Neither RIP nor a saved RIP inside the site.
+    Site,
+    /// Nor anywhere in the code at a target.
+    Targets,
+    /// A word of the executor's own is 0.
+    Each(u8),
+}
+
+/// What the receivers of a broadcast run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Function {
+    /// Serialise, then acknowledge.
+    Sync,
+    /// Acknowledge, then serialise.
+    AckFirst,
+    /// Acknowledge and return.
+    AckOnly,
+    /// Serialise, count the arrival, wait for `release` interrupts-off, acknowledge.
+    Hold,
+    /// Count the arrival, wait for `release` interrupts-off, serialise, acknowledge.
+    Stop,
+    /// Serialise, count the arrival, acknowledge, return.
+    Early,
+    /// A function that the scenario writes, by number.
+    Call(u8),
+    /// Whatever the NMI handler does: the message is an NMI.
+    Nmi,
+}
+
+impl Function {
+    /// Its name in scenarios and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Sync => "sync",
+            Function::AckFirst => "ack-first",
+            Function::AckOnly => "ack-only",
+            Function::Hold => "hold",
+            Function::Stop => "stop",
+            Function::Early => "early",
+            Function::Call(0) => "call-0",
+            Function::Call(1) => "call-1",
+            Function::Call(2) => "call-2",
+            Function::Call(_) => "call-3",
+            Function::Nmi => "nmi",
+        }
+    }
+}
+
+impl Ring {
+    /// The privilege level as a number.
+    pub fn number(self) -> u8 {
+        match self {
+            Ring::Kernel => 0,
+            Ring::User => 3,
+        }
+    }
+}
+
+impl Plan {
+    /// SHA-256 of the resolved plan, in hex. Name, title and expectation do not enter: they change no run.
+    pub fn digest(&self) -> String {
+        let mut plan = self.clone();
+        plan.name.clear();
+        plan.title.clear();
+        plan.expect.clear();
+        let text = serde_json::to_vec(&plan).unwrap_or_default();
+        Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// An operation by number: those of the host's program, then the stores of the plan's own programs.
+    pub fn op(&self, number: usize) -> &Op {
+        let own = |number: usize| &self.programs.stores[number].1;
+        self.program.get(number).unwrap_or_else(|| own(number - self.program.len()))
+    }
+
+    /// Bit mask of all executors.
+    pub fn everyone(&self) -> u32 {
+        (1u32 << self.executors.len()) - 1
+    }
+}

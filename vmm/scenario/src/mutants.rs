@@ -1,0 +1,289 @@
+//! Mutants: a scenario with one step of its patcher left out, exchanged with the next, or weakened.
+//!
+//! Each is a scenario in its own right, in text: it parses, runs and replays like one that somebody wrote.
+
+use toml::{Table, Value};
+
+use super::error::{ScenarioError, Source};
+use super::syntax::File;
+use super::{Scenario, read, resolve, steps};
+
+/// A scenario with one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutant {
+    /// What was changed, in a few words; empty for the scenario as it is.
+    pub change: String,
+    /// The changed scenario; its name is the original's, then `#` and the change.
+    pub scenario: Scenario,
+}
+
+/// A step as TOML has it.
+#[derive(Clone)]
+struct Step {
+    label: String,
+    table: Table,
+}
+
+pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
+    let (frame, steps) = written_out(scenario)?;
+    let executors = scenario.plan(&super::Options::default())?.executors.len();
+    let mut mutants = Vec::new();
+    let add = |mutants: &mut Vec<Mutant>, change: String, steps: &[Step]| {
+        mutants.push(Frame { frame: &frame, steps }.mutant(scenario, change));
+    };
+    add(&mut mutants, String::new(), &steps);
+    for index in 0..steps.len() {
+        let mut fewer = steps.clone();
+        let step = fewer.remove(index);
+        if !fewer.is_empty() || frame.contains_key("program") {
+            add(&mut mutants, format!("without {}", step.label), &fewer);
+        }
+    }
+    for (index, step) in steps.iter().enumerate() {
+        // What waits for a broadcast makes no sense without it: it goes, too.
+        let waits = waits_for(&steps, index);
+        if !waits.is_empty() {
+            let left = |(at, _): &(usize, &Step)| *at != index && !waits.contains(at);
+            let fewer: Vec<Step> =
+                steps.iter().enumerate().filter(left).map(|(_, step)| step.clone()).collect();
+            add(&mut mutants, format!("without {} and its waits", step.label), &fewer);
+        }
+    }
+    for index in 1..steps.len() {
+        let mut swapped = steps.clone();
+        swapped.swap(index - 1, index);
+        add(&mut mutants, format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
+    }
+    for (change, mut programs) in programs(&frame, executors) {
+        let mut changed = frame.clone();
+        // A function that nobody broadcasts any more is no part of it.
+        let rest = Value::Table(changed.iter().filter(|(key, _)| *key != "program").map(own).collect());
+        let host = Value::Array(steps.iter().map(|step| Value::Table(step.table.clone())).collect());
+        let every = Value::Table(programs.clone());
+        programs.retain(|name, _| [&rest, &host, &every].into_iter().any(|value| mentions(value, name)));
+        changed.insert("program".into(), Value::Table(programs));
+        let whole = Frame { frame: &changed, steps: &steps };
+        mutants.push(whole.mutant(scenario, change));
+    }
+    for (index, step) in steps.iter().enumerate() {
+        for (change, table) in weakened(&step.table, executors) {
+            let mut changed = steps.clone();
+            changed[index].table = table;
+            add(&mut mutants, format!("{} {change}", step.label), &changed);
+        }
+    }
+    Ok(mutants)
+}
+
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+/// True if a text in a value is this one.
+fn mentions(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text == name,
+        Value::Array(list) => list.iter().any(|value| mentions(value, name)),
+        Value::Table(table) => table.iter().any(|(_, value)| mentions(value, name)),
+        _ => false,
+    }
+}
+
+/// The steps that wait for the broadcast at a place, and for no later one.
+fn waits_for(steps: &[Step], broadcast: usize) -> Vec<usize> {
+    if !steps[broadcast].table.contains_key("broadcast") {
+        return Vec::new();
+    }
+    let sends = |step: &Step| ["broadcast", "sync"].iter().any(|kind| step.table.contains_key(*kind));
+    let waits = |step: &Step| {
+        let wait = step.table.get("wait").and_then(Value::as_table);
+        wait.is_some_and(|wait| ["acks", "arrived"].iter().any(|key| wait.contains_key(*key)))
+    };
+    let after = steps.iter().enumerate().skip(broadcast + 1).take_while(|(_, step)| !sends(step));
+    after.filter(|(_, step)| waits(step)).map(|(at, _)| at).collect()
+}
+
+/// The scenario with everything that its protocol says written out.
+pub(super) fn written(scenario: &Scenario) -> Result<Scenario, ScenarioError> {
+    let (frame, steps) = written_out(scenario)?;
+    Ok(Frame { frame: &frame, steps: &steps }.mutant(scenario, String::new()).scenario)
+}
+
+/// A scenario in its parts.
+struct Frame<'a> {
+    frame: &'a Table,
+    steps: &'a [Step],
+}
+
+impl Frame<'_> {
+    /// Put together, and named after what was changed.
+    fn mutant(&self, scenario: &Scenario, change: String) -> Mutant {
+        let mut table = self.frame.clone();
+        if !self.steps.is_empty() {
+            let list = self.steps.iter().map(|step| Value::Table(step.table.clone())).collect();
+            table.insert("step".into(), Value::Array(list));
+        }
+        let name =
+            if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
+        let path = scenario.path.clone();
+        let scenario = Scenario { name: name.replace(' ', "-"), text: table.to_string(), path };
+        Mutant { change, scenario }
+    }
+}
+
+/// The scenario's programs with one step left out or weakened, each with what was changed. Passes and declarations of
+/// completion are no part of a protocol, and stay; so do steps that others jump to, or that jump.
+fn programs(frame: &Table, executors: usize) -> Vec<(String, Table)> {
+    const KEPT: [&str; 10] =
+        ["pass", "done", "label", "goto", "if", "unless", "fail", "check", "trap", "flags"];
+    let Some(Value::Table(programs)) = frame.get("program") else { return Vec::new() };
+    let mut mutants = Vec::new();
+    for (name, steps) in programs {
+        let Value::Array(steps) = steps else { continue };
+        for (index, step) in steps.iter().enumerate() {
+            let Value::Table(step) = step else { continue };
+            let kind = step.keys().find(|key| !["label", "site"].contains(&key.as_str()));
+            let Some(kind) = kind.filter(|kind| !KEPT.contains(&kind.as_str())) else { continue };
+            let label = match step.get("label").and_then(Value::as_str) {
+                Some(label) => format!("{name}.{label}"),
+                None => format!("{name}.{} ({kind})", index + 1),
+            };
+            let with = |list: Vec<Value>| {
+                let mut changed = programs.clone();
+                changed.insert(name.clone(), Value::Array(list));
+                changed
+            };
+            let mut fewer = steps.clone();
+            // Others may jump to a label: an instruction that does nothing takes its place.
+            match step.get("label") {
+                Some(label) => {
+                    let pause = ("pause".to_owned(), Value::Table(Table::new()));
+                    fewer[index] =
+                        Value::Table([("label".to_owned(), label.clone()), pause].into_iter().collect());
+                }
+                None => drop(fewer.remove(index)),
+            }
+            mutants.push((format!("without {label}"), with(fewer)));
+            for (change, table) in weakened(step, executors) {
+                let mut changed = steps.clone();
+                changed[index] = Value::Table(table);
+                mutants.push((format!("{label} {change}"), with(changed)));
+            }
+        }
+    }
+    mutants
+}
+
+/// The scenario without steps, and its steps in order: the protocol's are written out.
+fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Step>), ScenarioError> {
+    let source = Source::new(&scenario.path, &scenario.text);
+    let mut file: File = read(&source, &scenario.text)?;
+    let mut frame: Table = read(&source, &scenario.text)?;
+    let mut tables = Vec::new();
+    let mut protocol = None;
+    if let Some(name) = &file.protocol {
+        let place = source.at(name.span());
+        protocol = Some(resolve::protocol(name.get_ref(), &place, &scenario.path)?);
+        let (path, text) = resolve::protocol_text(name.get_ref(), &place, &scenario.path)?;
+        let mut borrowed: Table = read(&Source::new(&path, &text), &text)?;
+        tables.extend(take_steps(&mut borrowed));
+        // The scenario's own settings go before those of the protocol.
+        for key in ["handler", "events", "words", "each", "program"] {
+            if let Some(Value::Table(mut theirs)) = borrowed.remove(key) {
+                if let Some(Value::Table(own)) = frame.remove(key) {
+                    theirs.extend(own);
+                }
+                frame.insert(key.into(), Value::Table(theirs));
+            }
+        }
+    }
+    tables.extend(take_steps(&mut frame));
+    let items =
+        steps::collect(&source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
+    for key in ["protocol", "without", "order"] {
+        frame.remove(key);
+    }
+    let steps = items.into_iter().filter_map(|item| {
+        let mut table = tables.get(item.index)?.clone();
+        table.insert("label".into(), Value::String(item.label.clone()));
+        Some(Step { label: item.label, table })
+    });
+    Ok((frame, steps.collect()))
+}
+
+fn take_steps(table: &mut Table) -> Vec<Table> {
+    let Some(Value::Array(steps)) = table.remove("step") else { return Vec::new() };
+    steps
+        .into_iter()
+        .filter_map(|step| if let Value::Table(step) = step { Some(step) } else { None })
+        .collect()
+}
+
+/// The step in its weaker forms, each with what makes it weaker.
+fn weakened(step: &Table, executors: usize) -> Vec<(&'static str, Table)> {
+    let with = |operation: &str, key: &str, value: Value| {
+        let mut changed = step.clone();
+        if let Some(Value::Table(operation)) = changed.get_mut(operation) {
+            operation.insert(key.into(), value);
+        }
+        changed
+    };
+    let mut forms = Vec::new();
+    let table = |operation: &str| step.get(operation).and_then(Value::as_table);
+    let others = || Value::Array((1..executors as i64).map(Value::Integer).collect());
+    if let Some(sync) = table("sync") {
+        if !sync.contains_key("ack") {
+            forms.push(("acknowledged first", with("sync", "ack", "before".into())));
+            forms.push(("acknowledged only", with("sync", "ack", "only".into())));
+        }
+        if executors > 1 && !sync.contains_key("to") {
+            forms.push(("without CPU 0", with("sync", "to", others())));
+        }
+    }
+    if executors > 1 && table("broadcast").is_some_and(|broadcast| !broadcast.contains_key("to")) {
+        forms.push(("without CPU 0", with("broadcast", "to", others())));
+    }
+    if let Some(store) = table("store") {
+        let single =
+            matches!(store.get("what").and_then(Value::as_str), Some("int3" | "new-first" | "old-first"));
+        if !single && !store.contains_key("each") {
+            forms.push(("byte by byte", with("store", "each", Value::Integer(1))));
+        }
+    }
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_left_out_exchanged_and_weakened() {
+        let text = "title = \"t\"\nexpect = \"safe\"\nprotocol = \"text_poke_fixup\"\nwithout = [\"disarm\"]\n\
+            [handler]\nresume = \"next\"\n[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
+        let scenario = Scenario { name: "x/t".into(), text: text.into(), path: "t.toml".into() };
+        let mutants = of(&scenario).expect("mutants");
+        let changes: Vec<&str> = mutants.iter().map(|mutant| mutant.change.as_str()).collect();
+        let without = ["arm", "int3", "sync-int3", "tail", "sync-tail", "first", "sync-first"];
+        assert_eq!(changes[0], "");
+        for (change, label) in changes[1..].iter().zip(without) {
+            assert_eq!(*change, format!("without {label}"));
+        }
+        assert_eq!(changes[8..14][0], "int3 before arm");
+        for change in [
+            "sync-tail acknowledged first",
+            "sync-int3 acknowledged only",
+            "sync-first without CPU 0",
+            "tail byte by byte",
+        ] {
+            assert!(changes.contains(&change), "{change} is missing in {changes:?}");
+        }
+        assert_eq!(mutants.len(), 1 + 7 + 6 + 3 * 3 + 1);
+        // As it is, the plan is the same but for names.
+        let plan = |scenario: &Scenario| scenario.plan(&crate::Options::default()).expect("a plan");
+        assert_eq!(plan(&mutants[0].scenario).digest(), plan(&scenario).digest());
+        let parsed =
+            mutants.iter().filter(|mutant| mutant.scenario.plan(&Default::default()).is_ok()).count();
+        assert!(parsed + 2 >= mutants.len(), "{parsed} of {}", mutants.len());
+    }
+}
