@@ -27,6 +27,7 @@ mod linux;
 mod properties;
 mod random;
 mod reduction;
+mod reference;
 mod registry;
 mod schedule;
 mod search;

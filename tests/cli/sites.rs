@@ -121,12 +121,12 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let image = kernel(directory.path(), "vmlinuz", |_| ());
     let short = write(directory.path(), "short", &std::fs::read(&image).unwrap()[..1500]);
-    refused(&["sites", &short], &["short: boot header: the payload is said to be", "help: "]);
-    refused(&["sites", "nowhere"], &["nowhere: file: No such file", "help: give the path"]);
-    refused(&["sites", directory.path().to_str().unwrap()], &["it holds no .ko", "help: "]);
+    refused(&["sites", &short], &["short: boot header: the payload is bytes", "help: "]);
+    refused(&["sites", "nowhere"], &["nowhere: file: No such file", "help: pass the path"]);
+    refused(&["sites", directory.path().to_str().unwrap()], &["it contains no .ko", "help: "]);
     refused(&["sites", "/dev/zero"], &["not a regular file"]);
     let text = write(directory.path(), "text", "hello");
-    refused(&["sites", &text], &["text: ELF header: this is no ELF file"]);
+    refused(&["sites", &text], &["text: ELF header: it is not an ELF file"]);
     let bad = write(directory.path(), "bad.ko", &synth::module()[..700]);
     refused(&["sites", &image, &bad], &["bad.ko: ", "truncated or corrupted"]);
     refused(&["sites"], &["required"]);
@@ -147,7 +147,7 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
     );
     refused(
         &[&judge[..], &["--function", "third_function"]].concat(),
-        &["help: of other kinds the filters leave", "1 endbr", "`--kind`"],
+        &["help: the filters leave", "1 endbr", "of other kinds", "`--kind`"],
     );
     refused(&["sites", &image, "--judge", "nonsense"], &["no shipped protocol", "text_poke_fixup"]);
     refused(&["sites", &image, "--windows", "nonsense"], &["no function is called `nonsense`"]);
@@ -161,16 +161,19 @@ fn what_cannot_be_used_is_told_with_place_reason_and_remedy() {
         kernel.symbols.retain(|symbol| !symbol.2.starts_with("skl_"));
     });
     let counted = ["sites", &unknown, "--kind", "call-thunk", "--export", "third_function+0x50", out];
-    refused(&counted, &["does not tell what", "call-thunk", "help: say it with `--new`"]);
+    refused(&counted, &["does not say what", "call-thunk", "help: give the new version with `--new`"]);
     refused(
         &["sites", &unknown, "--judge", "plain_store", "--kind", "call-thunk"],
         &["no call-thunk site", "call-thunk sites have one version only", "help: "],
     );
     refused(
         &[&counted[..], &["--new", "nop9"]].concat(),
-        &["the site has 5 bytes, and the new version 9", "help: "],
+        &["the site has 5 bytes, the new version 9", "help: "],
     );
-    refused(&[&counted[..], &["--new", "jmp32"]].concat(), &["--new: give bytes in hex"]);
+    refused(
+        &[&counted[..], &["--new", "jmp32"]].concat(),
+        &["--new: this is neither bytes nor instructions", "help: give bytes in hex"],
+    );
     refused(&["sites", &image, "--new", "nop5"], &["--export"]);
     refused(&["sites", &image, "--list", "--traces", out], &["--traces needs findings", "--explore"]);
     assert!(!Path::new(out).exists());

@@ -53,7 +53,7 @@ fn cases_are_selected_by_pattern_tag_and_property() {
         assert!(case["expect"].as_str().unwrap().contains("torn"), "{case}");
     }
     refused(&["check", "--tag", "nmii"], &["no scenario here has the tag `nmii`", "did you mean `nmi`?"]);
-    refused(&["check", "--property", "tron"], &["there is no property `tron`", "safe"]);
+    refused(&["check", "--property", "tron"], &["unknown property `tron`", "safe"]);
     refused(&["check", "seed/softirq-none", "--property", "torn"], &["none of 1 cases expects torn"]);
     refused(&["check", "seed/*-elephant"], &["no shipped scenario matches", "crossmod list"]);
     refused(&["check", "seed/[a"], &["is not a valid pattern"]);
@@ -342,17 +342,50 @@ fn a_changed_scenario_is_checked_again() {
     assert_eq!(journalled(&path).len(), 3);
 }
 
+/// A text without its line breaks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn keys_steps_instructions_and_words_are_explained() {
+    for (name, heads) in [
+        ("site.offset", &["site.offset: a key", "0 to 4095", "offset = 0x7e"][..]),
+        ("events.nmi", &["events.nmi: a key", "nmi = 2"]),
+        ("executors.passes", &["executors.passes: a key", "default         2"]),
+        ("store", &["step.store: a step", "the patcher of the host, programs"]),
+        ("sync", &["step.sync: a step", "table with ack, to"]),
+        ("hold", &["step.broadcast.run: a key", "\"hold\": Serialises, arrives"]),
+        ("step.wait", &["step.wait: a step"]),
+        ("what", &["step.store.what: a key", "step.free.what: a key"]),
+        ("nop5", &["nop5: an instruction", "0f 1f 44 00 00"]),
+        ("jmp32", &["jmp32: an instruction", "5 bytes"]),
+        ("traced", &["handler.variant: a key", "\"traced\": Runs the site itself"]),
+        ("safe", &["safe: a word of reports", "within the bounds"]),
+        ("race", &["race: a word of reports", "unserialised"]),
+        ("not decided", &["not decided: a word of reports"]),
+        ("bounds", &["bounds: a word of reports"]),
+    ] {
+        let text = ok(&["explain", name]).out;
+        assert!(heads.iter().all(|head| text.contains(head)), "{name}: {text}");
+    }
+    assert_eq!(ok(&["explain", "language"]).out, ok(&["show", "reference"]).out);
+    let schema: serde_json::Value = serde_json::from_str(&ok(&["show", "schema"]).out).unwrap();
+    assert_eq!(schema["title"], "Crossmod scenario");
+}
+
 #[test(long)]
 fn whatever_a_file_or_report_names_is_explained() {
     let overview = ok(&["explain"]).out;
     for property in crossmod::property::Property::ALL {
         let text = ok(&["explain", property.name()]).out;
-        assert!(text.contains(property.describe()), "{text}");
+        assert!(words(&text).contains(&words(property.describe())), "{text}");
         assert!(overview.contains(property.describe()), "{overview}");
     }
     for model in crossmod::fetch::FetchModel::presets() {
         let text = ok(&["explain", &model.to_string()]).out;
-        assert!(text.contains(model.promise().unwrap()) && text.contains(model.misses()), "{text}");
+        let promise = model.promise().unwrap().replace('`', "");
+        assert!(words(&text).contains(&words(&promise)) && words(&text).contains(model.misses()), "{text}");
     }
     for (name, text) in crossmod::scenario::protocols() {
         let explained = ok(&["explain", &name]).out;
@@ -379,7 +412,9 @@ fn whatever_a_file_or_report_names_is_explained() {
     assert!(ok(&["explain", "atom=16,stale,block"]).out.contains("16 bytes"));
     let both = ok(&["explain", "interior"]).out;
     assert!(both.contains("interior: a property") && both.contains("interior: a tag"), "{both}");
-    refused(&["explain", "unserialized"], &["`unserialized` is no property", "did you mean `unserialised`"]);
+    refused(&["explain", "unserialized"], &["`unserialized` is unknown", "did you mean `unserialised`"]);
+    refused(&["explain", "site.ofset"], &["did you mean `site.offset`"]);
+    refused(&["explain", "jmp33"], &["did you mean `jmp32`"]);
     refused(&["explain", "seed/fixpu"], &["did you mean `seed/fixup`"]);
     refused(&["explain", "elephant"], &["`crossmod explain` lists"]);
 }

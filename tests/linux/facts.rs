@@ -3,7 +3,7 @@
 
 use crossmod::Scenario;
 use crossmod::linux::{self, Filter, Image, Kind};
-use crossmod::sites::export::{self, Direction, Question};
+use crossmod::sites::export::{self, Direction, PatchSetup};
 use serde_json::Value;
 
 use super::parse;
@@ -118,7 +118,7 @@ fn the_shipped_scenarios_are_about_these_sites() {
         assert_eq!(image.label(site), label);
         assert!(text.contains(&format!("offset = {:#x}", site.address % 4096)), "{text}");
         let exported =
-            export::scenario(&image, site, &Question::new("text_poke_fixup"), Direction::Forward).unwrap();
+            export::scenario(&image, site, &PatchSetup::new("text_poke_fixup"), Direction::Forward).unwrap();
         if site.kind == Kind::JumpLabel && !exported.adapted {
             let line =
                 |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crossmod::CheckOptions;
 use crossmod::linux::{self, Filter, Image, Kind, State};
 use crossmod::property::Property;
-use crossmod::sites::export::{self, Direction, Question};
+use crossmod::sites::export::{self, Direction, PatchSetup};
 use crossmod::sites::judge::{self, Verdict};
 use crossmod::x86::VendorRule;
 
@@ -48,13 +48,13 @@ fn a_class_is_what_decides_and_nothing_else() {
 #[test]
 fn members_of_a_class_have_scenarios_of_that_class() {
     let images = [parse(synth::sample(false).elf())];
-    let question = Question::new("text_poke_fixup");
+    let setup = PatchSetup::new("text_poke_fixup");
     let mut count = 0;
     for class in linux::classes(&images, &Filter::default()) {
         for member in &class.members {
             let site = &images[0].tables.sites[member.site];
             for direction in Direction::BOTH {
-                let exported = export::scenario(&images[0], site, &question, direction).unwrap();
+                let exported = export::scenario(&images[0], site, &setup, direction).unwrap();
                 let plan = exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
                 let [old, new] = [&plan.site.old.bytes, &plan.site.new.bytes];
                 let differs = old
@@ -84,8 +84,8 @@ fn what_the_image_does_not_tell_can_be_said() {
     let images = [parse(kernel.elf())];
     let site = of(&images[0], Kind::Paravirt)[0];
     assert_eq!(linux::without_class(&images, &Filter::default()), [(Kind::Paravirt, 1)].into());
-    let question = Question::new("text_poke_fixup");
-    let export = |site: &_| export::scenario(&images[0], site, &question, Direction::Forward);
+    let setup = PatchSetup::new("text_poke_fixup");
+    let export = |site: &_| export::scenario(&images[0], site, &setup, Direction::Forward);
     let error = export(site).unwrap_err().to_string();
     assert!(error.contains("third_function+0x40") && error.contains("`--new`"), "{error}");
     // NOPs fill what is left of it.
@@ -118,8 +118,8 @@ fn instructions_decide_about_a_class_not_only_bytes() {
 fn a_long_site_is_cut_between_instructions_and_the_file_says_so() {
     let image = parse(Kernel::long().elf());
     let site = of(&image, Kind::Alternative)[0];
-    let question = Question::new("stop_machine");
-    let exported = export::scenario(&image, site, &question, Direction::Forward).unwrap();
+    let setup = PatchSetup::new("stop_machine");
+    let exported = export::scenario(&image, site, &setup, Direction::Forward).unwrap();
     assert!(exported.scenario.text.contains("these are the first 30"), "{}", exported.scenario.text);
     let plan = exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
     assert_eq!((plan.site.len(), plan.site.new.boundaries.len()), (30, 6));
@@ -129,9 +129,8 @@ fn a_long_site_is_cut_between_instructions_and_the_file_says_so() {
 #[test]
 fn what_is_not_explored_has_a_stand_in_that_the_file_names() {
     let image = parse(synth::sample(false).elf());
-    let question = Question::new("text_poke_fixup");
-    let export =
-        |kind, direction| export::scenario(&image, of(&image, kind)[0], &question, direction).unwrap();
+    let setup = PatchSetup::new("text_poke_fixup");
+    let export = |kind, direction| export::scenario(&image, of(&image, kind)[0], &setup, direction).unwrap();
     let lock = export(Kind::Lock, Direction::Forward);
     assert!(lock.adapted && lock.misses == 0 && lock.stand_ins.len() == 2);
     let text = &lock.scenario.text;
@@ -143,7 +142,7 @@ fn what_is_not_explored_has_a_stand_in_that_the_file_names() {
     assert!(text.contains("stands for `48 8b 07` at byte 3") && text.contains("old = \"48 89 c8 "), "{text}");
     assert!(text.contains("Linux patches it once") && text.contains("resume = \"retry\""), "{text}");
     let call = of(&image, Kind::StaticCall)[2];
-    let zero = export::scenario(&image, call, &question, Direction::Forward).unwrap().scenario.text;
+    let zero = export::scenario(&image, call, &setup, Direction::Forward).unwrap().scenario.text;
     assert!(zero.contains("resume = \"next\"") && !zero.contains("stands for"), "{zero}");
 }
 
@@ -158,7 +157,8 @@ fn targets_too_near_for_pads_are_moved_and_the_file_says_so() {
     kernel.code(TEXT + 0x100, &[0xc3]);
     let image = parse(kernel.elf());
     let site = &image.tables.sites[0];
-    let exported = export::scenario(&image, site, &Question::new("plain_store"), Direction::Forward).unwrap();
+    let exported =
+        export::scenario(&image, site, &PatchSetup::new("plain_store"), Direction::Forward).unwrap();
     assert!(exported.adapted);
     assert!(
         exported.scenario.text.contains("# new:   eb 02 (jmp to function+0x24"),
@@ -178,7 +178,8 @@ fn names_from_an_image_cannot_leave_their_line_or_directory() {
     kernel.unstripped = true;
     let image = parse(kernel.elf());
     let site = of(&image, Kind::JumpLabel)[0];
-    let exported = export::scenario(&image, site, &Question::new("plain_store"), Direction::Forward).unwrap();
+    let exported =
+        export::scenario(&image, site, &PatchSetup::new("plain_store"), Direction::Forward).unwrap();
     assert_eq!(export::file_stem(&exported.scenario.name), "..__x___site__+0x3e");
     exported.scenario.plan(&crossmod::scenario::Options::default()).unwrap();
 }
@@ -191,7 +192,7 @@ fn each_class_is_asked_once_in_each_direction() {
     let (judged, error) = judge::judge(
         &images,
         classes,
-        &Question::new("plain_store"),
+        &PatchSetup::new("plain_store"),
         |scenario| {
             asked.push(scenario.name.clone());
             Ok::<_, ()>(match scenario.name.contains("+0x13e") {
@@ -221,7 +222,7 @@ fn each_class_is_asked_once_in_each_direction() {
         left -= 1;
         if left < 0 { Err("enough") } else { Ok(Verdict::Safe) }
     };
-    let (judged, error) = judge::judge(&images, classes, &Question::new("plain_store"), check, |_, _| {});
+    let (judged, error) = judge::judge(&images, classes, &PatchSetup::new("plain_store"), check, |_, _| {});
     assert_eq!((judged.len(), error), (1, Some("enough")));
 }
 
@@ -231,12 +232,12 @@ fn verdicts_are_those_of_the_protocols() {
     let images = [parse(synth::sample(false).elf())];
     let mut checker = harness::checker();
     let mut verdicts = |protocol: &str, rule: VendorRule| {
-        let question = Question { rule, passes: 1, ..Question::new(protocol) };
+        let setup = PatchSetup { rule, passes: 1, ..PatchSetup::new(protocol) };
         let check = |scenario: &crossmod::Scenario| {
             checker.check(scenario, &CheckOptions::default(), |_| {}).map(|report| Verdict::of(&report))
         };
         let (judged, error) =
-            judge::judge(&images, linux::classes(&images, &patched()), &question, check, |_, _| {});
+            judge::judge(&images, linux::classes(&images, &patched()), &setup, check, |_, _| {});
         assert!(error.is_none(), "{error:?}");
         judged.into_iter().map(|judged| (judged.class.traits, judged.verdict)).collect::<Vec<_>>()
     };

@@ -2,9 +2,9 @@
 
 use crossmod::linux::{self, Filter, Hazard, Image, Kind, State, Via};
 use crossmod::property::Property;
-use crossmod::sites::export::Question;
+use crossmod::sites::export::PatchSetup;
 use crossmod::sites::judge::{self, Judged, OneStore, Provisos, Torn, Verdict};
-use crossmod::sites::sheet::{self, Table};
+use crossmod::sites::tables::{self, Table};
 
 use super::parse;
 use super::synth::{self, Kernel, TEXT};
@@ -141,16 +141,16 @@ fn a_page_needs_nothing_else_and_escapes_names() {
     });
     let images = [parse(kernel.elf())];
     let filter = Filter::default();
-    let list = sheet::list(images[0].release.as_ref(), linux::rows(&images, &filter), false);
-    for page in [sheet::html(&sheet::inventory(&linux::inventory(&images))), sheet::html(&list)] {
+    let list = tables::list(images[0].release.as_ref(), linux::rows(&images, &filter), false);
+    for page in [tables::html(&tables::inventory(&linux::inventory(&images))), tables::html(&list)] {
         assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
         for outside in ["http:", "https:", "src=", "@import", "url(", "<script"] {
             assert!(!page.contains(outside), "{outside}");
         }
         assert!(page.contains("prefers-color-scheme:dark") && page.contains("@media print"));
     }
-    assert!(sheet::html(&list).contains("&lt;script&gt;&amp;"));
-    let csv = sheet::csv(&list);
+    assert!(tables::html(&list).contains("&lt;script&gt;&amp;"));
+    let csv = tables::csv(&list);
     assert!(csv.lines().all(|line| line.split(',').count() == 11), "{csv}");
     assert!(csv.contains("\"<script>&\"\"+0x3e\""), "{csv}");
 }
@@ -158,9 +158,9 @@ fn a_page_needs_nothing_else_and_escapes_names() {
 /// Every class with the verdict that a rule of the test gives it.
 fn judged(images: &[Image], kinds: &[Kind], verdict: impl Fn(&str) -> Verdict) -> Vec<Judged> {
     let classes = linux::classes(images, &Filter { kinds: kinds.to_vec(), ..Filter::default() });
-    let question = Question::new("text_poke_fixup");
+    let setup = PatchSetup::new("text_poke_fixup");
     let check = |scenario: &crossmod::Scenario| Ok::<_, ()>(verdict(&scenario.name));
-    let (judged, error) = judge::judge(images, classes, &question, check, |_, _| {});
+    let (judged, error) = judge::judge(images, classes, &setup, check, |_, _| {});
     assert_eq!(error, None);
     judged
 }
@@ -171,9 +171,9 @@ fn a_class_longer_than_a_scenario_shows_the_bytes_that_were_judged() {
     let judged = judged(&images, &[Kind::Alternative], |_| Verdict::Hazard([Property::Interior].into()));
     let [one] = &judged[..] else { panic!("{judged:?}") };
     assert_eq!((one.class.traits.length, one.left_out), (43, 13));
-    let sheet = sheet::judgement(&images, &judged, &Question::new("text_poke_fixup"), "", 1);
+    let document = tables::judgement(&images, &judged, &PatchSetup::new("text_poke_fixup"), "", 1);
     let shown = format!("{} and 13 more", "x".repeat(30));
-    for form in [sheet::text(&sheet), sheet::html(&sheet)] {
+    for form in [tables::text(&document), tables::html(&document)] {
         assert!(form.contains(&shown), "{form}");
     }
 }
@@ -187,8 +187,8 @@ fn what_safe_rests_on_is_counted_and_said() {
     // The lock's instruction and the shorter alternative access memory.
     assert_eq!(provisos, Provisos { adapted: 2, misses: 0, left_out: 1 });
     judged.iter_mut().find(|one| one.class.traits.kind == Kind::Lock).unwrap().misses = 1;
-    let sheet = sheet::judgement(&images, &judged, &Question::new("text_poke_fixup"), "", 5);
-    let text = sheet::text(&sheet);
+    let document = tables::judgement(&images, &judged, &PatchSetup::new("text_poke_fixup"), "", 5);
+    let text = tables::text(&document);
     for line in [
         "5 of 5 sites are safe with text_poke_fixup under the intel rule",
         "2 of the safe sites were judged with stand-ins or moved targets",
@@ -196,7 +196,7 @@ fn what_safe_rests_on_is_counted_and_said() {
         "1 of the safe sites were judged by their first bytes only",
     ] {
         assert!(text.contains(line), "`{line}` is not in\n{text}");
-        assert!(sheet::html(&sheet).contains(line), "{line}");
+        assert!(tables::html(&document).contains(line), "{line}");
     }
     // Of what is not safe, nothing is claimed.
     judged.iter_mut().for_each(|one| one.verdict = Verdict::NotDecided("cut".into()));
@@ -241,8 +241,8 @@ fn the_summary_says_what_a_store_alone_would_do() {
 fn csv_may_have_a_table_of_its_own() {
     let table =
         |head| Table { columns: vec![(head, false)], rows: vec![vec!["a,b".into()]], ..Table::default() };
-    let mut sheet = sheet::Sheet { tables: vec![table("first")], ..sheet::Sheet::default() };
-    assert_eq!(sheet::csv(&sheet), "first\r\n\"a,b\"\r\n");
-    sheet.csv = Some(table("own"));
-    assert_eq!(sheet::csv(&sheet), "own\r\n\"a,b\"\r\n");
+    let mut document = tables::Document { tables: vec![table("first")], ..tables::Document::default() };
+    assert_eq!(tables::csv(&document), "first\r\n\"a,b\"\r\n");
+    document.csv = Some(table("own"));
+    assert_eq!(tables::csv(&document), "own\r\n\"a,b\"\r\n");
 }

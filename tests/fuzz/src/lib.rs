@@ -1,8 +1,8 @@
 //! What the fuzz targets do with an input. They look for panics, arithmetic that overflows, inputs that take seconds,
 //! inputs that take gigabytes, and broken promises of the readers.
 
-use crossmod::linux::{self, Filter, Image};
-use crossmod::sites::{export, judge, sheet};
+use crossmod::linux::{self, Filter};
+use crossmod::sites::{export, judge, tables};
 use crossmod::trace::TraceError;
 use crossmod::{Scenario, Trace, scenario};
 
@@ -64,7 +64,7 @@ pub fn trace(bytes: &[u8]) {
 ///
 /// If an error lacks a part, or if the tables contradict themselves.
 pub fn image(bytes: &[u8]) {
-    let image = match Image::parse("fuzz", bytes.to_vec()) {
+    let image = match linux::exercise(bytes.to_vec()) {
         Ok(image) => image,
         Err(error) => {
             for part in [&error.place, &error.reason, &error.remedy] {
@@ -77,13 +77,11 @@ pub fn image(bytes: &[u8]) {
     let all = Filter::default();
     let inventory = linux::inventory(&images);
     assert!(inventory.kinds.iter().all(|kind| kind.places <= kind.sites));
-    let _ = sheet::text(&sheet::inventory(&inventory));
-    let _ = sheet::html(&sheet::list(None, linux::rows(&images, &all), false));
-    let _ = linux::windows(&images[0], "*function");
-    let _ = linux::diff(&images, &images, &all);
-    let question = export::Question::new("text_poke_fixup");
+    let _ = tables::text(&tables::inventory(&inventory));
+    let _ = tables::html(&tables::list(None, linux::rows(&images, &all), false));
+    let setup = export::PatchSetup::new("text_poke_fixup");
     for class in linux::classes(&images, &all).iter().take(2) {
-        let _ = judge::scenarios(&images, class, &question);
+        let _ = judge::scenarios(&images, class, &setup);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion};
 use crossmod::fetch::FetchModel;
 use crossmod::linux::{self, Class, Filter, Image, Kind};
-use crossmod::sites::export::Question;
+use crossmod::sites::export::PatchSetup;
 use crossmod::sites::judge::{self, Verdict};
 use crossmod::{CheckOptions, Checker};
 
@@ -75,8 +75,8 @@ fn judged(images: &[Image], classes: &[Class], models: &[FetchModel]) -> Option<
         let check = |scenario: &crossmod::Scenario| {
             checker.check(scenario, &options, |_| {}).map(|report| Verdict::of(&report))
         };
-        let question = Question::new("text_poke_fixup");
-        let (judged, error) = judge::judge(images, classes.to_vec(), &question, check, |_, _| {});
+        let setup = PatchSetup::new("text_poke_fixup");
+        let (judged, error) = judge::judge(images, classes.to_vec(), &setup, check, |_, _| {});
         assert!(error.is_none() && judged.len() == classes.len(), "{error:?}");
     }
     Some(begun.elapsed())

@@ -1,49 +1,49 @@
-//! Classes: sites that every protocol and every fetch model treats alike.
+//! Classes of sites that look alike to a CPU that runs them while they are patched.
 //!
-//! What decides a verdict is not the address. It is
+//! What such a CPU can do depends on
 //!
-//! * how long the site is, and what stands there before and after: a NOP, a jump, a call, ...; where it is several
-//!   instructions, how long each is, and where control goes after it;
-//! * where an aligned block ends inside of it, and how large the largest block is that ends there: an atom of 8 bytes,
-//!   a cache line and a page end at different places of different sites;
-//! * which bytes differ. A store of bytes that stay equal changes nothing: `0f 1f 44 00 00` and `e9 8b 00 00 00` split
-//!   3+2 differ on one side only, so that half a store is a whole one.
+//! * the length of the site and the kind of its versions: a NOP, a jump, a call, ...; for several instructions, the
+//!   length of each and where control goes after it;
+//! * where an aligned block ends inside the site, and the size of the largest such block: an atom of 8 bytes, a cache
+//!   line and a page end at different offsets of different sites;
+//! * which bytes differ. Storing a byte that is already there changes nothing: `0f 1f 44 00 00` and `e9 8b 00 00 00`,
+//!   split 3+2, differ on one side only, so half of that store has the effect of the whole.
 //!
-//! A displacement's value beyond that only says where control goes. Sites are therefore grouped, each class is
-//! judged once, by a representative, and its verdict holds for all of its members.
+//! The address itself, and the value of a displacement beyond these traits, only say where control goes.
 //!
-//! Blocks larger than the site have at most one boundary in it, and the boundaries of smaller ones (atoms of one byte)
-//! are in the same places in all sites of a length.
+//! A block larger than the site has at most one boundary inside it. Smaller blocks (atoms of one byte) have their
+//! boundaries at the same offsets in all sites of one length.
 
 use std::collections::BTreeMap;
 
-use super::code::Flow;
-use super::flow::ByAddress;
-use super::image::Image;
-use super::inventory::Filter;
-use super::site::{Kind, Site, State};
-use super::versions::Versions;
+use crate::code::Flow;
+use crate::flow::ByAddress;
+use crate::image::Image;
+use crate::list::Filter;
+use crate::site::{Kind, Site, State};
+use crate::versions::Versions;
 
 /// What all members of a class have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Traits {
-    /// Why it is patched.
+    /// The table that lists the site.
     pub kind: Kind,
-    /// Bytes.
+    /// Length of the site in bytes.
     pub length: u64,
-    /// The sort of what is on disk.
+    /// State of the version on disk.
     pub disk: State,
-    /// The sort of the other version.
+    /// State of the other version.
     pub other: State,
-    /// The instructions of both versions: bytes of each, and what it does.
+    /// The instructions of both versions: length in bytes and control flow of each.
     pub flows: [Vec<(u8, Flow)>; 2],
-    /// The largest boundary that it crosses, in bytes (8, 16, 32, 64 or 4096), and how many bytes lie before it.
+    /// The largest block whose boundary the site crosses, in bytes (8, 16, 32, 64 or 4096), and the number of bytes
+    /// before that boundary.
     pub crossing: Option<(u64, u64)>,
     /// Bit *n*: byte *n* differs between the versions.
     pub differs: u32,
-    /// Another kind's site shares some of its bytes.
+    /// A site of another kind overlaps this one.
     pub shared: bool,
-    /// An instruction of the exception table or a fixup is at one of its bytes.
+    /// The exception table names an instruction at one of the site's bytes.
     pub faulting: bool,
 }
 
@@ -56,17 +56,25 @@ pub struct Member {
     pub site: usize,
 }
 
-/// Sites that are judged alike.
+impl Member {
+    /// Function and offset of the site.
+    pub fn label(&self, images: &[Image]) -> String {
+        let image = &images[self.image];
+        image.label(&image.tables.sites[self.site])
+    }
+}
+
+/// Sites with the same traits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
     /// What they have in common.
     pub traits: Traits,
-    /// All of them, in the order of images and addresses; the first stands for all.
+    /// The sites, ordered by image and address.
     pub members: Vec<Member>,
 }
 
-/// Groups the sites that a filter wants. Sites whose other version the image does not tell are in no class:
-/// [`without_class`] counts them.
+/// Groups the sites that pass a filter. Sites whose other version is unknown belong to no class; [`without_class`]
+/// counts them.
 pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     let mut classes: BTreeMap<Traits, Vec<Member>> = BTreeMap::new();
     for (image_index, image) in images.iter().enumerate() {
@@ -82,8 +90,8 @@ pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     classes.into_iter().map(|(traits, members)| Class { traits, members }).collect()
 }
 
-/// Sites that a filter wants and that are in no class, by kind: where the image does not tell what they are patched to,
-/// or where nothing differs.
+/// Counts, by kind, the sites that pass a filter and belong to no class, because the image does not say what they are
+/// patched to or because nothing differs.
 pub fn without_class(images: &[Image], filter: &Filter) -> BTreeMap<Kind, usize> {
     let mut counts = BTreeMap::new();
     for image in images {
@@ -102,7 +110,7 @@ fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
     let exceptions = &image.tables.exceptions;
     let after = exceptions.partition_point(|exception| exception.address < site.address);
     let state = |version: usize| match site.kind {
-        // The prefix, not the instruction that it stands before.
+        // The prefix, not the instruction that it precedes.
         Kind::Lock => State::of(&versions.bytes[version][..1]),
         _ => State::of(&versions.bytes[version]),
     };
@@ -114,7 +122,7 @@ fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
         flows: versions.flows(),
         crossing: site.crossing().zip(site.split()),
         differs: versions.differs(),
-        // Call depth tracking names ftrace's calls too, and leaves them to ftrace.
+        // The table of call depth tracking lists ftrace's calls as well, but the kernel leaves those to ftrace.
         shared: neighbours.any(|index| {
             let kind = image.tables.sites[index].kind;
             kind != site.kind && kind != Kind::CallThunk

@@ -1,5 +1,5 @@
-//! What stands in a version of a site: where its instructions begin, where control goes, and which of them the
-//! explorer takes as they are.
+//! The instructions of a version of a site: where they begin, where control goes, and which of them can run outside
+//! their kernel.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
@@ -11,44 +11,44 @@ use crate::nops;
 /// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
 
-/// What an instruction does to the flow of control, which is all that decides about exchanging it.
+/// The control flow of an instruction: all of its behaviour that matters when it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flow {
-    /// Nothing at all: a NOP, ENDBR64.
+    /// Does nothing: a NOP, ENDBR64.
     Nop,
-    /// Nothing that an outcome shows: LFENCE, PAUSE, and MFENCE, which serialises under AMD's rule.
+    /// Changes no register or memory: LFENCE, PAUSE, and MFENCE, which serialises under AMD's rule.
     Fence,
-    /// Something, and goes on behind itself.
+    /// Continues with the next instruction.
     Plain,
     /// Jumps out of the site.
     Leaves,
-    /// Jumps out of the site, or not.
+    /// Jumps out of the site or continues.
     Branches,
-    /// Jumps to this byte further down in the site, or not.
+    /// Jumps forward to this byte of the site or continues.
     Inside(u8),
-    /// Calls something outside of the site.
+    /// Calls a function outside the site.
     Calls,
     /// Returns.
     Returns,
-    /// Is never reached: INT3 behind a jump or a return.
+    /// Is never reached: INT3 after a jump or a return.
     Dead,
 }
 
 /// An instruction of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Its first byte.
+pub struct Insn {
+    /// Offset of its first byte in the site.
     pub at: usize,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: usize,
-    /// What it does.
+    /// Its control flow.
     pub flow: Flow,
-    /// Why the explorer does not take it, if so.
+    /// Why it cannot run outside its kernel; `None` if it can.
     pub refused: Option<&'static str>,
 }
 
-/// The instructions of a version of a site. What does not decode counts as one.
-pub fn pieces(bytes: &[u8], address: u64) -> Vec<Piece> {
+/// Decodes a version of a site. Bytes that do not decode count as an instruction.
+pub fn decode(bytes: &[u8], address: u64) -> Vec<Insn> {
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     let mut instructions = Vec::new();
     while decoder.can_decode() {
@@ -62,7 +62,7 @@ pub fn pieces(bytes: &[u8], address: u64) -> Vec<Piece> {
     }
     let ends = instructions.iter().skip(1).map(|(at, _)| *at).chain([bytes.len()]);
     let lengths: Vec<usize> = ends.zip(&instructions).map(|(end, (at, _))| (end - at).min(LONGEST)).collect();
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut insns: Vec<Insn> = Vec::new();
     let mut left = false;
     for ((at, instruction), len) in instructions.iter().zip(lengths) {
         let inside = |target: u64| {
@@ -76,9 +76,9 @@ pub fn pieces(bytes: &[u8], address: u64) -> Vec<Piece> {
             one(instruction, |target| range.contains(&target), inside)
         };
         left = matches!(flow, Flow::Leaves | Flow::Returns | Flow::Dead);
-        pieces.push(Piece { at: *at, len, flow, refused });
+        insns.push(Insn { at: *at, len, flow, refused });
     }
-    pieces
+    insns
 }
 
 fn one(
@@ -87,14 +87,14 @@ fn one(
     inside: impl Fn(u64) -> Option<u8>,
 ) -> (Flow, Option<&'static str>) {
     if instruction.is_invalid() {
-        return (Flow::Plain, Some("it is no instruction"));
+        return (Flow::Plain, Some("it is not an instruction"));
     }
     let near = instruction.op0_kind() == OpKind::NearBranch64;
     let target = if near { instruction.near_branch64() } else { 0 };
     let within = |otherwise: Flow| match (own(target), inside(target)) {
         (false, _) => (otherwise, None),
         (true, Some(byte)) => (Flow::Inside(byte), None),
-        (true, None) => (Flow::Plain, Some("it goes back, or into another instruction")),
+        (true, None) => (Flow::Plain, Some("it jumps backwards or into another instruction")),
     };
     match instruction.flow_control() {
         FlowControl::Next if nops::is_nop(instruction) => (Flow::Nop, None),
@@ -105,26 +105,26 @@ fn one(
         },
         FlowControl::UnconditionalBranch if near => within(Flow::Leaves),
         FlowControl::ConditionalBranch if instruction.is_jcc_short_or_near() => within(Flow::Branches),
-        FlowControl::ConditionalBranch => (Flow::Plain, Some("it counts in a register")),
+        FlowControl::ConditionalBranch => (Flow::Plain, Some("it branches on a register")),
         FlowControl::Call if own(target) => (Flow::Plain, Some("it calls the site itself")),
         FlowControl::Call if near => (Flow::Calls, None),
         FlowControl::Return if instruction.code() == Code::Retnq && instruction.len() == 1 => {
             (Flow::Returns, None)
         }
-        FlowControl::Return => (Flow::Leaves, Some("it returns in another way than RET")),
+        FlowControl::Return => (Flow::Leaves, Some("it is a return other than RET")),
         FlowControl::IndirectBranch | FlowControl::UnconditionalBranch => {
-            (Flow::Leaves, Some("where it goes is in a register or in memory"))
+            (Flow::Leaves, Some("its target is in a register or in memory"))
         }
-        FlowControl::IndirectCall => (Flow::Calls, Some("where it goes is in a register or in memory")),
+        FlowControl::IndirectCall => (Flow::Calls, Some("its target is in a register or in memory")),
         // SYSCALL, VMCALL and the like count as calls.
         FlowControl::Call => (Flow::Plain, Some("it is privileged")),
         FlowControl::Interrupt => (Flow::Plain, Some("it traps")),
         FlowControl::Exception => (Flow::Plain, Some("it faults")),
-        FlowControl::XbeginXabortXend => (Flow::Plain, Some("it is a transaction's")),
+        FlowControl::XbeginXabortXend => (Flow::Plain, Some("it belongs to a transaction")),
     }
 }
 
-/// Why an instruction that goes on behind itself is not taken: arithmetic on registers is.
+/// Why an instruction that continues with the next one cannot run elsewhere; `None` for arithmetic on registers.
 fn refusal(instruction: &Instruction) -> Option<&'static str> {
     use Mnemonic as M;
     const TAKEN: [Mnemonic; 32] = [
@@ -174,7 +174,7 @@ fn refusal(instruction: &Instruction) -> Option<&'static str> {
     if instruction.has_lock_prefix() || instruction.has_rep_prefix() || instruction.has_repne_prefix() {
         return Some("its prefix makes it more than one step");
     }
-    // R12 and R15 are the executor's (guest/image/executor.s); segment and control registers are the machine's.
+    // The guest's executor uses R12 and R15 (guest/image/executor.s); segment and control registers configure the CPU.
     for index in 0..instruction.op_count() {
         if instruction.op_kind(index) != OpKind::Register {
             continue;
@@ -182,7 +182,7 @@ fn refusal(instruction: &Instruction) -> Option<&'static str> {
         let register = instruction.op_register(index);
         let full = register.full_register();
         if !register.is_gpr() || [Register::RSP, Register::R12, Register::R15].contains(&full) {
-            return Some("it uses a register that is not the site's");
+            return Some("it uses a register that the executor needs");
         }
     }
     None
@@ -195,14 +195,11 @@ mod tests {
     const AT: u64 = 0xffff_ffff_8100_0000;
 
     fn flows(bytes: &[u8]) -> Vec<(usize, usize, Flow, bool)> {
-        pieces(bytes, AT)
-            .iter()
-            .map(|piece| (piece.at, piece.len, piece.flow, piece.refused.is_none()))
-            .collect()
+        decode(bytes, AT).iter().map(|insn| (insn.at, insn.len, insn.flow, insn.refused.is_none())).collect()
     }
 
     #[test]
-    fn control_goes_where_it_goes() {
+    fn control_flow_is_classified() {
         use Flow::{Branches, Calls, Dead, Inside, Leaves, Nop, Plain, Returns};
         assert_eq!(flows(&[0xe9, 0, 1, 0, 0]), [(0, 5, Leaves, true)]);
         assert_eq!(flows(&[0xe8, 0, 1, 0, 0, 0x90]), [(0, 5, Calls, true), (5, 1, Nop, true)]);
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn only_arithmetic_on_registers_is_taken() {
+    fn only_arithmetic_on_registers_is_accepted() {
         for taken in
             [&[0x31, 0xc9][..], &[0x48, 0x89, 0xc8], &[0x2e, 0x2e, 0x2e, 0x31, 0xc0], &[0x48, 0x8d, 0x42, 1]]
         {
@@ -234,17 +231,17 @@ mod tests {
             &[0x50],                               // push rax
             &[0x0f, 0x01, 0xca],                   // clac
             &[0xf3, 0xa4],                         // rep movsb
-            &[0x06],                               // nothing in 64-bit mode
+            &[0x06],                               // invalid in 64-bit mode
         ] {
             assert!(!flows(refused)[0].3, "{refused:02x?}");
         }
     }
 
     #[test]
-    fn every_byte_is_in_one_piece() {
+    fn every_byte_is_in_one_instruction() {
         for bytes in [&[0x06, 0x06, 0x90][..], &[0x48], &[0x0f, 0x1f], &[0xe8, 1]] {
-            let pieces = pieces(bytes, AT);
-            assert_eq!(pieces.iter().map(|piece| piece.len).sum::<usize>(), bytes.len(), "{bytes:02x?}");
+            let insns = decode(bytes, AT);
+            assert_eq!(insns.iter().map(|insn| insn.len).sum::<usize>(), bytes.len(), "{bytes:02x?}");
         }
     }
 }

@@ -1,34 +1,34 @@
-//! Two images compared.
+//! Compares two images.
 //!
-//! Addresses mean nothing across builds, and offsets in a function little. A site is therefore matched by what it is
-//! for: its module, kind, function and key, and its place among the sites that share these.
+//! Addresses change from build to build, and so do offsets in a function. Sites are therefore matched by module, kind,
+//! function and key, and by their position among the sites that share these.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::image::Image;
-use super::inventory::Filter;
-use super::site::{Kind, Site};
+use crate::image::Image;
+use crate::list::Filter;
+use crate::site::{Kind, Site};
 
-/// One kind in two images.
+/// The sites of one kind in two images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DiffRow {
     /// Name of the kind.
     pub kind: &'static str,
-    /// Sites in the first.
+    /// Sites in the first image.
     pub before: usize,
-    /// Sites in the second.
+    /// Sites in the second image.
     pub after: usize,
-    /// Only in the first.
+    /// Sites only in the first image.
     pub removed: usize,
-    /// Only in the second.
+    /// Sites only in the second image.
     pub added: usize,
-    /// Of another length.
+    /// Sites in both whose length differs.
     pub length: usize,
-    /// In another state on disk.
+    /// Sites in both whose state on disk differs.
     pub state: usize,
-    /// Crossing another boundary, or none where it crossed one.
+    /// Sites in both that cross different boundaries, or at different bytes.
     pub crossing: usize,
 }
 
@@ -37,31 +37,31 @@ pub struct DiffRow {
 pub struct Change {
     /// Name of the kind.
     pub kind: &'static str,
-    /// Function, and offset in the image that has it, the second if both have it.
+    /// Function and offset: those of the second image if both have the site.
     pub site: String,
-    /// Its module, or empty.
+    /// The module; empty for a kernel.
     pub image: String,
-    /// Length, state and crossing in the first.
+    /// Length, state and crossing in the first image.
     pub before: Option<String>,
-    /// The same in the second.
+    /// Length, state and crossing in the second image.
     pub after: Option<String>,
 }
 
-/// What differs.
+/// The difference between two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// What the first calls itself.
+    /// Release of the first image.
     pub before: Option<String>,
-    /// What the second calls itself.
+    /// Release of the second image.
     pub after: Option<String>,
-    /// By kind.
+    /// Counts by kind.
     pub kinds: Vec<DiffRow>,
-    /// Site by site.
+    /// The sites that differ.
     pub changes: Vec<Change>,
 }
 
 impl Diff {
-    /// True if every site is in both, of the same length and state, and crosses the same boundaries.
+    /// True if both images have the same sites, with equal lengths, states and crossings.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -72,7 +72,7 @@ type Identity = (Kind, String, String, String);
 fn grouped<'a>(images: &'a [Image], filter: &Filter) -> BTreeMap<Identity, Vec<(&'a Image, &'a Site)>> {
     let mut groups: BTreeMap<Identity, Vec<_>> = BTreeMap::new();
     for image in images {
-        // Modules of another build may be packed in another way; kernels have the release in their name.
+        // Another build may compress its modules differently, and kernels have their release in the file name.
         let module = if image.binary.module {
             image.name.split(".ko").next().unwrap_or_default().to_owned()
         } else {
@@ -87,8 +87,8 @@ fn grouped<'a>(images: &'a [Image], filter: &Filter) -> BTreeMap<Identity, Vec<(
     groups
 }
 
-/// A label without the numbers that a compiler or a linker made up: of `__UNIQUE_ID_ddebug243.27+0x28` (as dynamic
-/// debug names its keys, include/linux/compiler.h) or of the second static variable called `once`, `once.27`.
+/// A label without the numbers that compilers and linkers generate, as in `__UNIQUE_ID_ddebug243.27+0x28` (a key of
+/// dynamic debug, include/linux/compiler.h) or `once.27` (one of several static variables called `once`).
 fn stable(label: &str) -> String {
     let (name, offset) = label.rsplit_once('+').unwrap_or((label, ""));
     let digits = |c: char| c.is_ascii_digit();
@@ -108,7 +108,7 @@ fn describe(site: &Site) -> String {
     format!("{} bytes, {}{crossing}", site.len(), site.state().name())
 }
 
-/// Compares the sites that a filter wants.
+/// Compares the sites that pass a filter.
 pub fn diff(before: &[Image], after: &[Image], filter: &Filter) -> Diff {
     let release = |images: &[Image]| images.first().and_then(|image| image.release.clone());
     let (first, mut second) = (grouped(before, filter), grouped(after, filter));
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_up_numbers_do_not_tell_keys_apart() {
+    fn generated_numbers_do_not_distinguish_keys() {
         assert_eq!(stable("__UNIQUE_ID_ddebug243.27+0x28"), "__UNIQUE_ID_ddebug+0x28");
         assert_eq!(stable("once.7+0x0"), "once+0x0");
         assert_eq!(stable("__tracepoint_kfree+0x8"), "__tracepoint_kfree+0x8");

@@ -1,32 +1,32 @@
-//! Why an image cannot be read: the place, the reason, the remedy.
+//! Errors of images, each with a place, a reason and a remedy.
 
 use std::fmt;
 
-/// An image, or a part of it, that is not what it should be.
+/// The reason why an image cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ImageError {
-    /// The file, once it is known.
+    /// The file, if known.
     pub file: Option<String>,
-    /// Where in it: a header, a section, a table entry.
+    /// The place in the file: a header, a section, a table entry.
     pub place: String,
     /// What is wrong there.
     pub reason: String,
-    /// What to do about it.
+    /// How to fix it.
     pub remedy: String,
 }
 
 impl ImageError {
-    /// Something wrong at a place.
+    /// An error at a place.
     pub fn new(place: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         ImageError { file: None, place: place.into(), reason: reason.into(), remedy: remedy.into() }
     }
 
-    /// Something that only damage explains.
-    pub(super) fn damaged(place: impl Into<String>, reason: impl Into<String>) -> Self {
-        ImageError::new(place, reason, "the file is truncated or corrupted: fetch it again")
+    /// An error that only damage explains.
+    pub(crate) fn damaged(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        ImageError::new(place, reason, "the file is truncated or corrupted: download it again")
     }
 
-    /// The same, said of a file, unless a file inside of it is named already.
+    /// Adds the file, unless the error names one already.
     pub fn in_file(mut self, file: &str) -> Self {
         self.file.get_or_insert_with(|| file.to_owned());
         self

@@ -1,60 +1,60 @@
-//! Where control may arrive: branches, exception fixups, static keys' targets.
+//! Finds where control may arrive: at targets of branches, exception fixups and jump labels.
 //!
-//! Code is decoded straight from each symbol to the next, so that data or an odd byte in one function does not
-//! carry over. What only registers know (jump tables, returns) is not seen.
+//! Code is decoded linearly from each symbol to the next, so that data or a stray byte in one function does not affect
+//! the following ones. Indirect targets (jump tables, returns) are not found.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
 use serde::Serialize;
 
-use super::image::Image;
-use super::site::{Kind, Site};
+use crate::image::Image;
+use crate::site::{Kind, Site};
 
-/// How control arrives.
+/// How control arrives at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
-    /// A direct branch or call.
+    /// By a direct branch or call.
     Branch,
-    /// The exception table.
+    /// By the exception table.
     Fixup,
-    /// A jump label's target.
+    /// By a jump label that is on.
     JumpLabel,
 }
 
-/// An arrival inside of a site, behind its first byte.
+/// A way into a site that does not lead to its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Index of the site in [`Tables::sites`](super::Tables::sites).
     pub site: usize,
-    /// Byte of the site, at least 1.
+    /// The byte of the site at which control arrives, at least 1.
     pub byte: u64,
-    /// Where it comes from.
+    /// The address from which control comes.
     pub from: u64,
-    /// How.
+    /// How control arrives.
     pub via: Via,
 }
 
-/// UD2 and three letters before an instruction that a hypervisor is asked to emulate, which are none themselves
-/// (arch/x86/include/asm/emulate_prefix.h).
+/// UD2 and three letters that mark an instruction for emulation by a hypervisor. They precede the instruction and do not
+/// decode themselves (arch/x86/include/asm/emulate_prefix.h).
 const EMULATE: [[u8; 5]; 2] = [*b"\x0f\x0bxen", *b"\x0f\x0bkvm"];
-/// The longest site, in bytes: an alternative's length is a byte.
+/// Maximum length of a site in bytes: the length of an alternative is stored in one byte.
 const LONGEST: u64 = 256;
 
-/// Sites by address, to be asked which of them contain one.
+/// An index of sites by address.
 pub struct ByAddress<'a> {
     sites: &'a [Site],
     order: Vec<usize>,
 }
 
 impl<'a> ByAddress<'a> {
-    /// Over the sites of an image.
+    /// Indexes the sites of an image.
     pub fn new(sites: &'a [Site]) -> ByAddress<'a> {
         let mut order: Vec<usize> = (0..sites.len()).collect();
         order.sort_by_key(|&index| sites[index].address);
         ByAddress { sites, order }
     }
 
-    /// Indices of the sites that an address range touches.
+    /// Indices of the sites that overlap an address range.
     pub fn touching(&self, from: u64, to: u64) -> impl Iterator<Item = usize> + '_ {
         let low = from.saturating_sub(LONGEST);
         let first = self.order.partition_point(|&index| self.sites[index].address < low);
@@ -66,7 +66,7 @@ impl<'a> ByAddress<'a> {
     }
 }
 
-/// Where a direct branch goes.
+/// The target of a direct branch.
 pub fn target(instruction: &Instruction) -> Option<u64> {
     matches!(instruction.op0_kind(), OpKind::NearBranch64).then(|| instruction.near_branch64())
 }
@@ -86,7 +86,7 @@ pub fn instructions(image: &Image, mut visit: impl FnMut(&Instruction)) {
             while decoder.can_decode() {
                 let at = decoder.position();
                 if EMULATE.iter().any(|prefix| bytes[from + at..to].starts_with(prefix)) {
-                    // Behind it stands the instruction that is meant.
+                    // The instruction to emulate follows.
                     let behind = at + EMULATE[0].len();
                     let _ = decoder.set_position(behind);
                     decoder.set_ip(pair[0] + behind as u64);
@@ -99,12 +99,11 @@ pub fn instructions(image: &Image, mut visit: impl FnMut(&Instruction)) {
     }
 }
 
-/// Arrivals inside of sites of several bytes, from outside of them. What an alternative's own code does inside of
-/// it does not count.
+/// Finds the ways from outside into the middle of a site. Branches of an alternative's own code within it do not count.
 pub fn entries(image: &Image) -> Vec<Entry> {
     let sites = &image.tables.sites;
     let index = ByAddress::new(sites);
-    // Nearly all targets are no byte of any site: a bit for each byte decides that at once.
+    // Nearly all targets lie outside all sites; a bitmap of bytes rules them out quickly.
     let mut inside = Bits::new(image);
     for site in sites {
         inside.set(site.address + 1, site.end());
@@ -140,14 +139,14 @@ pub fn entries(image: &Image) -> Vec<Entry> {
     found
 }
 
-/// True if `from` is in what replaces the site: it runs in its place.
+/// True if `from` belongs to the replacement of the site, which runs at the site's address.
 fn replaced(image: &Image, site: usize, from: u64) -> bool {
     let site = &image.tables.sites[site];
     site.kind == Kind::Alternative
         && site.target.is_some_and(|start| (start..start + site.len()).contains(&from))
 }
 
-/// A bit for each byte of executable memory.
+/// A bitmap of the bytes of executable memory.
 struct Bits {
     regions: Vec<(u64, Vec<u64>)>,
 }

@@ -1,31 +1,30 @@
-//! An image: a kernel, a module, or a directory of modules.
+//! Reads images: a kernel, a module, or a directory of modules.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use super::error::ImageError;
-use super::limits;
-use super::read::elf::{Elf, FileKind};
-use super::read::payload::{Compression, unpack};
-use super::read::{Binary, bzimage, module, vmlinux};
-use super::site::Site;
-use super::table::{self, Tables};
+use crate::error::ImageError;
+use crate::hex::sha256;
+use crate::limits;
+use crate::read::elf::{Elf, FileKind};
+use crate::read::payload::{Compression, unpack};
+use crate::read::{Binary, bzimage, module, vmlinux};
+use crate::site::Site;
+use crate::table::{self, Tables};
 
 /// One kernel or module with its sites.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The file's name, or its path below the directory that was named.
+    /// The file's name, or its path relative to the directory that was read.
     pub name: String,
-    /// What it calls itself: the kernel's banner, or a module's `vermagic`.
+    /// The kernel's banner, or a module's `vermagic`.
     pub release: Option<String>,
     /// SHA-256 of the file, in hex.
     pub digest: String,
-    /// How it was packed.
+    /// How the file was compressed.
     pub compression: Option<Compression>,
-    /// Bytes and names.
+    /// Bytes and symbols.
     pub binary: Binary,
     /// Sites and exception table.
     pub tables: Tables,
@@ -36,10 +35,10 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// With the place, the reason and a remedy. Nothing that a file holds makes this panic, run without end, or
-    /// allocate more than a small multiple of [`limits`].
+    /// If the file is not a kernel or module for x86-64, is damaged, or exceeds [`limits`]. No file makes this panic,
+    /// loop, or allocate more than a small multiple of the limits.
     pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(&bytes);
         let (bytes, compression) = open(bytes)?;
         let kind = Elf::parse(&bytes)?.kind;
         let binary = match kind {
@@ -50,21 +49,21 @@ impl Image {
         Ok(Image { name: name.to_owned(), release: release(&binary), digest, compression, binary, tables })
     }
 
-    /// The function that a site belongs to, and its offset there.
+    /// The function that contains a site, and the site's offset in it.
     pub fn label(&self, site: &Site) -> String {
         self.binary.symbols.label(site.address)
     }
 
-    /// The function that a site belongs to.
+    /// The function that contains a site.
     pub fn function(&self, site: &Site) -> &str {
         self.binary.symbols.containing(site.address).map_or("?", |symbol| &symbol.name)
     }
 }
 
-/// Unpacks what is packed: a bzImage's kernel, a compressed module.
+/// Unpacks a bzImage or a compressed module; returns other files as they are.
 fn open(bytes: Vec<u8>) -> Result<(Vec<u8>, Option<Compression>), ImageError> {
     if bytes.is_empty() {
-        return Err(ImageError::new("file", "it is empty", "fetch it again"));
+        return Err(ImageError::new("file", "it is empty", "download it again"));
     }
     if bzimage::is(&bytes) {
         return bzimage::kernel(&bytes).map(|(kernel, compression)| (kernel, Some(compression)));
@@ -75,8 +74,8 @@ fn open(bytes: Vec<u8>) -> Result<(Vec<u8>, Option<Compression>), ImageError> {
         }
         _ if bytes.starts_with(b"!<arch>\n") => Err(ImageError::new(
             "file",
-            "this is an archive",
-            "unpack a Debian package with `dpkg-deb -x`, and give its boot/vmlinuz-* or lib/modules",
+            "it is an archive",
+            "unpack a Debian package with `dpkg-deb -x`, and pass its boot/vmlinuz-* or lib/modules",
         )),
         _ => Ok((bytes, None)),
     }
@@ -98,12 +97,12 @@ fn release(binary: &Binary) -> Option<String> {
     text.strip_prefix(prefix).map(str::to_owned)
 }
 
-/// Reads a file, or every module below a directory, in the order of their names. `progress` gets the number of
-/// files read and of all.
+/// Reads a file, or every module below a directory, sorted by path. `progress` receives the number of files read so far
+/// and the number of all files.
 ///
 /// # Errors
 ///
-/// Those of [`Image::parse`], with the file; and files that cannot be read.
+/// If a file cannot be read, and those of [`Image::parse`]; both name the file.
 pub fn load(path: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Image>, ImageError> {
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !metadata.is_dir() {
@@ -117,15 +116,15 @@ pub fn load(path: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec
     if files.is_empty() {
         return Err(ImageError::new(
             "directory",
-            "it holds no .ko, .ko.gz, .ko.xz or .ko.zst",
-            "give a kernel, a module, or a directory like lib/modules/RELEASE/kernel",
+            "it contains no .ko, .ko.gz, .ko.xz or .ko.zst",
+            "pass a kernel, a module, or a directory such as lib/modules/RELEASE/kernel",
         )
         .in_file(&path.display().to_string()));
     }
     many(path, &files, progress)
 }
 
-/// Reads modules on all CPUs.
+/// Reads modules on all CPUs. The first error stops all workers.
 fn many(
     root: &Path,
     files: &[PathBuf],
@@ -158,13 +157,13 @@ fn many(
 
 fn modules(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), ImageError> {
     if depth > limits::DEPTH || files.len() > limits::MODULES {
-        return Err(ImageError::new("directory", "it is too large or too deep", "give one below it")
+        return Err(ImageError::new("directory", "it is too large or too deep", "pass a subdirectory")
             .in_file(&directory.display().to_string()));
     }
     let fail = |error: std::io::Error| unreadable(directory, &error);
     for entry in std::fs::read_dir(directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        // Links are not followed: `build` and `source` lead out of the directory, and others may lead in circles.
+        // Links are not followed: `build` and `source` lead out of the directory, and others may form loops.
         let kind = entry.file_type().map_err(fail)?;
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -187,17 +186,17 @@ fn file(path: &Path, name: &str) -> Result<Image, ImageError> {
     if !metadata.is_file() {
         return refuse(
             "it is not a regular file".into(),
-            "give a kernel, a module, or a directory of modules",
+            "pass a kernel, a module, or a directory of modules",
         );
     }
     if metadata.len() > limits::FILE {
         return refuse(
-            format!("it has {} bytes", metadata.len()),
-            "no kernel is that large: is this a kernel?",
+            format!("it has {} bytes, more than the limit of {}", metadata.len(), limits::FILE),
+            "pass a kernel or a module: no kernel is that large",
         );
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    // It may grow while it is read.
+    // The file may grow while it is read.
     File::open(path).map_err(fail)?.take(limits::FILE).read_to_end(&mut bytes).map_err(fail)?;
     Image::parse(name, bytes).map_err(|error| error.in_file(&here))
 }
@@ -206,7 +205,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ImageError {
     ImageError::new(
         "file",
         error.to_string(),
-        "give the path of a kernel, a module, or a directory of modules",
+        "pass the path of a kernel, a module, or a directory of modules",
     )
     .in_file(&path.display().to_string())
 }

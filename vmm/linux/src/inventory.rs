@@ -1,26 +1,26 @@
-//! What an image holds, in numbers.
+//! Counts the sites of images.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::flow::{self, Via};
-use super::image::Image;
-use super::site::{BOUNDARIES, Kind, Site, State};
+use crate::flow::{self, Via};
+use crate::image::Image;
+use crate::site::{BOUNDARIES, Kind, Site};
 
-/// How many sites cross a boundary of 8, 16, 32, 64 and 4096 bytes.
+/// Number of sites that cross a boundary of 8, 16, 32, 64 and 4096 bytes.
 pub type Crossings = [usize; BOUNDARIES.len()];
 
 /// Sites of one kind and length.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LengthRow {
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// How many there are.
+    /// Number of sites.
     pub sites: usize,
-    /// What is on disk.
+    /// Number of sites in each state on disk.
     pub states: BTreeMap<&'static str, usize>,
-    /// What they cross, in the order of [`BOUNDARIES`].
+    /// Number of sites that cross each of [`BOUNDARIES`].
     pub crossings: Crossings,
 }
 
@@ -29,26 +29,26 @@ pub struct LengthRow {
 pub struct KindRow {
     /// Name of the kind.
     pub kind: &'static str,
-    /// Entries.
+    /// Number of table entries.
     pub sites: usize,
-    /// Distinct addresses: alternatives may have several entries for one.
+    /// Number of distinct addresses; alternatives may have several entries for one.
     pub places: usize,
-    /// Those in tail position.
+    /// Number of sites in tail position.
     pub tail: usize,
-    /// By length.
+    /// Counts by length.
     pub lengths: Vec<LengthRow>,
-    /// What they cross, in the order of [`BOUNDARIES`].
+    /// Number of sites that cross each of [`BOUNDARIES`].
     pub crossings: Crossings,
-    /// Sites into which something branches behind the first byte.
+    /// Number of sites that something branches into after the first byte.
     pub entered: usize,
-    /// Sites with an instruction of the exception table inside, the first one included.
+    /// Number of sites with a byte at which an instruction of the exception table begins.
     pub faulting: usize,
 }
 
-/// An arrival inside of a site.
+/// A way into a site that does not lead to its first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entered {
-    /// The module, if there are several images.
+    /// Name of the image.
     pub image: String,
     /// Name of the kind.
     pub kind: &'static str,
@@ -56,41 +56,41 @@ pub struct Entered {
     pub site: String,
     /// Byte of the site at which control arrives.
     pub byte: u64,
-    /// Where it comes from.
+    /// Where control comes from.
     pub from: String,
-    /// How.
+    /// How control arrives.
     pub via: Via,
 }
 
-/// Everything in numbers.
+/// The sites of images in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inventory {
-    /// What the image calls itself.
+    /// Release of the first image.
     pub release: Option<String>,
-    /// The image, or the number of modules.
+    /// Number of images.
     pub images: usize,
-    /// How it was packed.
+    /// How the first image was compressed.
     pub compression: Option<&'static str>,
-    /// Where names come from: `the symbol table` or `kallsyms`.
+    /// Where the first image's symbols come from: `the symbol table` or `kallsyms`.
     pub names: &'static str,
-    /// The form of each table's entries. Where modules differ: of the first that has the table.
+    /// Format of each table's entries, in the first image that has the table.
     pub formats: BTreeMap<&'static str, String>,
-    /// Entries that stand for nothing.
+    /// Number of empty entries in each table.
     pub padding: BTreeMap<&'static str, usize>,
-    /// The boundaries that crossings are counted for, in bytes.
+    /// The boundaries for which crossings are counted, in bytes.
     pub boundaries: [u64; BOUNDARIES.len()],
-    /// By kind.
+    /// Counts by kind.
     pub kinds: Vec<KindRow>,
-    /// Pairs of kinds whose sites overlap: for each site of the second, whether one of the first that begins no later
-    /// reaches into it.
+    /// Pairs of kinds whose sites overlap, with the number of sites of the second kind into which a site of the first
+    /// reaches that begins at the same address or before.
     pub overlaps: Vec<(&'static str, &'static str, usize)>,
-    /// Arrivals inside of sites.
+    /// Ways into the middle of sites.
     pub entered: Vec<Entered>,
-    /// Entries of the exception table.
+    /// Number of entries of the exception table.
     pub exceptions: usize,
 }
 
-/// Counts everything.
+/// Counts the sites of images.
 pub fn inventory(images: &[Image]) -> Inventory {
     let first = images.first();
     let mut inventory = Inventory {
@@ -168,7 +168,7 @@ fn count(image: &Image, rows: &mut BTreeMap<Kind, KindRow>) {
         });
         row.sites += 1;
         row.tail += usize::from(site.tail);
-        // They are sorted by kind and address.
+        // Sites are sorted by kind and address.
         row.places += usize::from(last.replace((site.kind, site.address)) != last);
         let after = exceptions.partition_point(|exception| exception.address < site.address);
         row.faulting +=
@@ -185,8 +185,8 @@ fn count(image: &Image, rows: &mut BTreeMap<Kind, KindRow>) {
     }
 }
 
-/// For each site and kind: whether a site of that kind which begins earlier (or at the same address and stands earlier
-/// in its table) reaches into it. Linear, however many lie on top of one another.
+/// For each site and kind, counts whether a site of that kind that begins earlier (or at the same address and earlier in
+/// the table) reaches into it. Linear in the number of sites, however many overlap.
 fn overlapping(sites: &[Site], overlaps: &mut BTreeMap<(Kind, Kind), usize>) {
     let mut order: Vec<&Site> = sites.iter().collect();
     order.sort_by_key(|site| (site.address, site.kind));
@@ -200,106 +200,4 @@ fn overlapping(sites: &[Site], overlaps: &mut BTreeMap<(Kind, Kind), usize>) {
         let end = reach.entry(site.kind).or_default();
         *end = site.end().max(*end);
     }
-}
-
-/// Which sites are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Of these kinds; of all, if empty.
-    pub kinds: Vec<Kind>,
-    /// In functions that this matches, `*` standing for anything at either end.
-    pub function: Option<String>,
-    /// Crossing a boundary of so many bytes.
-    pub crossing: Option<u64>,
-    /// Of this length in bytes.
-    pub length: Option<u64>,
-    /// In this state on disk.
-    pub state: Option<State>,
-}
-
-impl Filter {
-    /// True if nothing is filtered.
-    pub fn is_empty(&self) -> bool {
-        *self == Filter::default()
-    }
-
-    /// Whether a site is wanted.
-    pub fn wants(&self, image: &Image, site: &Site) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(&site.kind))
-            && self.crossing.is_none_or(|boundary| site.crosses(boundary))
-            && self.length.is_none_or(|length| site.len() == length)
-            && self.state.is_none_or(|state| site.state() == state)
-            && self
-                .function
-                .as_ref()
-                .is_none_or(|pattern| super::symbols::matches(pattern, image.function(site)))
-    }
-}
-
-/// A site in words, for lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
-    /// The file.
-    pub image: String,
-    /// Name of the kind.
-    pub kind: &'static str,
-    /// Function and offset.
-    pub site: String,
-    /// Address, in hex.
-    pub address: String,
-    /// Bytes that are rewritten.
-    pub length: u64,
-    /// What is on disk.
-    pub state: &'static str,
-    /// The bytes on disk, in hex.
-    pub bytes: String,
-    /// The other version, in hex, if the image tells it.
-    pub other: Option<String>,
-    /// The largest boundary that it crosses, in bytes.
-    pub crossing: Option<u64>,
-    /// Bytes before that boundary.
-    pub split: Option<u64>,
-    /// In tail position.
-    pub tail: bool,
-    /// Where its branch goes; for alternatives, its replacement.
-    pub target: Option<String>,
-    /// The same as an address, in hex.
-    pub target_address: Option<String>,
-    /// Its key.
-    pub key: Option<String>,
-    /// The same as an address, in hex.
-    pub key_address: Option<String>,
-    /// For alternatives: feature and flags.
-    pub feature: Option<u32>,
-}
-
-/// Bytes in hex, separated by spaces.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-}
-
-/// The sites that a filter wants, in words.
-pub fn rows<'a>(images: &'a [Image], filter: &'a Filter) -> impl Iterator<Item = Row> + 'a {
-    let address = |address: u64| format!("{address:#x}");
-    images.iter().flat_map(move |image| {
-        let label = |address: u64| image.binary.symbols.label(address);
-        image.tables.sites.iter().filter(|site| filter.wants(image, site)).map(move |site| Row {
-            image: image.name.clone(),
-            kind: site.kind.name(),
-            site: image.label(site),
-            address: address(site.address),
-            length: site.len(),
-            state: site.state().name(),
-            bytes: hex(&site.bytes),
-            other: site.other.as_deref().map(hex),
-            crossing: site.crossing(),
-            split: site.split(),
-            tail: site.tail,
-            target: site.target.map(label),
-            target_address: site.target.map(address),
-            key: site.key.map(label),
-            key_address: site.key.map(address),
-            feature: site.feature,
-        })
-    })
 }

@@ -1,67 +1,65 @@
-//! Linux kernels and modules: where they are patched, and what that rests on.
+//! Reads Linux kernels and modules for x86-64, and finds the places that the kernel patches.
 //!
 //! ```no_run
-//! use crossmod::linux::{self, Filter, Kind};
+//! use crossmod_linux::{Filter, Kind};
 //!
-//! let images = linux::load("/boot/vmlinuz".as_ref(), &|_, _| {})?;
-//! let inventory = linux::inventory(&images);
+//! let images = crossmod_linux::load("/boot/vmlinuz".as_ref(), &|_, _| {})?;
+//! let inventory = crossmod_linux::inventory(&images);
 //! for kind in &inventory.kinds {
 //!     eprintln!("{}: {} sites", kind.kind, kind.sites);
 //! }
-//! // What tears if it is stored over two cache lines?
+//! // Which static-key branches cross a cache line?
 //! let filter = Filter { kinds: vec![Kind::JumpLabel], crossing: Some(64), ..Filter::default() };
-//! for row in linux::rows(&images, &filter) {
+//! for row in crossmod_linux::rows(&images, &filter) {
 //!     eprintln!("{} {} -> {}", row.site, row.bytes, row.other.unwrap_or_default());
 //! }
-//! # Ok::<(), linux::ImageError>(())
+//! # Ok::<(), crossmod_linux::ImageError>(())
 //! ```
 //!
 //! # From a file to sites
 //!
 //! ```text
-//! bzImage -> payload -> vmlinux -+-> memory and symbols -> tables -> sites -> inventory, list, diff
-//! .ko.xz  -> payload -> module --+                                      |     windows for probes
-//!                                                                       +---> classes -> scenarios -> verdicts
+//! bzImage -> payload -> vmlinux -+-> memory, symbols -> tables -> sites -> inventory, list, diff
+//! .ko.xz  -> payload -> module --+                                     |-> windows for optimised probes
+//!                                                                      +-> classes
 //! ```
 //!
-//! A [`Binary`] is bytes at addresses with names, whether it was a kernel or a module that was laid out and relocated
-//! here. The tables are then read in one way. Which form their entries have is told by what fits, not by a version
-//! number: each source file names the kernel files and commits that define its table.
+//! A [`Binary`] is bytes at addresses, with symbols. Kernels are used at their link addresses; modules are laid out and
+//! relocated as the kernel's module loader does it. From there on, both are read by the same code. The format of a
+//! table's entries is recognised by what fits, not by a version number; each source file names the kernel files and
+//! commits that define its table.
 //!
-//! * Names of a stripped kernel come from its own kallsyms, in both orders of its tables.
-//! * A site's *other* version is what the kernel's patching code makes of it: a jump label's other state, what boot makes
-//!   of a static call, the NOP for ftrace's call, an alternative's replacement, what a CPU without need of thunks gets
-//!   for them. All but the first three are patched before other CPUs run, or while they are kept away.
-//! * Addresses are link addresses. KASLR moves a kernel by multiples of 2 MiB and a module by pages, so that no
-//!   crossing of a boundary changes.
+//! * A stripped kernel's symbols come from its own kallsyms, in either order of the tables.
+//! * A site's *other* version is what the kernel's patching code writes: the other state of a jump label, what boot
+//!   makes of a static call, the NOP for ftrace's call, the replacement of an alternative, and for thunks what a CPU
+//!   that needs no mitigation gets. All but the first three are patched before other CPUs run or while they are stopped.
+//! * Addresses are link addresses. KASLR moves a kernel by multiples of 2 MiB and a module by whole pages, so the
+//!   boundaries that a site crosses stay the same.
 //!
-//! # What a verdict of a class claims
+//! # Classes
 //!
-//! [`classes()`] groups sites that a protocol cannot tell apart, and [`judge`] has each class explored once and in
-//! both directions; its verdict holds for all its members. What a torn instruction goes on to do depends on its
-//! displacement, so that `wrong-resume` is not told of a class that is `torn`. A site is judged alone: two sites that are patched at once are not.
+//! [`classes()`] groups sites by everything that can matter to a CPU that runs them while they are patched, apart from
+//! the address: see [`Traits`]. This crate only groups them; it does not know how they are patched or judged.
 //!
-//! Where a static call becomes `xor %eax,%eax`, the kernel's trap handler emulates a call of `__static_call_return0`, which
-//! ends as behind the XOR. So does a trap in a scenario: see [`export`], which also says what is done where scenarios
-//! cannot do what the kernel does.
+//! # Untrusted images
 //!
-//! Of kinds that Linux patches while other CPUs are kept away, a verdict says what would happen if it did not. They are
-//! judged as they are on disk: boot merges NOPs also where it replaces nothing, so that old versions full of one-byte NOPs
-//! have more places to stand at here than in a running kernel.
-//!
-//! # Images that lie
-//!
-//! An image is untrusted. Every offset is checked, everything that is counted has a cap in [`limits`], and what is
-//! wrong is an [`ImageError`] with the place, the reason and a remedy. `scripts/fuzz image` looks for exceptions.
+//! An image may be damaged or malicious. The crate contains no unsafe code, checks every offset, and caps everything
+//! that an image can count: see [`limits`]. Whatever is wrong becomes an [`ImageError`] with the place, the reason and a
+//! remedy. [`exercise`] runs every analysis on a file's bytes; `scripts/fuzz image` uses it.
+
+#![forbid(unsafe_code)]
 
 mod class;
 pub mod code;
 mod diff;
 mod error;
+mod exercise;
 mod flow;
+mod hex;
 mod image;
 mod inventory;
 pub mod limits;
+mod list;
 mod memory;
 pub mod nops;
 mod read;
@@ -74,13 +72,16 @@ mod window;
 pub use class::{Class, Member, Traits, classes, without_class};
 pub use diff::{Change, Diff, DiffRow, diff};
 pub use error::ImageError;
+pub use exercise::exercise;
 pub use flow::{Entry, Via, entries};
+pub use hex::{hex, sha256};
 pub use image::{Image, load};
-pub use inventory::{Crossings, Entered, Filter, Inventory, KindRow, LengthRow, Row, hex, inventory, rows};
+pub use inventory::{Crossings, Entered, Inventory, KindRow, LengthRow, inventory};
+pub use list::{Filter, SiteRow, rows};
 pub use memory::{Memory, Region};
 pub use read::Binary;
 pub use read::payload::Compression;
 pub use site::{BOUNDARIES, Exception, Kind, Site, State};
 pub use symbols::{Symbol, Symbols};
 pub use table::Tables;
-pub use window::{Hazard, JUMP, Window, windows};
+pub use window::{Hazard, JUMP, ProbeWindow, windows};

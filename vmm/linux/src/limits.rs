@@ -1,31 +1,31 @@
-//! Caps on what an image may make Crossmod allocate or walk through.
+//! Limits on the memory and time that an image can use.
 //!
-//! Each is several times what the largest distribution kernel needs, so that reaching one means damage or malice.
+//! Each is several times what the largest distribution kernel needs: an image that reaches one is damaged or malicious.
 
-/// Largest file that is read, in bytes. An unstripped vmlinux with debug information has about 500 MiB.
+/// Maximum size of a file in bytes. An unstripped vmlinux with debug information has about 500 MiB.
 pub const FILE: u64 = 2 << 30;
-/// Largest unpacked kernel or module, in bytes. Debian's 6.12 unpacks to about 60 MiB.
+/// Maximum size of an unpacked kernel or module in bytes. Debian's 6.12 unpacks to about 60 MiB.
 pub const UNPACKED: u64 = 512 << 20;
-/// Memory that a decompressor may use for its dictionary, in KiB. `xz` and `lzma` at their highest setting use 64 MiB,
+/// Maximum size of a decompressor's dictionary in KiB. `xz` and `lzma` at their highest setting use 64 MiB,
 /// the kernel's zstd 128 MiB.
 pub const DICTIONARY_KIB: u32 = 160 << 10;
-/// Most symbols. Debian's 6.12 has about 200,000.
+/// Maximum number of symbols. Debian's 6.12 has about 200,000.
 pub const SYMBOLS: usize = 1 << 21;
-/// Longest name of a symbol, in bytes (`KSYM_NAME_LEN` is 512 since 6.1, include/linux/kallsyms.h).
+/// Maximum length of a symbol's name in bytes (`KSYM_NAME_LEN` is 512 since 6.1, include/linux/kallsyms.h).
 pub const NAME: usize = 1024;
-/// Most entries in one table.
+/// Maximum number of entries in a table.
 pub const ENTRIES: usize = 1 << 22;
-/// Most modules in a directory. Debian's largest flavour has about 4,000.
+/// Maximum number of modules in a directory. Debian's largest flavour has about 4,000.
 pub const MODULES: usize = 1 << 16;
-/// Most directories below one another.
+/// Maximum depth of nested directories.
 pub const DEPTH: usize = 32;
-/// Names that the search for kallsyms may try to expand before it gives up.
+/// Maximum number of names that the search for kallsyms decodes.
 pub const KALLSYMS_TRIES: usize = 1 << 24;
-/// Places that the search for kallsyms may look at before it gives up.
+/// Maximum number of addresses that the search for kallsyms inspects.
 pub const KALLSYMS_LOOKS: usize = 1 << 27;
-/// Most sections of a module or a vmlinux. Modules built with `-ffunction-sections` have a few thousand.
+/// Maximum number of sections. Modules built with `-ffunction-sections` have a few thousand.
 pub const SECTIONS: usize = 1 << 16;
-/// Most relocations of a module.
+/// Maximum number of relocations of a module.
 pub const RELOCATIONS: usize = 1 << 23;
-/// Most sites that may share a byte. An alternative of three versions in a paravirt call has four.
+/// Maximum number of sites that share a byte. A paravirt call inside an alternative of three versions has four.
 pub const STACKED: usize = 16;

@@ -9,20 +9,20 @@ pub struct Region {
     pub name: String,
     /// Address of its first byte.
     pub address: u64,
-    /// Where its bytes are in the image's buffer.
+    /// Position of its bytes in the image's buffer.
     pub data: Range<usize>,
-    /// It holds instructions.
+    /// True if it contains instructions.
     pub executable: bool,
 }
 
 impl Region {
-    /// The first address behind it.
+    /// The address after its last byte.
     pub fn end(&self) -> u64 {
         self.address + self.data.len() as u64
     }
 }
 
-/// All regions and their bytes.
+/// All regions of an image, with their bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     buffer: Vec<u8>,
@@ -30,8 +30,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Regions over a buffer. Those that lie outside of it, hold nothing or wrap around the address space are left
-    /// out, so that every later read is a slice.
+    /// Regions of a buffer. Regions that are empty, lie outside the buffer or wrap around the address space are dropped,
+    /// so every later read is a slice of the buffer.
     pub fn new(buffer: Vec<u8>, mut regions: Vec<Region>) -> Memory {
         regions.retain(|region| {
             !region.data.is_empty()
@@ -52,13 +52,13 @@ impl Memory {
         self.regions.iter().find(|region| region.name == name)
     }
 
-    /// The region that holds an address.
+    /// The region that contains an address.
     pub fn region(&self, address: u64) -> Option<&Region> {
         let index = self.regions.partition_point(|region| region.address <= address).checked_sub(1)?;
         Some(&self.regions[index]).filter(|region| address < region.end())
     }
 
-    /// True if an instruction may stand there.
+    /// True if an address is in executable memory.
     pub fn executable(&self, address: u64) -> bool {
         self.region(address).is_some_and(|region| region.executable)
     }
@@ -74,7 +74,7 @@ impl Memory {
         self.contents(region).get((address - region.address) as usize..)
     }
 
-    /// So many bytes at an address, all in one region.
+    /// `length` bytes at an address, all in one region.
     pub fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
         self.from(address)?.get(..length)
     }

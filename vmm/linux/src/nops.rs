@@ -1,9 +1,9 @@
-//! The NOPs that x86-64 kernels pad with.
+//! The NOPs that x86-64 kernels use as padding.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
-/// By length in bytes, from 1: `x86_nops[]` of arch/x86/kernel/alternative.c, the bytes of
-/// arch/x86/include/asm/nops.h. Those of more than 8 bytes are used since 6.4 (df25edbac3a5).
+/// NOPs by length in bytes, from 1: `x86_nops[]` of arch/x86/kernel/alternative.c with the bytes of
+/// arch/x86/include/asm/nops.h. Kernels use more than 8 bytes since 6.4 (df25edbac3a5).
 const NOPS: [&[u8]; 11] = [
     &[0x90],
     &[0x66, 0x90],
@@ -17,7 +17,7 @@ const NOPS: [&[u8]; 11] = [
     &[0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
     &[0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
 ];
-/// What is used before 6.4, in bytes.
+/// Length of the longest NOP before 6.4, in bytes.
 const OLDER: usize = 8;
 /// `INT3_INSN_OPCODE`.
 pub const INT3: u8 = 0xcc;
@@ -33,7 +33,7 @@ pub enum Style {
     One,
 }
 
-/// Makes all of `bytes` NOPs. `Style::One` takes runs of less than 128 bytes, longer than any site's padding.
+/// Fills `bytes` with NOPs. `Style::One` supports runs of less than 128 bytes, longer than the padding of any site.
 pub fn fill(bytes: &mut [u8], style: Style) {
     match style {
         Style::Several => bytes.chunks_mut(OLDER).for_each(|run| run.copy_from_slice(NOPS[run.len() - 1])),
@@ -50,13 +50,12 @@ pub fn fill(bytes: &mut [u8], style: Style) {
     }
 }
 
-/// True for every form of NOP that does nothing but take time; PAUSE is none.
+/// True for every form of NOP, but not for PAUSE.
 pub fn is_nop(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Nop
 }
 
-/// What `optimize_nops()` makes of code: runs of NOPs become as few as the style allows. Older kernels look at NOPs of
-/// one byte only.
+/// Merges runs of NOPs as `optimize_nops()` does. Older kernels only merge NOPs of one byte.
 pub fn optimise(bytes: &mut [u8], style: Style) {
     let mut at = 0;
     while at < bytes.len() {
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_nop_is_one_of_its_length() {
+    fn each_nop_is_one_instruction_of_its_length() {
         for (index, nop) in NOPS.iter().enumerate() {
             let instruction = Decoder::new(64, nop, DecoderOptions::NONE).decode();
             assert!(is_nop(&instruction), "{nop:02x?}");
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_become_what_the_kernel_makes_of_them() {
+    fn runs_are_merged_as_the_kernel_does() {
         let mut code = [0x31, 0xc0, 0x90, 0x90, 0x90, 0x0f, 0x1f, 0x00, 0x90];
         let mut newer = code;
         optimise(&mut code, Style::Several);

@@ -1,34 +1,34 @@
-//! A place that the kernel rewrites, as data.
+//! Patch sites as data.
 
 use std::fmt;
 
-/// Why a place is rewritten: the table that it stands in.
+/// The kind of a site: the table that lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A static key's branch: a NOP or a jump.
     JumpLabel,
-    /// A call, jump or conditional jump whose target is exchanged.
+    /// A call, jump or conditional jump whose target can be changed.
     StaticCall,
-    /// The call at a function's entry that ftrace makes a NOP and back.
+    /// The call at a function's entry that ftrace turns into a NOP and back.
     Mcount,
-    /// Code that is exchanged at boot, by CPU feature.
+    /// Code that is replaced at boot, depending on a CPU feature.
     Alternative,
-    /// A call into `pv_ops` that is exchanged at boot; in kernels before 6.8.
+    /// A call through `pv_ops` that is replaced at boot; in kernels before 6.8.
     Paravirt,
     /// A call or jump to an indirect thunk.
     Retpoline,
     /// A jump to the return thunk.
     Return,
-    /// A call that may get call depth tracking; since 6.2.
+    /// A call to which call depth tracking may be added; since 6.2.
     CallThunk,
-    /// An ENDBR64 that nobody needs and that is sealed at boot.
+    /// An unused ENDBR64 that is overwritten at boot.
     Endbr,
-    /// A LOCK prefix that is exchanged when only one CPU runs.
+    /// A LOCK prefix that is overwritten while only one CPU runs.
     Lock,
 }
 
 impl Kind {
-    /// All, in the order of reports.
+    /// All kinds, in the order of reports.
     pub const ALL: [Kind; 10] = [
         Kind::JumpLabel,
         Kind::StaticCall,
@@ -70,7 +70,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What stands at a site: the sort of its first instruction.
+/// The state of a version of a site: the type of its first instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// A NOP, in any of its forms.
@@ -85,7 +85,7 @@ pub enum State {
     Indirect,
     /// A return.
     Ret,
-    /// `xor eax, eax` behind prefixes, what stands for a function that returns 0.
+    /// `xor eax, eax` with prefixes, which replaces a call of a function that returns 0.
     Zero,
     /// ENDBR64.
     Endbr,
@@ -96,7 +96,7 @@ pub enum State {
 }
 
 impl State {
-    /// All, in the order of reports.
+    /// All states, in the order of reports.
     pub const ALL: [State; 10] = [
         State::Nop,
         State::Jmp,
@@ -110,9 +110,9 @@ impl State {
         State::Code,
     ];
 
-    /// The state that these bytes are.
+    /// The state of these bytes.
     pub fn of(bytes: &[u8]) -> State {
-        // -mindirect-branch-cs-prefix puts a CS prefix before what may later need six bytes.
+        // -mindirect-branch-cs-prefix adds a CS prefix where patching may need six bytes.
         let plain = match bytes {
             [0x2e, rest @ ..] if rest.first() != Some(&0x2e) => rest,
             _ => bytes,
@@ -123,7 +123,7 @@ impl State {
             [0xe9 | 0xeb, ..] => State::Jmp,
             [0x70..=0x7f, ..] | [0x0f, 0x80..=0x8f, ..] => State::Jcc,
             [0xe8, ..] => State::Call,
-            // A REX prefix names one of the newer registers.
+            // A REX prefix selects R8 to R15.
             [0xff, modrm, ..] | [0x40..=0x4f, 0xff, modrm, ..] if matches!(modrm >> 3 & 7, 2 | 4) => {
                 State::Indirect
             }
@@ -152,76 +152,76 @@ impl State {
     }
 }
 
-/// The blocks whose boundaries a site may cross, in bytes: what one store writes at once (8), fetch blocks of
-/// various CPUs (16, 32), the cache line and the page.
+/// The block sizes whose boundaries a site may cross, in bytes: an atomic store (8), the fetch blocks of various CPUs
+/// (16, 32), a cache line (64) and a page (4096).
 pub const BOUNDARIES: [u64; 5] = [8, 16, 32, 64, 4096];
 
 /// A patch site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// Why it is patched.
+    /// The table that lists the site.
     pub kind: Kind,
-    /// Link address, or address after the layout of a module.
+    /// Link address; for a module, the address after its layout.
     pub address: u64,
-    /// What is in the file. Its length is that of what the kernel rewrites: the instruction, except for alternatives
-    /// (all that may be replaced) and lock prefixes (one byte).
+    /// The bytes in the file that the kernel patches: one instruction, except for alternatives (all bytes that may be
+    /// replaced) and lock prefixes (one byte).
     pub bytes: Vec<u8>,
-    /// The other version, where the image tells it, as long as `bytes`: the other state of a jump label; what
+    /// The other version, of the same length, if the image defines it: the other state of a jump label; what
     /// `static_call_init()` makes of a static call at boot; the NOP that ftrace makes of a call; the replacement of an
-    /// alternative, as `apply_alternatives()` puts it there; what the kernel's patching code makes of the other kinds.
+    /// alternative after `apply_alternatives()`; for other kinds, what the kernel's patching code writes.
     pub other: Option<Vec<u8>>,
-    /// Where its branch goes, in one version or the other.
+    /// Target of the branch, in either version.
     pub target: Option<u64>,
-    /// Its static key or static call key.
+    /// Address of the static key or static call key.
     pub key: Option<u64>,
-    /// A static call in tail position.
+    /// True for a static call in tail position.
     pub tail: bool,
     /// For alternatives: the CPU feature (word × 32 + bit) in the low half, flags above.
     pub feature: Option<u32>,
 }
 
 impl Site {
-    /// Bytes that are rewritten.
+    /// Number of bytes that are patched.
     pub fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    /// Never: a site has at least a byte.
+    /// Always false: a site has at least one byte.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The first address behind it.
+    /// The address after its last byte.
     pub fn end(&self) -> u64 {
         self.address.saturating_add(self.len())
     }
 
-    /// True if it lies on both sides of a multiple of `boundary`, in bytes.
+    /// True if the site crosses an address that is a multiple of `boundary` bytes.
     pub fn crosses(&self, boundary: u64) -> bool {
         self.address / boundary != (self.end() - 1) / boundary
     }
 
-    /// The largest of [`BOUNDARIES`] that it crosses.
+    /// The largest of [`BOUNDARIES`] that the site crosses.
     pub fn crossing(&self) -> Option<u64> {
         BOUNDARIES.into_iter().rev().find(|boundary| self.crosses(*boundary))
     }
 
-    /// How many of its bytes lie before the boundary that [`crossing`](Site::crossing) names.
+    /// Number of bytes before the boundary that [`crossing`](Site::crossing) returns.
     pub fn split(&self) -> Option<u64> {
         self.crossing().map(|boundary| boundary - self.address % boundary)
     }
 
-    /// What stands there in the file.
+    /// The state of the site in the file.
     pub fn state(&self) -> State {
         State::of(&self.bytes)
     }
 }
 
-/// An instruction that may fault, and where the kernel goes on.
+/// An instruction that may fault, and where the kernel continues after the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exception {
-    /// The instruction.
+    /// Address of the instruction.
     pub address: u64,
-    /// Where to.
+    /// Address where the kernel continues.
     pub fixup: u64,
 }

@@ -1,15 +1,13 @@
-//! Names of addresses.
+//! Symbols: names of addresses.
 
-use crate::read::elf;
-
-/// A symbol with a place.
+/// A symbol with an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
     /// Its address.
     pub address: u64,
-    /// Bytes, 0 if unknown: kallsyms does not tell.
+    /// Size in bytes, 0 if unknown, as for kallsyms.
     pub size: u64,
-    /// Order among symbols of one address: what names the code or the object comes first.
+    /// Order among symbols of one address: the name of the function or object comes first.
     rank: (bool, bool, usize),
     /// Its name.
     pub name: String,
@@ -21,7 +19,7 @@ pub struct Symbols {
     ordered: Vec<Symbol>,
 }
 
-/// Symbols of linker scripts that share an address with a function or an object (include/asm-generic/vmlinux.lds.h).
+/// Symbols of linker scripts, which share their address with a function or object (include/asm-generic/vmlinux.lds.h).
 const MARKERS: [&str; 16] = [
     "_text",
     "_stext",
@@ -49,39 +47,30 @@ fn rank(name: &str, local: bool) -> (bool, bool, usize) {
 /// The lowest address of x86-64 kernel text and modules (Documentation/arch/x86/x86_64/mm.rst).
 const LOWEST: u64 = 0xffff_ffff_8000_0000;
 
-impl Symbols {
-    fn new(mut ordered: Vec<Symbol>) -> Symbols {
-        ordered.retain(|symbol| symbol.address >= LOWEST && !symbol.name.is_empty());
+impl Symbol {
+    /// A symbol; `local` if it is not visible outside its file.
+    pub fn new(name: String, address: u64, size: u64, local: bool) -> Symbol {
+        Symbol { address, size, rank: rank(&name, local), name }
+    }
+}
+
+impl FromIterator<Symbol> for Symbols {
+    /// Keeps the symbols that have a name and a kernel address.
+    fn from_iter<I: IntoIterator<Item = Symbol>>(symbols: I) -> Symbols {
+        let kept = |symbol: &Symbol| symbol.address >= LOWEST && !symbol.name.is_empty();
+        let mut ordered: Vec<Symbol> = symbols.into_iter().filter(kept).collect();
         ordered.sort_by(|a, b| (a.address, a.rank, &a.name).cmp(&(b.address, b.rank, &b.name)));
         Symbols { ordered }
     }
+}
 
-    /// From kallsyms: address, kind as in nm(1), name. Absolute values are no places.
-    pub fn of_kallsyms(entries: Vec<(u64, char, String)>) -> Symbols {
-        let symbol = |(address, kind, name): (u64, char, String)| {
-            let rank = rank(&name, kind.is_ascii_lowercase());
-            (!matches!(kind, 'a' | 'A')).then_some(Symbol { address, size: 0, rank, name })
-        };
-        Symbols::new(entries.into_iter().filter_map(symbol).collect())
-    }
-
-    /// From a symbol table whose values are addresses.
-    pub fn of_elf(symbols: Vec<elf::Symbol>) -> Symbols {
-        let symbol = |symbol: elf::Symbol| {
-            // Sections (3) and files (4) name no places.
-            let named = !matches!(symbol.kind, 3 | 4) && matches!(symbol.section, elf::Place::Section(_));
-            let rank = rank(&symbol.name, symbol.local);
-            named.then_some(Symbol { address: symbol.value, size: symbol.size, rank, name: symbol.name })
-        };
-        Symbols::new(symbols.into_iter().filter_map(symbol).collect())
-    }
-
-    /// True if there are none.
+impl Symbols {
+    /// True if there are no symbols.
     pub fn is_empty(&self) -> bool {
         self.ordered.is_empty()
     }
 
-    /// How many there are.
+    /// Number of symbols.
     pub fn len(&self) -> usize {
         self.ordered.len()
     }
@@ -91,7 +80,7 @@ impl Symbols {
         self.ordered.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address)
     }
 
-    /// The symbol that an address belongs to: the best of those at the nearest address that is not above it.
+    /// The symbol that contains an address: the best name at the nearest address at or below it.
     pub fn containing(&self, address: u64) -> Option<&Symbol> {
         let above = self.ordered.partition_point(|symbol| symbol.address <= address);
         let nearest = self.ordered[..above].last()?.address;
@@ -105,13 +94,13 @@ impl Symbols {
         here.map(|symbol| symbol.name.as_str())
     }
 
-    /// The next address above that has a symbol.
+    /// The next higher address that has a symbol.
     pub fn next(&self, address: u64) -> Option<u64> {
         let above = self.ordered.partition_point(|symbol| symbol.address <= address);
         self.ordered.get(above).map(|symbol| symbol.address)
     }
 
-    /// `name+0x12`.
+    /// Symbol and offset, as in `name+0x12`.
     pub fn label(&self, address: u64) -> String {
         match self.containing(address) {
             Some(symbol) => format!("{}+{:#x}", symbol.name, address - symbol.address),
@@ -119,7 +108,7 @@ impl Symbols {
         }
     }
 
-    /// The addresses of all symbols from one address to another, each once, in order.
+    /// The distinct addresses of the symbols in a range, in order.
     pub fn starts(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + '_ {
         let low = self.ordered.partition_point(|symbol| symbol.address < from);
         let mut last = None;
@@ -130,13 +119,13 @@ impl Symbols {
             .filter(move |address| last.replace(*address) != Some(*address))
     }
 
-    /// Where names that a pattern matches begin: a whole name, or with `*` at either end a part of one.
+    /// The symbols whose name matches a pattern.
     pub fn matching<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = &'a Symbol> + 'a {
         self.ordered.iter().filter(move |symbol| matches(pattern, &symbol.name))
     }
 }
 
-/// A name against a pattern: `kfree`, `kfree*`, `*sched*`.
+/// True if a name matches a pattern: a whole name, or with `*` at either end a part of one, as in `kfree*`.
 pub fn matches(pattern: &str, name: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (None, None) => name == pattern,

@@ -1,12 +1,12 @@
-//! The two versions of a site as they are in the kernel, as far as a scenario holds them.
+//! The two versions of a site, up to a maximum length.
 
 use iced_x86::{Decoder, DecoderOptions};
 
-use super::code::{Flow, pieces};
+use crate::code::{Flow, decode};
 use crate::image::Image;
 use crate::site::{Kind, Site};
 
-/// Longest site of a scenario, in bytes.
+/// Maximum length of a version in bytes.
 pub const LONGEST: usize = 32;
 
 /// The versions of a site.
@@ -14,17 +14,17 @@ pub const LONGEST: usize = 32;
 pub struct Versions {
     /// Address of the first byte.
     pub address: u64,
-    /// On disk, and the other: of the same length, at most 32 bytes.
+    /// The version on disk and the other one, of the same length, at most [`LONGEST`].
     pub bytes: [Vec<u8>; 2],
-    /// Only the first of these bytes is stored: a prefix.
+    /// The site is a prefix: only the first of these bytes is stored.
     pub prefix: bool,
-    /// Bytes of the site that are left out at its end, beyond what a scenario can hold.
+    /// Number of bytes that were cut from the end of a longer site.
     pub left_out: usize,
 }
 
 impl Versions {
-    /// Those of a site whose other version is known; `None` if it is not, or if they have no first instruction in
-    /// common that ends within 32 bytes.
+    /// The versions of a site; `None` if the other version is unknown, or if the site is longer than [`LONGEST`] and
+    /// the versions have no common instruction boundary within it.
     pub fn of(image: &Image, site: &Site) -> Option<Versions> {
         let other = site.other.as_ref().filter(|other| other.len() == site.bytes.len())?;
         if site.kind == Kind::Lock {
@@ -35,7 +35,7 @@ impl Versions {
         if site.bytes.len() > LONGEST {
             let starts = bytes
                 .each_ref()
-                .map(|bytes| pieces(bytes, site.address).iter().map(|piece| piece.at).collect::<Vec<_>>());
+                .map(|bytes| decode(bytes, site.address).iter().map(|insn| insn.at).collect::<Vec<_>>());
             let common = |at: &&usize| (1..=LONGEST).contains(*at) && starts[1].contains(at);
             let end = *starts[0].iter().rev().find(common)?;
             left_out = site.bytes.len() - end;
@@ -44,7 +44,7 @@ impl Versions {
         Some(Versions { address: site.address, bytes, prefix: false, left_out })
     }
 
-    /// A prefix with the instruction that it belongs to: alone it is none.
+    /// A prefix together with its instruction.
     fn prefix(image: &Image, site: &Site, other: &[u8]) -> Option<Versions> {
         let from = image.binary.memory.from(site.address)?;
         let instruction = Decoder::with_ip(64, from, site.address, DecoderOptions::NONE).decode();
@@ -62,14 +62,13 @@ impl Versions {
         pairs.fold(0, |mask, (at, (old, new))| mask | u32::from(old != new) << at)
     }
 
-    /// Lengths of the instructions of each version, and what they do. Of a prefix, which is all that changes: of the
-    /// prefix.
+    /// Length in bytes and control flow of the instructions of each version. A prefix counts as one instruction.
     pub fn flows(&self) -> [Vec<(u8, Flow)>; 2] {
         self.bytes.each_ref().map(|bytes| {
             if self.prefix {
                 return vec![(1, Flow::Plain)];
             }
-            pieces(bytes, self.address).iter().map(|piece| (piece.len as u8, piece.flow)).collect()
+            decode(bytes, self.address).iter().map(|insn| (insn.len as u8, insn.flow)).collect()
         })
     }
 }

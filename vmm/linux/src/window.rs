@@ -1,58 +1,59 @@
-//! Which five bytes of a function may become a jump.
+//! Finds the windows of a function that an optimised probe may overwrite with a jump.
 //!
 //! An optimised probe replaces several instructions by one jump (arch/x86/kernel/kprobes/opt.c, `can_optimize()` and
-//! `copy_optimized_instructions()`). That is legal where they are whole instructions, where nothing arrives behind
-//! the first byte, and where nothing else patches. The rules here look at each window; the kernel is stricter, and
-//! gives up on the whole function where any of its instructions is in the exception table or jumps indirectly.
+//! `copy_optimized_instructions()`). That is legal if the jump replaces whole instructions, if control never arrives
+//! after the first byte, and if nothing else patches these bytes. These rules apply to each window; the kernel is stricter
+//! and rejects the whole function if any of its instructions is in the exception table or jumps indirectly.
 
 use std::collections::BTreeMap;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use serde::Serialize;
 
-use super::flow::{self, ByAddress, Via};
-use super::image::Image;
-use super::site::Kind;
+use crate::flow::{self, ByAddress, Via};
+use crate::hex::hex;
+use crate::image::Image;
+use crate::site::Kind;
 
-/// Bytes of a `jmp rel32`.
+/// Length of a `jmp rel32` in bytes.
 pub const JUMP: u64 = 5;
 
-/// Why five bytes may not become a jump.
+/// A reason why a jump may not replace a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hazard {
-    /// The function ends before them.
+    /// The function ends inside the window.
     FunctionEnd {
-        /// Bytes that are left.
+        /// Bytes up to the end of the function.
         left: u64,
     },
-    /// Control arrives at a byte behind the first: it would find the jump's displacement.
+    /// Control arrives after the first byte, in the middle of the jump.
     Entered {
         /// The byte.
         byte: u64,
-        /// Where from.
+        /// Where control comes from.
         from: String,
-        /// How.
+        /// How control arrives.
         via: Via,
     },
-    /// A call inside returns behind the first byte.
+    /// A call in the window returns after the first byte.
     Returned {
         /// The byte to which it returns.
         byte: u64,
     },
-    /// An instruction of the exception table would be elsewhere when it faults.
+    /// The exception table lists an instruction of the window, which would fault at another address.
     Faulting {
-        /// Its byte.
+        /// The byte at which it begins.
         byte: u64,
     },
     /// Something else patches these bytes.
     Patched {
         /// Name of the kind.
         kind: &'static str,
-        /// Byte at which that site begins, negative if before.
+        /// The byte at which that site begins; negative if before the window.
         byte: i64,
     },
-    /// No instruction begins at this byte.
+    /// No valid instruction begins at this byte.
     Undecodable {
         /// The byte.
         byte: u64,
@@ -60,43 +61,43 @@ pub enum Hazard {
 }
 
 impl Hazard {
-    /// In words.
+    /// The hazard as text.
     pub fn text(&self) -> String {
         match self {
             Hazard::FunctionEnd { left } => format!("the function ends after {left} bytes"),
             Hazard::Entered { byte, from, via } => {
                 let how = match via {
                     Via::Branch => "a branch",
-                    Via::Fixup => "an exception's fixup",
+                    Via::Fixup => "an exception fixup",
                     Via::JumpLabel => "a jump label",
                 };
                 format!("{how} at {from} arrives at byte {byte}")
             }
-            Hazard::Returned { byte } => format!("a call inside returns to byte {byte}"),
+            Hazard::Returned { byte } => format!("a call in the window returns to byte {byte}"),
             Hazard::Faulting { byte } => format!("the instruction at byte {byte} is in the exception table"),
             Hazard::Patched { kind, byte } => format!("a {kind} site begins at byte {byte}"),
-            Hazard::Undecodable { byte } => format!("no instruction begins at byte {byte}"),
+            Hazard::Undecodable { byte } => format!("no valid instruction begins at byte {byte}"),
         }
     }
 }
 
-/// A place where a jump might go.
+/// A window that a jump might replace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Window {
+pub struct ProbeWindow {
     /// Function and offset.
     pub site: String,
     /// Address, in hex.
     #[serde(serialize_with = "as_hex")]
     pub address: u64,
-    /// Bytes of the whole instructions that would go, at least 5 unless the function ends.
+    /// Length in bytes of the whole instructions that the jump replaces: at least 5 unless the function ends.
     pub length: u64,
     /// Lengths of these instructions, in bytes.
     pub lengths: Vec<u64>,
     /// The bytes, in hex.
     pub bytes: String,
-    /// How many instructions.
+    /// Number of instructions.
     pub instructions: usize,
-    /// What stands against it; nothing if it is legal.
+    /// Reasons against it; empty if the window is legal.
     pub hazards: Vec<Hazard>,
 }
 
@@ -104,16 +105,16 @@ fn as_hex<S: serde::Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S
     serializer.collect_str(&format_args!("{address:#x}"))
 }
 
-/// What is known about a function's surroundings.
+/// What the rules need to know besides the instructions.
 struct Context<'a> {
     image: &'a Image,
     index: ByAddress<'a>,
-    /// Arrivals in the functions asked for, by address; one for each place they come from.
+    /// Ways into the selected functions by target address, with the source of each.
     arrivals: BTreeMap<u64, Vec<(u64, Via)>>,
 }
 
-/// The windows of every function that a pattern matches, by address.
-pub fn windows(image: &Image, pattern: &str) -> Vec<Window> {
+/// The windows of every function that matches a pattern, by address.
+pub fn windows(image: &Image, pattern: &str) -> Vec<ProbeWindow> {
     let memory = &image.binary.memory;
     let mut functions: Vec<(u64, u64)> = image
         .binary
@@ -158,13 +159,13 @@ pub fn windows(image: &Image, pattern: &str) -> Vec<Window> {
     functions.into_iter().flat_map(|(start, end)| function(&context, start, end)).collect()
 }
 
-fn function(context: &Context<'_>, start: u64, end: u64) -> Vec<Window> {
+fn function(context: &Context<'_>, start: u64, end: u64) -> Vec<ProbeWindow> {
     let Some(bytes) = context.image.binary.memory.bytes(start, (end - start) as usize) else {
         return Vec::new();
     };
     let mut instructions: Vec<Instruction> =
         Decoder::with_ip(64, bytes, start, DecoderOptions::NONE).into_iter().collect();
-    // What pads the place up to the next function is no part of it.
+    // The padding before the next function does not belong to this one.
     while instructions.last().is_some_and(|last| matches!(last.mnemonic(), Mnemonic::Int3 | Mnemonic::Nop)) {
         instructions.pop();
     }
@@ -172,7 +173,7 @@ fn function(context: &Context<'_>, start: u64, end: u64) -> Vec<Window> {
     (0..instructions.len()).map(|index| window(context, &instructions[index..], end)).collect()
 }
 
-fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> Window {
+fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> ProbeWindow {
     let image = context.image;
     let start = rest[0].ip();
     let count = rest.iter().position(|instruction| instruction.next_ip() >= start + JUMP);
@@ -185,7 +186,7 @@ fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> Window {
     if let Some(invalid) = whole.iter().find(|instruction| instruction.is_invalid()) {
         hazards.push(Hazard::Undecodable { byte: invalid.ip() - start });
     }
-    // Behind the jump's five bytes only the instruction that it cut is left, and nobody arrives inside of that.
+    // After the five bytes of the jump, only the rest of a cut instruction remains, where control does not arrive.
     for (to, arrivals) in context.arrivals.range(start + 1..(start + JUMP).max(start + 1)) {
         for (from, via) in arrivals {
             let from = image.binary.symbols.label(*from);
@@ -212,12 +213,12 @@ fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> Window {
     patched.dedup();
     hazards.extend(patched.into_iter().map(|(kind, byte)| Hazard::Patched { kind, byte }));
     let bytes = image.binary.memory.bytes(start, (stop - start) as usize).unwrap_or_default();
-    Window {
+    ProbeWindow {
         site: image.binary.symbols.label(start),
         address: start,
         length: stop - start,
         lengths: whole.iter().map(|instruction| instruction.len() as u64).collect(),
-        bytes: super::hex(bytes),
+        bytes: hex(bytes),
         instructions: whole.len(),
         hazards,
     }

@@ -1,16 +1,14 @@
 //! What runs through the site.
 
 use crossmod_model::plan::{Executor, Ring, Role, Start};
-use toml::Spanned;
 
+use super::built_in::{EXECUTORS, MOST_EXECUTORS, PASSES, ROLES};
 use super::error::{ErrorKind, ScenarioError, Source};
-use super::programs::{Body, Library, Use, on_again};
+use super::guest_code::{Body, Library, Use, on_again};
 use super::site::Resolved;
+use super::spanned::Spanned;
 use super::syntax::{self, File, Switch, Text};
 use super::{Options, value};
-
-/// Most executors, and most passes of one.
-const MOST: i64 = 8;
 
 /// The settings of one executor, as written.
 struct Written<'a> {
@@ -61,12 +59,12 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
         ));
     }
     if let Some(list) = &file.executor {
-        if list.is_empty() || list.len() as i64 > MOST {
+        if list.is_empty() || list.len() as i64 > MOST_EXECUTORS {
             let span = list.last().map_or(0..1, Spanned::span);
             return Err(source.at(span).error(
                 format!("{} executors", list.len()),
                 "too few or too many",
-                format!("describe 1 to {MOST} of them"),
+                format!("describe 1 to {MOST_EXECUTORS} of them"),
             ));
         }
         return list
@@ -88,8 +86,8 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
         Some(table) => {
             let table = table.get_ref();
             let count = match &table.count {
-                Some(count) => value::ranged(source, count, "the number of executors", 1, MOST)?,
-                None => 2,
+                Some(count) => value::ranged(source, count, "the number of executors", 1, MOST_EXECUTORS)?,
+                None => EXECUTORS,
             };
             let written = Written {
                 passes: &table.passes,
@@ -100,7 +98,9 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
             };
             (count, written)
         }
-        None => (2, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None }),
+        None => {
+            (EXECUTORS, Written { passes: &None, ring: &None, role: &None, start: &None, interrupts: &None })
+        }
     };
     let one = executor(against, &written)?;
     Ok(vec![one; count as usize])
@@ -109,8 +109,8 @@ fn list(against: &Against<'_>, file: &File) -> Result<Vec<One>, ScenarioError> {
 fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, ScenarioError> {
     let Against { source, library, options, .. } = *against;
     let passes = match written.passes {
-        Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST)? as u8,
-        None => 2,
+        Some(passes) => value::ranged(source, passes, "the number of passes", 1, MOST_EXECUTORS)? as u8,
+        None => PASSES as u8,
     };
     let asked = match written.ring {
         None => Ring::Kernel,
@@ -127,14 +127,12 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
         },
     };
     let ring = options.ring.unwrap_or(asked);
-    let program = |name: &Text| library.find(name, source, &["loop", "lock", "lock-irqs-off"]);
+    let program = |name: &Text| library.find(name, source, &ROLES.map(|(name, ..)| name));
     let role = match written.role {
         None => Role::Loop,
-        Some(name) => match name.get_ref().as_str() {
-            "loop" => Role::Loop,
-            "lock" => Role::Lock,
-            "lock-irqs-off" => Role::LockIrqOff,
-            _ => Role::Program(library.use_as(Use::Role(ring), Body::Program(program(name)?)) as u64),
+        Some(name) => match ROLES.iter().find(|(known, ..)| known == name.get_ref()) {
+            Some((_, role, _)) => *role,
+            None => Role::Program(library.use_as(Use::Role(ring), Body::Program(program(name)?)) as u64),
         },
     };
     let off = written.interrupts.as_ref().filter(|switch| *switch.get_ref() == Switch::Off);

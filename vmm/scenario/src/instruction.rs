@@ -19,34 +19,64 @@ pub(super) enum Displacement {
     Rel32,
 }
 
-/// Names, their opcode bytes, and what follows these. The NOPs are the recommended forms (SDM vol. 2, NOP;
-/// APM vol. 3, NOP).
-pub(super) const NAMES: [(&str, &[u8], Displacement); 24] = [
-    ("nop1", &[0x90], Displacement::None),
-    ("nop2", &[0x66, 0x90], Displacement::None),
-    ("nop3", &[0x0f, 0x1f, 0x00], Displacement::None),
-    ("nop4", &[0x0f, 0x1f, 0x40, 0x00], Displacement::None),
-    ("nop5", &[0x0f, 0x1f, 0x44, 0x00, 0x00], Displacement::None),
-    ("nop6", &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00], Displacement::None),
-    ("nop7", &[0x0f, 0x1f, 0x80, 0, 0, 0, 0], Displacement::None),
-    ("nop8", &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], Displacement::None),
-    ("nop9", &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], Displacement::None),
-    ("jmp8", &[0xeb], Displacement::Rel8),
-    ("jmp32", &[0xe9], Displacement::Rel32),
-    ("call", &[0xe8], Displacement::Rel32),
-    ("ret", &[0xc3], Displacement::None),
-    ("int3", &[0xcc], Displacement::None),
-    ("self-loop", &[0xeb, 0xfe], Displacement::None),
-    ("endbr64", &[0xf3, 0x0f, 0x1e, 0xfa], Displacement::None),
-    ("push-rbp", &[0x55], Displacement::None),
-    ("pop-rbp", &[0x5d], Displacement::None),
-    ("mov-rbp-rsp", &[0x48, 0x89, 0xe5], Displacement::None),
-    ("xor-eax-eax", &[0x31, 0xc0], Displacement::None),
-    ("xor-ecx-ecx", &[0x31, 0xc9], Displacement::None),
-    ("xor-edx-edx", &[0x31, 0xd2], Displacement::None),
-    ("lfence", &[0x0f, 0xae, 0xe8], Displacement::None),
-    ("mfence", &[0x0f, 0xae, 0xf0], Displacement::None),
+/// An instruction that a site may have by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub name: &'static str,
+    /// Its bytes, up to the displacement.
+    pub opcode: &'static [u8],
+    pub displacement: Displacement,
+    /// What it is, for people.
+    pub meaning: &'static str,
+}
+
+const fn plain(name: &'static str, opcode: &'static [u8], meaning: &'static str) -> Named {
+    Named { name, opcode, displacement: Displacement::None, meaning }
+}
+
+const fn branch(
+    name: &'static str,
+    opcode: &'static [u8],
+    displacement: Displacement,
+    meaning: &'static str,
+) -> Named {
+    Named { name, opcode, displacement, meaning }
+}
+
+/// The names. The NOPs are the recommended forms (SDM vol. 2, NOP; APM vol. 3, NOP).
+pub(super) static NAMES: [Named; 24] = [
+    plain("nop1", &[0x90], "NOP of 1 byte"),
+    plain("nop2", &[0x66, 0x90], "NOP of 2 bytes"),
+    plain("nop3", &[0x0f, 0x1f, 0x00], "NOP of 3 bytes"),
+    plain("nop4", &[0x0f, 0x1f, 0x40, 0x00], "NOP of 4 bytes"),
+    plain("nop5", &[0x0f, 0x1f, 0x44, 0x00, 0x00], "NOP of 5 bytes"),
+    plain("nop6", &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00], "NOP of 6 bytes"),
+    plain("nop7", &[0x0f, 0x1f, 0x80, 0, 0, 0, 0], "NOP of 7 bytes"),
+    plain("nop8", &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], "NOP of 8 bytes"),
+    plain("nop9", &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], "NOP of 9 bytes"),
+    branch("jmp8", &[0xeb], Displacement::Rel8, "jump with a displacement of 8 bits"),
+    branch("jmp32", &[0xe9], Displacement::Rel32, "jump with a displacement of 32 bits"),
+    branch("call", &[0xe8], Displacement::Rel32, "near call with a displacement of 32 bits"),
+    plain("ret", &[0xc3], "near return to the caller"),
+    plain("int3", &[0xcc], "breakpoint: it raises #BP"),
+    plain("self-loop", &[0xeb, 0xfe], "jump to itself: it spins until it is patched"),
+    plain("endbr64", &[0xf3, 0x0f, 0x1e, 0xfa], "target of an indirect branch; otherwise a NOP"),
+    plain("push-rbp", &[0x55], "push RBP onto the stack"),
+    plain("pop-rbp", &[0x5d], "pop RBP from the stack"),
+    plain("mov-rbp-rsp", &[0x48, 0x89, 0xe5], "MOV RBP, RSP"),
+    plain("xor-eax-eax", &[0x31, 0xc0], "XOR EAX, EAX: makes EAX 0 and changes flags"),
+    plain("xor-ecx-ecx", &[0x31, 0xc9], "XOR ECX, ECX: makes ECX 0 and changes flags"),
+    plain("xor-edx-edx", &[0x31, 0xd2], "XOR EDX, EDX: makes EDX 0 and changes flags"),
+    plain("lfence", &[0x0f, 0xae, 0xe8], "LFENCE: it orders loads, and does not serialise under either rule"),
+    plain("mfence", &[0x0f, 0xae, 0xf0], "MFENCE: it serialises under AMD's rule only"),
 ];
+
+impl Named {
+    /// The instruction with a name.
+    pub fn find(name: &str) -> Option<&'static Named> {
+        NAMES.iter().find(|known| known.name == name)
+    }
+}
 
 /// Why an instruction cannot stand in an explored site, if it cannot.
 pub(super) fn refusal(instruction: &Instruction) -> Option<&'static str> {
@@ -163,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_name_is_one_explorable_instruction_of_its_length() {
-        for (name, opcode, displacement) in NAMES {
+        for Named { name, opcode, displacement, .. } in NAMES {
             let mut bytes = opcode.to_vec();
             bytes.extend(match displacement {
                 Displacement::None => vec![],

@@ -2,11 +2,11 @@
 
 use crossmod_model::fetch::{FetchModel, Order};
 use crossmod_model::property::Property;
-use toml::Spanned;
 
 use super::error::{Place, ScenarioError, Source, nearest};
-use super::forms::{Expect, Fetch, OneOrMore};
+use super::spanned::Spanned;
 use super::syntax;
+use super::syntax::{Expect, Fetch, OneOrMore};
 
 /// The models that the scenario asks for; `coherent` if it names none.
 pub(super) fn asked(

@@ -5,8 +5,9 @@
 use toml::{Table, Value};
 
 use super::error::{ScenarioError, Source};
+use super::read::read;
 use super::syntax::File;
-use super::{Scenario, read, resolve, steps};
+use super::{Scenario, resolve, steps};
 
 /// A scenario with one change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,17 +3,22 @@
 use std::path::Path;
 
 use crossmod_model::fetch::FetchModel;
-use crossmod_model::plan::{Action, Declared, Events, Handler, HandlerVariant, OpKind, Plan, Role, Start};
+use crossmod_model::plan::{
+    Action, Declared, Events, Executor, Handler, HandlerVariant, Op, OpKind, Plan, Programs, Role, Start,
+};
 use crossmod_model::x86::VendorRule;
-use toml::Spanned;
 
+use super::built_in::{MOST_EVENTS, NOTHING, RUNS, SITE};
 use super::error::{Place, ScenarioError, Source, nearest};
 use super::executors::Listed;
-use super::names::Names;
-use super::program::{self, Context};
-use super::programs::{self, Body, Library, Use};
+use super::guest_code::{self, Body, Library, Use};
+use super::patcher::{self, Context};
+use super::read::read;
 use super::site::{self, Resolved, Version};
-use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Side, Variant};
+use super::spanned::Spanned;
+use super::steps::Item;
+use super::symbols::Names;
+use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Rule, Side, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
 
 /// Resolves a scenario that was read from `source`.
@@ -23,14 +28,7 @@ pub(super) fn plan(
     mut file: File,
     options: &Options,
 ) -> Result<Plan, ScenarioError> {
-    let title = file.title.get_ref().trim().to_owned();
-    if title.is_empty() || title.chars().any(char::is_control) {
-        return Err(source.at(file.title.span()).error(
-            "a title is one line of text",
-            "not one line",
-            "say in one line what is being asked; longer text belongs into a comment",
-        ));
-    }
+    let title = title(source, &file)?;
     tags::resolve(source, &file.tags)?;
     let asked = models::asked(source, file.fetch.as_ref())?;
     let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
@@ -40,104 +38,158 @@ pub(super) fn plan(
     };
     let items =
         steps::collect(source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
-    let (mut names, mut library) = (Names::default(), Library::default());
-    let mut int3 = items.iter().any(steps::Item::plants_int3);
-    let own = std::mem::take(&mut file.program);
-    names.add(source, &file.words, &file.each)?;
-    library.add(source, own, true)?;
-    if let Some((source, table)) = protocol.as_mut() {
-        names.add(source, &table.words, &table.each)?;
-        library.add(source, std::mem::take(&mut table.program), false)?;
-    }
-    int3 |= library.plants_int3();
+    let (names, library) = vocabulary(source, &mut file, protocol.as_mut())?;
+    let int3 = items.iter().any(steps::Item::plants_int3) || library.plants_int3();
     let site = site::resolve(source, &file.site, int3)?;
     let borrowed = protocol.as_ref().map(|(source, table)| (source, table));
-    let own = file.handler.as_ref().map(|table| (source, table));
-    let handlers = || {
-        let borrowed =
-            borrowed.and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
-        [own, borrowed].into_iter().flatten()
-    };
-    let mut handler = handler(&handlers().collect::<Vec<_>>(), &site, &library)?;
-    let handled = handler.is_some();
-    let against = executors::Against { source, site: &site, library: &library, handled, options };
+    let handler = handler(&handlers(source, &file, borrowed), &site, &library)?;
+    let against =
+        executors::Against { source, site: &site, library: &library, handled: handler.is_some(), options };
     let Listed { mut executors, starts } = executors::resolve(&against, &file)?;
-    let descriptor = handler.as_ref().is_some_and(|handler| handler.variant != HandlerVariant::Program);
     let context = Context {
         site: &site,
-        descriptor,
+        descriptor: handler.as_ref().is_some_and(|handler| handler.variant != HandlerVariant::Program),
         executors: executors.len(),
-        has_handler: handled,
+        has_handler: handler.is_some(),
         names: &names,
         programs: &library,
     };
-    let program = program::lower(&context, &items)?;
+    let program = patcher::lower(&context, &items)?;
     let events =
         events(source, &file.events, borrowed.map(|(source, table)| (source, &table.events)), &library)?;
-    let target = programs::Target {
+    let target = guest_code::Target {
         site: &site,
         names: &names,
         fetch,
         executors: executors.len(),
-        park: programs::park(),
+        park: guest_code::park(),
     };
     let (programs, entries) = library.compile(&target)?;
-    for (slot, label) in starts {
-        if let Role::Program(number) = executors[slot].role {
-            let at = library.step_address(&programs, number as usize, &label);
-            executors[slot].start = at.map_or(Start::Outside, Start::At);
-        }
-    }
-    for executor in &mut executors {
-        if let Role::Program(number) = executor.role {
-            executor.role = Role::Program(entries[number as usize]);
-        }
-    }
-    if let Some(handler) = &mut handler {
-        // A program can arm the handler, but does not describe what it does.
-        let describes = program.iter().any(|op| matches!(op.kind, OpKind::Describe(_)));
-        handler.described_at_start |= !describes && library.any();
-    }
-    if executors.iter().all(|executor| !matches!(executor.role, Role::Program(_))) && program.is_empty() {
-        return Err(source.at(0..1).error(
-            "nobody patches: there are no steps, and no executor runs a program",
-            "nothing to do",
-            "add a [[step]], name a `protocol`, or give executors a program as `role`",
-        ));
-    }
-    let abandoned = items.iter().any(|item| item.step.abandon.is_some());
-    let completes = programs.completes || program.iter().any(|op| matches!(op.kind, OpKind::Done(_)));
-    if !programs.stores.is_empty() && !completes && !abandoned {
-        return Err(source.at(file.title.span()).error(
-            "programs patch, and nobody declares that complete: nothing could be `stale`",
-            "in this scenario",
-            "add `{ done = {} }` to the program that finishes, or `[[step]] abandon = {}` if either version may stay",
-        ));
-    }
-    let forbidden = forbidden(source, file.forbid.as_deref().unwrap_or_default(), &site)?;
-    let next = next(&site);
+    enter_programs(&mut executors, &starts, &library, &programs, &entries);
+    somebody_patches(source, &executors, &program)?;
+    somebody_completes(&source.at(file.title.span()), &items, &program, &programs)?;
     Ok(Plan {
         name: name.to_owned(),
         title,
-        handler: handler.unwrap_or(Handler {
-            variant: HandlerVariant::Plain,
-            actions: vec![Action::Resume(next)],
-            described_at_start: false,
-            armed_at_start: false,
-        }),
+        handler: described(handler, &program, &library, &site),
+        forbidden: forbidden(source, file.forbid.as_deref().unwrap_or_default(), &site)?,
+        expect: models::expectation(source, &file.expect, fetch, &asked, options.fetch.is_some())?,
         site: site.site,
         pads: site.pads,
         executors,
         events,
         program,
-        rule: file.rule.or(fetch.rule()).unwrap_or(VendorRule::Intel),
+        rule: file.rule.map(Rule::vendor).or(fetch.rule()).unwrap_or(VendorRule::Intel),
         fetch,
         programs,
-        forbidden,
         words: names.words,
         each: names.each,
-        expect: models::expectation(source, &file.expect, fetch, &asked, options.fetch.is_some())?,
     })
+}
+
+fn title(source: &Source, file: &File) -> Result<String, ScenarioError> {
+    let title = file.title.get_ref().trim();
+    if title.is_empty() || title.chars().any(char::is_control) {
+        return Err(source.at(file.title.span()).error(
+            "a title is one line of text",
+            "not one line",
+            "say in one line what is being asked; longer text belongs into a comment",
+        ));
+    }
+    Ok(title.to_owned())
+}
+
+/// The words and programs of the scenario, then those of its protocol that it does not have itself.
+fn vocabulary(
+    source: &Source,
+    file: &mut File,
+    protocol: Option<&mut (Source, Protocol)>,
+) -> Result<(Names, Library), ScenarioError> {
+    let (mut names, mut library) = (Names::default(), Library::default());
+    names.add(source, &file.words, &file.each)?;
+    library.add(source, std::mem::take(&mut file.program), true)?;
+    if let Some((source, table)) = protocol {
+        names.add(source, &table.words, &table.each)?;
+        library.add(source, std::mem::take(&mut table.program), false)?;
+    }
+    Ok((names, library))
+}
+
+/// The tables `[handler]` that count: the scenario's own first, then that of its protocol.
+fn handlers<'a>(
+    source: &'a Source,
+    file: &'a File,
+    borrowed: Option<(&'a Source, &'a Protocol)>,
+) -> Vec<(&'a Source, &'a Spanned<syntax::Handler>)> {
+    let own = file.handler.as_ref().map(|table| (source, table));
+    let borrowed = borrowed.and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
+    [own, borrowed].into_iter().flatten().collect()
+}
+
+/// Turns the numbers of uses into addresses, once the programs are compiled.
+fn enter_programs(
+    executors: &mut [Executor],
+    starts: &[(usize, String)],
+    library: &Library,
+    programs: &Programs,
+    entries: &[u64],
+) {
+    for (slot, label) in starts {
+        if let Role::Program(number) = executors[*slot].role {
+            let at = library.step_address(programs, number as usize, label);
+            executors[*slot].start = at.map_or(Start::Outside, Start::At);
+        }
+    }
+    for executor in executors {
+        if let Role::Program(number) = executor.role {
+            executor.role = Role::Program(entries[number as usize]);
+        }
+    }
+}
+
+/// The handler of the plan. A program can arm the handler, but does not describe what it does.
+fn described(handler: Option<Handler>, program: &[Op], library: &Library, site: &Resolved) -> Handler {
+    let Some(mut handler) = handler else {
+        return Handler {
+            variant: HandlerVariant::Plain,
+            actions: vec![Action::Resume(next(site))],
+            described_at_start: false,
+            armed_at_start: false,
+        };
+    };
+    let describes = program.iter().any(|op| matches!(op.kind, OpKind::Describe(_)));
+    handler.described_at_start |= !describes && library.any();
+    handler
+}
+
+fn somebody_patches(source: &Source, executors: &[Executor], program: &[Op]) -> Result<(), ScenarioError> {
+    let programs = executors.iter().any(|executor| matches!(executor.role, Role::Program(_)));
+    if programs || !program.is_empty() {
+        return Ok(());
+    }
+    Err(source.at(0..1).error(
+        "nobody patches: there are no steps, and no executor runs a program",
+        "nothing to do",
+        "add a [[step]], name a `protocol`, or give executors a program as `role`",
+    ))
+}
+
+fn somebody_completes(
+    place: &Place,
+    items: &[Item],
+    program: &[Op],
+    programs: &Programs,
+) -> Result<(), ScenarioError> {
+    let abandoned = items.iter().any(|item| item.step.abandon.is_some());
+    let completes = programs.completes || program.iter().any(|op| matches!(op.kind, OpKind::Done(_)));
+    if programs.stores.is_empty() || completes || abandoned {
+        return Ok(());
+    }
+    Err(place.error(
+        "programs patch, and nobody declares that complete: nothing could be `stale`",
+        "in this scenario",
+        "add `{ done = {} }` to the program that finishes, or `[[step]] abandon = {}` if either version may stay",
+    ))
 }
 
 /// Combinations of versions that no pass may show.
@@ -172,7 +224,7 @@ fn forbidden(
 pub(super) fn protocol(name: &str, place: &Place, from: &str) -> Result<(Source, Protocol), ScenarioError> {
     let (path, text) = protocol_text(name, place, from)?;
     let source = Source::new(&path, &text);
-    let table = super::read(&source, &text)?;
+    let table = read(&source, &text)?;
     Ok((source, table))
 }
 
@@ -259,7 +311,7 @@ fn handler(
     let (resume, place) = resume;
     let emulated = |new: bool| {
         let version = site.version(0, new);
-        site::emulate(version, next(site)).is_none() && programs::can_emulate(version)
+        site::emulate(version, next(site)).is_none() && guest_code::can_emulate(version)
     };
     let new = match resume {
         Resume::New => Some(true),
@@ -325,7 +377,9 @@ fn events(
     library: &Library,
 ) -> Result<Events, ScenarioError> {
     let budget = |number: &Option<syntax::Int>| match number {
-        Some(number) => value::ranged(source, number, "an event budget", 0, 8).map(|number| number as u8),
+        Some(number) => {
+            value::ranged(source, number, "an event budget", 0, MOST_EVENTS).map(|number| number as u8)
+        }
         None => Ok(0),
     };
     if let Some((source, table)) = borrowed
@@ -346,9 +400,9 @@ fn events(
         Ok(match given {
             None => Body::Site,
             Some((source, name)) => match name.get_ref().as_str() {
-                "site" => Body::Site,
-                "nothing" => Body::Nothing,
-                _ => Body::Program(library.find(name, source, &["site", "nothing"])?),
+                SITE => Body::Site,
+                NOTHING => Body::Nothing,
+                _ => Body::Program(library.find(name, source, &RUNS.map(|(name, _)| name))?),
             },
         })
     };

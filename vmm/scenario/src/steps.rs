@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 
 use super::error::{Place, ScenarioError, Source, nearest};
+use super::operation::Operation;
+use super::spanned::Spanned;
 use super::syntax::{File, Protocol, Step, Text, What};
 
 /// A step with its label and the file it stands in.
@@ -17,121 +19,6 @@ pub(super) struct Item {
     pub place: Place,
 }
 
-/// The kind of a step, as its key is spelt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Store,
-    Arm,
-    Disarm,
-    Sync,
-    Broadcast,
-    Wait,
-    Set,
-    AssumeSynchronised,
-    Quiesce,
-    Delay,
-    Free,
-    Done,
-    Abandon,
-    Take,
-    Drop,
-    Pass,
-    Trap,
-    Serialise,
-    Interrupts,
-    Load,
-    Add,
-    If,
-    Unless,
-    Goto,
-    Check,
-    Fail,
-    Resume,
-    Decline,
-    Acknowledge,
-    Flags,
-    Pause,
-}
-
-const KINDS: [(Kind, &str); 31] = [
-    (Kind::Store, "store"),
-    (Kind::Arm, "arm"),
-    (Kind::Disarm, "disarm"),
-    (Kind::Sync, "sync"),
-    (Kind::Broadcast, "broadcast"),
-    (Kind::Wait, "wait"),
-    (Kind::Set, "set"),
-    (Kind::AssumeSynchronised, "assume-synchronised"),
-    (Kind::Quiesce, "quiesce"),
-    (Kind::Delay, "delay"),
-    (Kind::Free, "free"),
-    (Kind::Done, "done"),
-    (Kind::Abandon, "abandon"),
-    (Kind::Take, "take"),
-    (Kind::Drop, "drop"),
-    (Kind::Pass, "pass"),
-    (Kind::Trap, "trap"),
-    (Kind::Serialise, "serialise"),
-    (Kind::Interrupts, "interrupts"),
-    (Kind::Load, "load"),
-    (Kind::Add, "add"),
-    (Kind::If, "if"),
-    (Kind::Unless, "unless"),
-    (Kind::Goto, "goto"),
-    (Kind::Check, "check"),
-    (Kind::Fail, "fail"),
-    (Kind::Resume, "resume"),
-    (Kind::Decline, "decline"),
-    (Kind::Acknowledge, "acknowledge"),
-    (Kind::Flags, "flags"),
-    (Kind::Pause, "pause"),
-];
-
-impl Kind {
-    /// As its key is spelt.
-    pub fn name(self) -> &'static str {
-        KINDS.iter().find(|(kind, _)| *kind == self).map_or("step", |(_, name)| name)
-    }
-}
-
-impl Step {
-    fn has(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Store => self.store.is_some(),
-            Kind::Arm => self.arm.is_some(),
-            Kind::Disarm => self.disarm.is_some(),
-            Kind::Sync => self.sync.is_some(),
-            Kind::Broadcast => self.broadcast.is_some(),
-            Kind::Wait => self.wait.is_some(),
-            Kind::Set => self.set.is_some(),
-            Kind::AssumeSynchronised => self.assume_synchronised.is_some(),
-            Kind::Quiesce => self.quiesce.is_some(),
-            Kind::Delay => self.delay.is_some(),
-            Kind::Free => self.free.is_some(),
-            Kind::Done => self.done.is_some(),
-            Kind::Abandon => self.abandon.is_some(),
-            Kind::Take => self.take.is_some(),
-            Kind::Drop => self.drop.is_some(),
-            Kind::Pass => self.pass.is_some(),
-            Kind::Trap => self.trap.is_some(),
-            Kind::Serialise => self.serialise.is_some(),
-            Kind::Interrupts => self.interrupts.is_some(),
-            Kind::Load => self.load.is_some(),
-            Kind::Add => self.add.is_some(),
-            Kind::If => self.when.is_some(),
-            Kind::Unless => self.unless.is_some(),
-            Kind::Goto => self.goto.is_some(),
-            Kind::Check => self.check.is_some(),
-            Kind::Fail => self.fail.is_some(),
-            Kind::Resume => self.resume.is_some(),
-            Kind::Decline => self.decline.is_some(),
-            Kind::Acknowledge => self.acknowledge.is_some(),
-            Kind::Flags => self.flags.is_some(),
-            Kind::Pause => self.pause.is_some(),
-        }
-    }
-}
-
 impl Item {
     /// True if this step puts an int3 over the first byte.
     pub fn plants_int3(&self) -> bool {
@@ -140,29 +27,28 @@ impl Item {
         };
         let named = store.what.as_ref().is_some_and(|what| *what.get_ref() == What::Int3);
         let first = store.at.as_ref().is_some_and(|at| *at.get_ref() == 0);
-        let bytes = store.bytes.as_ref().and_then(|text| super::site::hex(text.get_ref()));
+        let bytes = store.bytes.as_ref().and_then(|text| super::value::hex(text.get_ref()));
         named || (first && bytes.is_some_and(|bytes| bytes.starts_with(&[0xcc])))
     }
 
     /// The one operation of the step.
-    pub fn kind(&self) -> Result<Kind, ScenarioError> {
-        one_kind(&self.step, &self.place)
+    pub fn operation(&self) -> Result<Operation<'_>, ScenarioError> {
+        one_operation(&self.step, &self.place)
     }
 }
 
-fn one_kind(step: &Step, place: &Place) -> Result<Kind, ScenarioError> {
-    let set: Vec<_> = KINDS.iter().filter(|(kind, _)| step.has(*kind)).collect();
-    match set.as_slice() {
-        [(kind, _)] => Ok(*kind),
+fn one_operation<'s>(step: &'s Step, place: &Place) -> Result<Operation<'s>, ScenarioError> {
+    match step.operations()[..] {
+        [operation] => Ok(operation),
         [] => Err(place.error(
             "a step without an operation",
             "nothing to do",
-            format!("add one of {}", KINDS.map(|(_, name)| name).join(", ")),
+            format!("add one of {}", Operation::names().collect::<Vec<_>>().join(", ")),
         )),
-        [_, (_, second), ..] => Err(place.error(
-            format!("a step with {} operations", set.len()),
+        [_, second, ..] => Err(place.error(
+            format!("a step with {} operations", step.operations().len()),
             "more than one operation",
-            format!("give each operation a [[step]] of its own: move `{second}` to the next one"),
+            format!("give each operation a [[step]] of its own: move `{}` to the next one", second.name()),
         )),
     }
 }
@@ -207,7 +93,7 @@ pub(super) fn collect(
 pub(super) fn append(
     items: &mut Vec<Item>,
     source: &Source,
-    steps: Vec<toml::Spanned<Step>>,
+    steps: Vec<Spanned<Step>>,
 ) -> Result<(), ScenarioError> {
     let mut taken: HashSet<String> = items.iter().map(|item| item.label.clone()).collect();
     let given: HashSet<&str> = steps
@@ -239,8 +125,7 @@ pub(super) fn append(
                 text.clone()
             }
             None => {
-                let kind = one_kind(step.get_ref(), &place)?;
-                let name = kind.name();
+                let name = one_operation(step.get_ref(), &place)?.name();
                 (1..)
                     .map(|number| format!("{name}-{number}"))
                     .find(|label| !taken.contains(label) && !given.contains(label.as_str()))

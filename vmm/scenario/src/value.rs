@@ -1,8 +1,7 @@
 //! Checks of single values.
 
 use super::error::{Place, ScenarioError, Source};
-use super::forms::Mask;
-use super::syntax::Int;
+use super::syntax::{Int, Mask};
 
 /// A number within bounds, both included.
 pub(super) fn ranged(
@@ -66,4 +65,18 @@ pub(super) fn these(
         ));
     }
     Ok(bits)
+}
+
+/// Parses pairs of hex digits.
+pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for word in text.split_whitespace() {
+        if word.len() % 2 != 0 || !word.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return None;
+        }
+        for at in (0..word.len()).step_by(2) {
+            bytes.push(u8::from_str_radix(word.get(at..at + 2)?, 16).ok()?);
+        }
+    }
+    (!bytes.is_empty()).then_some(bytes)
 }

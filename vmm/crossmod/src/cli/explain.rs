@@ -1,4 +1,4 @@
-//! `crossmod explain`: what a name in a file or a report means, from the same sources as the documentation.
+//! `crossmod explain`: what a name in a file or a report means, from the same sources as the reference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,15 +6,17 @@ use std::fmt::Write;
 use clap::Args;
 use crossmod::fetch::FetchModel;
 use crossmod::property::{Property, expectation};
-use crossmod::scenario::{self, Scenario, nearest};
+use crossmod::reference;
+use crossmod::scenario::{self, Entry, Scenario, nearest};
 use crossmod::suite::{self, Case};
 
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A property, a fetch model (a preset, or parameters such as `atom=16,stale,block`), a protocol, a shipped
-    /// scenario or a tag; `language` for the reference of scenario files; without a name, what there is of each.
+    /// A key of scenario files (`site.offset`), a step (`sync`), an instruction (`nop5`), a property, a fetch model (a
+    /// preset, or parameters such as `atom=16,stale,block`), a word of reports (`bounds`), a protocol, a shipped scenario
+    /// or a tag; `language` for the whole reference; without a name, what there is of each.
     name: Option<String>,
 }
 
@@ -29,14 +31,17 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Held);
     };
     if name == "language" {
-        print(scenario::REFERENCE);
+        print(&reference::markdown());
         return Ok(Exit::Held);
     }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
-    let found = [
-        name.parse().ok().map(|property| self::property(property, &cases)),
-        name.parse().ok().map(|model| self::model(model, &cases)),
+    let mut found: Vec<String> = reference::find(name).iter().map(|entry| described(entry, &cases)).collect();
+    if found.is_empty() {
+        // Parameters of a fetch model, which are no name of the reference.
+        found.extend(name.parse().ok().map(|model| described(&reference::model(model), &cases)));
+    }
+    let others = [
         scenario::protocols()
             .into_iter()
             .find(|(known, _)| known == plain)
@@ -47,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             .map(|scenario| self::scenario(scenario, &cases)),
         tag(name, &cases),
     ];
-    let found: Vec<String> = found.into_iter().flatten().collect();
+    found.extend(others.into_iter().flatten());
     if found.is_empty() {
         return Err(unknown(name, &library, &cases));
     }
@@ -78,37 +83,36 @@ fn overview(library: &[Scenario], cases: &[Case]) -> String {
     let _ = writeln!(out, "\ntags, with the number of scenarios\n  {}", counted(&tags(cases)));
     let _ = write!(
         out,
-        "\n{} scenarios: `crossmod list`; `crossmod explain NAME` says more of one of these, or of a scenario",
+        "\n{} scenarios: `crossmod list`. `crossmod explain NAME` says more about each of these, about a scenario, and about \
+         the keys, steps and instructions of scenario files and the words of reports: `crossmod explain site.offset`. \
+         `crossmod show reference` prints all of that",
         library.len()
     );
     out
 }
 
-fn property(property: Property, cases: &[Case]) -> String {
-    let expect = cases.iter().filter(|case| case.plan.expect.contains(&property));
-    format!(
-        "{property}: a property\n  violated when   {}\n  in a matrix     {}\n  expected by     {}\n  select          \
-         crossmod check --property {property}\n",
-        property.describe(),
-        property.short(),
-        some(expect.map(|case| case.scenario.name.as_str())),
-    )
-}
-
-fn model(model: FetchModel, cases: &[Case]) -> String {
-    let asked = cases.iter().filter(|case| case.model == model);
-    let mut out = format!(
-        "{model}: a fetch model\n  reads at once   {}\n  may miss        {}\n",
-        model.reads(),
-        model.misses()
-    );
-    if let Some(promise) = model.promise() {
-        let _ = writeln!(out, "  promised        {promise}");
+/// An entry of the reference; of a property or fetch model also which cases are about it.
+fn described(entry: &Entry, cases: &[Case]) -> String {
+    let mut out = reference::plain(entry);
+    let of_kind = |kind| entry.kind == kind;
+    let property: Option<Property> = entry.name.parse().ok().filter(|_| of_kind("a property"));
+    let model: Option<FetchModel> = entry.name.parse().ok().filter(|_| of_kind("a fetch model"));
+    if let Some(property) = property {
+        let expect = cases.iter().filter(|case| case.plan.expect.contains(&property));
+        let _ = write!(
+            out,
+            "\n  expected by     {}\n  select          crossmod check --property {property}\n",
+            some(expect.map(|case| case.scenario.name.as_str())),
+        );
     }
-    let rule = model.rule().map_or("the scenario's".into(), |rule| format!("{}'s", rule.vendor()));
-    let _ = writeln!(out, "  rule            {rule}");
-    let _ = writeln!(out, "  asked for by    {}", some(asked.map(|case| case.scenario.name.as_str())));
-    let _ = writeln!(out, "  select          crossmod check --fetch {model}");
+    if let Some(model) = model {
+        let asked = cases.iter().filter(|case| case.model == model);
+        let _ = write!(
+            out,
+            "\n  asked for by    {}\n  select          crossmod check --fetch {model}\n",
+            some(asked.map(|case| case.scenario.name.as_str())),
+        );
+    }
     out
 }
 
@@ -167,10 +171,8 @@ fn tag(name: &str, cases: &[Case]) -> Option<String> {
 }
 
 fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
-    let (tags, protocols) = (tags(cases), scenario::protocols());
-    let mut known: Vec<&str> = Vec::new();
-    let named = Property::ALL.into_iter().map(Property::name).chain(FetchModel::preset_names());
-    named.for_each(|name| known.push(name));
+    let (tags, protocols, names) = (tags(cases), scenario::protocols(), reference::names());
+    let mut known: Vec<&str> = names.iter().map(String::as_str).collect();
     known.extend(protocols.iter().map(|(name, _)| name.as_str()));
     known.extend(library.iter().map(|scenario| scenario.name.as_str()));
     known.extend(tags.keys().copied());
@@ -184,7 +186,8 @@ fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
         _ => format!("did you mean `{}`?", near.join("`, `")),
     };
     Failure::unusable(format!(
-        "error: `{name}` is no property, fetch model, protocol, tag or shipped scenario\n{help}"
+        "error: `{name}` is unknown: it is neither in the reference nor the name of a protocol, tag or shipped \
+         scenario\n{help}"
     ))
 }
 

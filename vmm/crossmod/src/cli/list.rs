@@ -2,6 +2,7 @@
 
 use clap::Args;
 use crossmod::property::expectation;
+use crossmod::reference;
 use crossmod::scenario;
 use crossmod::suite::{self, Case};
 
@@ -22,7 +23,8 @@ pub struct Arguments {
 
 #[derive(Args)]
 pub struct ShowArguments {
-    /// Name of a scenario (`seed/fixup`) or protocol (`protocols/text_poke_fixup`).
+    /// Name of a scenario (`seed/fixup`) or protocol (`protocols/text_poke_fixup`); `reference` for the reference of
+    /// scenario files and reports, `schema` for the JSON Schema of scenario files, for editors.
     name: String,
 }
 
@@ -94,6 +96,17 @@ fn json(row: &ListRow) -> serde_json::Value {
 
 pub fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
     let name = arguments.name.trim_end_matches(".toml");
+    match name {
+        "reference" => {
+            print(&reference::markdown());
+            return Ok(Exit::Held);
+        }
+        "schema" => {
+            print(&format!("{:#}", scenario::schema()));
+            return Ok(Exit::Held);
+        }
+        _ => {}
+    }
     let scenario =
         scenario::library().into_iter().find(|scenario| scenario.name == name).map(|found| found.text);
     let protocol = || {

@@ -68,9 +68,9 @@ enum Command {
     Sites(Box<sites::Arguments>),
     /// List the shipped scenarios and protocols.
     List(list::Arguments),
-    /// Explain a property, fetch model, protocol, scenario or tag.
+    /// Explain a key, step, property, fetch model, word of reports, protocol, scenario or tag.
     Explain(explain::Arguments),
-    /// Print a shipped scenario or protocol, to copy and modify.
+    /// Print a shipped scenario or protocol, to copy and change; or the reference, or the schema.
     Show(list::ShowArguments),
     /// Count how this CPU executes code that another CPU stores to, at full speed.
     Survey(survey::Arguments),

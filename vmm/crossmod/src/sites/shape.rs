@@ -1,34 +1,34 @@
-//! A window as a scenario: is it legal, or what happens to a CPU that arrives behind its first byte?
+//! Probe windows as scenarios: is the window legal, or what happens to a CPU that arrives after its first byte?
 //!
-//! What decides is where instructions begin, and where CPUs may stand, not what the instructions do: each is
-//! replaced by a NOP of its length. A legal window is exchanged as the kernel does it, with a wait between
-//! breakpoint and tail until every CPU has left. Where control may arrive at a byte inside, no wait helps: an
-//! executor stands there, and the exchange goes on.
+//! The answer depends on where instructions begin and where CPUs may be, not on what the instructions do, so each is
+//! replaced by a NOP of its length. A legal window is patched as the kernel does, with a wait between breakpoint and tail
+//! until every CPU has left it. If control may arrive at a byte inside, no wait helps: an executor starts there while the
+//! window is patched.
 
 use std::fmt::Write;
 
-use crate::linux::{Hazard, JUMP, Window};
+use crossmod_linux::{Hazard, JUMP, ProbeWindow};
+
 use crate::scenario::Scenario;
 
-/// Longest NOP that scenarios have a name for, in bytes.
+/// Length of the longest NOP that scenarios have a name for, in bytes.
 const LONGEST_NOP: u64 = 9;
 
-/// What decides about a window: lengths of its instructions, its offset in its page, the byte of an arrival.
+/// The shape of a window: everything that the verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// Lengths of its instructions, in bytes.
     pub lengths: Vec<u64>,
     /// Offset of its first byte in a cache line.
     pub offset: u64,
-    /// The byte at which control may arrive, if it is that which stands against it.
+    /// The byte inside at which control may arrive, if the window is illegal for that reason.
     pub arrival: Option<u64>,
 }
 
 impl Shape {
-    /// The shape of a window; `None` if what stands against it is no matter of schedules (another patch, an
-    /// exception, the function's end), if control arrives inside of an instruction, or if an instruction is
-    /// longer than a NOP can be.
-    pub fn of(window: &Window) -> Option<Shape> {
+    /// The shape of a window; `None` if its hazards do not depend on schedules (another patch, an exception, the
+    /// function's end), if control arrives inside an instruction, or if an instruction is longer than the longest NOP.
+    pub fn of(window: &ProbeWindow) -> Option<Shape> {
         let arrival = window.hazards.iter().find_map(|hazard| match hazard {
             Hazard::Entered { byte, .. } | Hazard::Returned { byte } => Some(*byte),
             _ => None,
@@ -49,7 +49,7 @@ impl Shape {
         expressible.then(|| Shape { lengths: window.lengths.clone(), offset: window.address % 64, arrival })
     }
 
-    /// The scenario of the shape; `name` is the window's.
+    /// The scenario of the shape, with the name of a window.
     pub fn scenario(&self, name: &str) -> Scenario {
         let quote = |names: Vec<String>| format!("[{}]", names.join(", "));
         let old = self.lengths.iter().map(|length| format!("\"nop{length}\"")).collect();
@@ -83,14 +83,15 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    use crossmod_linux::Via;
+
     use super::*;
-    use crate::linux::Via;
     use crate::property::Property;
     use crate::scenario::Options;
 
-    fn window(lengths: &[u64], hazards: Vec<Hazard>) -> Window {
+    fn window(lengths: &[u64], hazards: Vec<Hazard>) -> ProbeWindow {
         let length = lengths.iter().sum();
-        Window {
+        ProbeWindow {
             site: "f+0x3e".into(),
             address: 0xffff_ffff_8100_003e,
             length,
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn legal_windows_wait_and_entered_ones_have_somebody_inside() {
+    fn legal_windows_wait_and_entered_ones_have_an_executor_inside() {
         let legal = Shape::of(&window(&[2, 4], Vec::new())).expect("a shape");
         let plan = legal.scenario("f").plan(&Options::default()).expect("a plan");
         assert_eq!((plan.site.len(), plan.site.old.boundaries), (6, vec![0, 2]));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_schedule_decides_has_no_shape() {
+    fn windows_that_no_schedule_decides_have_no_shape() {
         for (lengths, hazards) in [
             (&[2, 3][..], vec![entered(1)]),
             (&[2, 10], Vec::new()),

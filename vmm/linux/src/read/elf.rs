@@ -1,12 +1,13 @@
-//! The parts of ELF that kernels and modules need, read with every bound checked.
+//! Reads the parts of ELF that kernels and modules use, with every bound checked.
 //!
-//! 64-bit little-endian x86-64 only (System V ABI, chapters 4 and 5; AMD64 supplement, 4.4). Names are cut at
-//! [`limits::NAME`] bytes, so that no file makes a reader scan its string table again and again.
+//! Only 64-bit little-endian x86-64 is supported (System V ABI, chapters 4 and 5; AMD64 supplement, 4.4). Names are cut
+//! at [`limits::NAME`] bytes, so that no file makes the reader scan its string table repeatedly.
 
 use std::ops::Range;
 
 use crate::error::ImageError;
 use crate::limits;
+use crate::symbols;
 
 /// `sh_type` of a symbol table.
 const SYMTAB: u32 = 2;
@@ -18,7 +19,7 @@ const FLAG_ALLOC: u64 = 2;
 const FLAG_EXECUTABLE: u64 = 4;
 const LOAD: u32 = 1;
 
-/// What sort of file it is (`e_type`).
+/// The type of a file (`e_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// Relocatable: a module.
@@ -36,30 +37,30 @@ pub struct Section {
     flags: u64,
     /// Link address; 0 in modules.
     pub address: u64,
-    /// Where its bytes are in the file; empty if it has none there.
+    /// Position of its bytes in the file; empty if it has none.
     pub data: Range<usize>,
-    /// Bytes in memory.
+    /// Size in memory, in bytes.
     pub size: u64,
-    /// `sh_link`: for symbols, the section of their names.
+    /// `sh_link`: for symbols, the section with their names.
     link: usize,
-    /// `sh_info`: for relocations, the section that they change.
+    /// `sh_info`: for relocations, the section to which they apply.
     pub info: usize,
     /// Required alignment in bytes, at least 1.
     pub align: u64,
 }
 
 impl Section {
-    /// It is in memory when the kernel runs.
+    /// True if it is in memory when the kernel runs.
     pub fn allocated(&self) -> bool {
         self.flags & FLAG_ALLOC != 0
     }
 
-    /// It holds instructions.
+    /// True if it contains instructions.
     pub fn executable(&self) -> bool {
         self.flags & FLAG_EXECUTABLE != 0
     }
 
-    /// It holds relocations.
+    /// True if it contains relocations.
     pub fn relocates(&self) -> bool {
         self.kind == RELA
     }
@@ -70,39 +71,47 @@ impl Section {
 pub struct Symbol {
     /// Its name.
     pub name: String,
-    /// Where it is defined.
-    pub section: Place,
-    /// Address, or in modules the offset in its section.
+    /// The section that defines it.
+    pub section: SectionIndex,
+    /// Address; in modules, the offset in its section.
     pub value: u64,
-    /// Bytes, 0 if unknown.
+    /// Size in bytes, 0 if unknown.
     pub size: u64,
-    /// Not visible outside of its file.
+    /// True if it is not visible outside its file.
     pub local: bool,
     /// `st_info & 15`: 1 object, 2 function, 3 section, 4 file.
     pub kind: u8,
 }
 
-/// Where a symbol is defined (`st_shndx`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Elsewhere.
-    Undefined,
-    /// At an address that is no place.
-    Absolute,
-    /// In a section.
-    Section(usize),
+impl Symbol {
+    /// The symbol as the name of an address. Sections (3), files (4) and absolute values name none.
+    pub fn named(self) -> Option<symbols::Symbol> {
+        let named = !matches!(self.kind, 3 | 4) && matches!(self.section, SectionIndex::Defined(_));
+        named.then(|| symbols::Symbol::new(self.name, self.value, self.size, self.local))
+    }
 }
 
-/// A relocation with addend.
+/// The section that defines a symbol (`st_shndx`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectionIndex {
+    /// Another file defines the symbol.
+    Undefined,
+    /// The value is not an address.
+    Absolute,
+    /// A section of this file.
+    Defined(usize),
+}
+
+/// A relocation with an addend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relocation {
-    /// Offset in the section that is changed.
+    /// Offset in the section to which it applies.
     pub offset: u64,
-    /// `R_X86_64_...`.
+    /// Type: `R_X86_64_...`.
     pub kind: u32,
     /// Index of the symbol.
     pub symbol: usize,
-    /// Addend.
+    /// The addend.
     pub addend: i64,
 }
 
@@ -110,11 +119,11 @@ pub struct Relocation {
 #[derive(Debug)]
 pub struct Elf<'a> {
     bytes: &'a [u8],
-    /// What it is.
+    /// Its type.
     pub kind: FileKind,
     /// Its sections.
     pub sections: Vec<Section>,
-    /// Loadable segments, for files without sections: address, bytes, executable.
+    /// Loadable segments, for files without sections: address, position in the file, executable.
     pub segments: Vec<(u64, Range<usize>, bool)>,
 }
 
@@ -134,7 +143,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     int(bytes, at).map(u64::from_le_bytes)
 }
 
-/// A range of the file, if the file has it.
+/// A range of the file; `None` if it exceeds the file.
 fn range(bytes: &[u8], offset: u64, size: u64) -> Option<Range<usize>> {
     let start = usize::try_from(offset).ok()?;
     let end = start.checked_add(usize::try_from(size).ok()?)?;
@@ -154,13 +163,13 @@ impl<'a> Elf<'a> {
     ///
     /// # Errors
     ///
-    /// If it is no ELF of x86-64, or a header points outside of the file.
+    /// If the file is not ELF for x86-64, or a header points outside it.
     pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>, ImageError> {
         let wrong = |reason: String| {
-            Err(ImageError::new("ELF header", reason, "give a vmlinux, a bzImage or a module of x86-64"))
+            Err(ImageError::new("ELF header", reason, "pass a vmlinux, a bzImage or a module for x86-64"))
         };
         if !bytes.starts_with(b"\x7fELF") {
-            return wrong("this is no ELF file".into());
+            return wrong("it is not an ELF file".into());
         }
         let header = bytes.get(..64).ok_or_else(|| {
             ImageError::damaged("ELF header", format!("the file ends at byte {}", bytes.len()))
@@ -170,12 +179,12 @@ impl<'a> Elf<'a> {
         }
         let field = |at: usize| u16_at(header, at).unwrap_or_default();
         if field(18) != 62 {
-            return wrong(format!("it is for machine {}, and x86-64 is 62", field(18)));
+            return wrong(format!("it is for machine {} instead of 62, x86-64", field(18)));
         }
         let kind = match field(16) {
             1 => FileKind::Relocatable,
             2 | 3 => FileKind::Linked,
-            other => return wrong(format!("its type is {other}, neither relocatable nor executable")),
+            other => return wrong(format!("its type {other} is neither relocatable nor executable")),
         };
         let mut elf = Elf { bytes, kind, sections: Vec::new(), segments: Vec::new() };
         elf.read_sections(u64_at(header, 0x28).unwrap_or_default(), field(0x3a), field(0x3c), field(0x3e))?;
@@ -189,10 +198,10 @@ impl<'a> Elf<'a> {
             return Ok(());
         }
         if size != 64 {
-            return Err(ImageError::damaged(place, format!("an entry has {size} bytes, and 64 are defined")));
+            return Err(ImageError::damaged(place, format!("an entry has {size} bytes instead of 64")));
         }
         let at = |index: usize| usize::try_from(offset).ok()?.checked_add(index * 64);
-        // More than 0xff00 sections are counted in the first header (System V ABI, chapter 4).
+        // The first header holds the number of sections if it exceeds 0xff00 (System V ABI, chapter 4).
         let first = at(0);
         let (count, names) = if count == 0 {
             let word = |field| first.and_then(|at| u64_at(self.bytes, at + field));
@@ -204,16 +213,13 @@ impl<'a> Elf<'a> {
             (u64::from(count), u32::from(names))
         };
         if count as usize > limits::SECTIONS {
-            return Err(ImageError::damaged(place, format!("{count} sections are announced")));
+            return Err(ImageError::damaged(place, format!("it has {count} sections, more than any kernel")));
         }
         let headers =
             range(self.bytes, offset, count * 64).map(|range| &self.bytes[range]).ok_or_else(|| {
                 ImageError::damaged(
                     place,
-                    format!(
-                        "{count} headers at byte {offset} go beyond the file's {} bytes",
-                        self.bytes.len()
-                    ),
+                    format!("{count} headers at byte {offset} exceed the file's {} bytes", self.bytes.len()),
                 )
             })?;
         let mut name_offsets = Vec::new();
@@ -227,10 +233,7 @@ impl<'a> Elf<'a> {
                 range(self.bytes, offset, size).ok_or_else(|| {
                     ImageError::damaged(
                         format!("section {index}"),
-                        format!(
-                            "its {size} bytes at byte {offset} go beyond the file's {}",
-                            self.bytes.len()
-                        ),
+                        format!("its {size} bytes at byte {offset} exceed the file's {}", self.bytes.len()),
                     )
                 })?
             };
@@ -250,7 +253,7 @@ impl<'a> Elf<'a> {
         let Some(table) = self.sections.get(names as usize).map(|section| section.data.clone()) else {
             return Err(ImageError::damaged(
                 place,
-                format!("their names are in section {names}, which is none"),
+                format!("their names are in section {names}, which does not exist"),
             ));
         };
         for (section, at) in self.sections.iter_mut().zip(name_offsets) {
@@ -259,7 +262,7 @@ impl<'a> Elf<'a> {
         Ok(())
     }
 
-    /// Segments only stand in for missing sections: one that is wrong is left out.
+    /// Segments are only used if there are no sections, so a malformed one is skipped.
     fn read_segments(&mut self, offset: u64, size: u16, count: u16) {
         let length = u64::from(size) * u64::from(count);
         let Some(headers) = range(self.bytes, offset, length).filter(|_| size >= 56) else { return };
@@ -282,18 +285,24 @@ impl<'a> Elf<'a> {
     ///
     /// # Errors
     ///
-    /// If it is malformed or larger than any kernel's.
+    /// If it is malformed or exceeds [`limits::SYMBOLS`].
     pub fn symbols(&self) -> Result<Vec<Symbol>, ImageError> {
         let Some(table) = self.sections.iter().find(|section| section.kind == SYMTAB) else {
             return Ok(Vec::new());
         };
         let place = format!("section {}", table.name);
         let names = self.sections.get(table.link).map(|section| self.data(section)).ok_or_else(|| {
-            ImageError::damaged(&place, format!("its names are in section {}, which is none", table.link))
+            ImageError::damaged(
+                &place,
+                format!("its names are in section {}, which does not exist", table.link),
+            )
         })?;
         let data = self.data(table);
         if data.len() / 24 > limits::SYMBOLS {
-            return Err(ImageError::damaged(place, format!("it has {} symbols", data.len() / 24)));
+            return Err(ImageError::damaged(
+                place,
+                format!("it has {} symbols, more than any kernel", data.len() / 24),
+            ));
         }
         Ok(data
             .chunks_exact(24)
@@ -303,9 +312,9 @@ impl<'a> Elf<'a> {
                 Symbol {
                     name: string(names, u32_at(entry, 0).unwrap_or_default() as usize),
                     section: match index {
-                        0 => Place::Undefined,
-                        0xff00.. => Place::Absolute,
-                        index => Place::Section(usize::from(index)),
+                        0 => SectionIndex::Undefined,
+                        0xff00.. => SectionIndex::Absolute,
+                        index => SectionIndex::Defined(usize::from(index)),
                     },
                     value: u64_at(entry, 8).unwrap_or_default(),
                     size: u64_at(entry, 16).unwrap_or_default(),
@@ -316,7 +325,7 @@ impl<'a> Elf<'a> {
             .collect())
     }
 
-    /// The entries of a section of relocations.
+    /// The relocations in a section.
     pub fn relocations(&self, section: &Section) -> impl Iterator<Item = Relocation> + use<'a> {
         self.data(section).chunks_exact(24).map(|entry| {
             let info = u64_at(entry, 8).unwrap_or_default();

@@ -1,36 +1,36 @@
-//! The symbol table that a kernel carries for itself, found in its read-only data.
+//! Finds kallsyms, the kernel's own symbol table, in its read-only data.
 //!
-//! Written by `write_src()` of scripts/kallsyms.c. Names are sequences of token numbers; each token is a string of
-//! `kallsyms_token_table`, at the place that `kallsyms_token_index` (256 × u16) gives. A name is preceded by its
-//! length, one byte, or two as ULEB128 since 6.1; `kallsyms_markers` (u32) has the place of every 256th. All tables
-//! are 8-byte aligned. Their order has changed, and is told by what fits:
+//! `write_src()` of scripts/kallsyms.c writes it. A name is a sequence of token numbers; each token is a string in
+//! `kallsyms_token_table`, at the offset in `kallsyms_token_index` (256 × u16). The length of a name precedes it: one
+//! byte, or since 6.1 up to two bytes of ULEB128. `kallsyms_markers` (u32) has the offset of every 256th name. All tables
+//! are 8-byte aligned. Their order has changed and is recognised by what fits:
 //!
 //! | since | order |
 //! |---|---|
 //! | 4.6 | offsets (s32), relative base (u64), number (u32), names, markers, token table, token index |
 //! | 6.4 | number, names, markers, token table, token index, offsets, relative base |
 //!
-//! A negative offset counts up from the base, and any other is a per-CPU or absolute value
-//! (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`, kernel/kallsyms.c, `kallsyms_sym_address()`); where none is negative all are
-//! counted from the base.
+//! If any offset is negative, negative offsets count up from the base and the others are per-CPU or absolute values
+//! (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`, kernel/kallsyms.c, `kallsyms_sym_address()`); otherwise all count from the base.
 
 use crate::limits;
+use crate::symbols::Symbol;
 
-/// Places that look like a token table and are looked at.
+/// Maximum number of candidates for the token table.
 const TABLES: usize = 4096;
-/// Longest token, in bytes.
+/// Maximum length of a token in bytes.
 const TOKEN: usize = 128;
-/// How far before the token table the number of symbols may stand: names take about 12 bytes a symbol.
+/// Maximum distance in bytes from the number of symbols to the token table: a name takes about 12 bytes.
 const REACH: usize = 48 << 20;
-/// The token '0' has its own code as number.
+/// Number of the token '0': its character code.
 const DIGIT: usize = b'0' as usize;
 /// Number of names between two markers.
 const MARKED: usize = 256;
-/// Fewest symbols that are taken for a table.
+/// Minimum number of symbols in a table.
 const FEWEST: u64 = 4;
 
 /// A symbol: address, kind as in nm(1), name.
-pub type Entry = (u64, char, String);
+type Entry = (u64, char, String);
 
 struct Tokens<'a> {
     strings: Vec<&'a [u8]>,
@@ -50,9 +50,16 @@ fn kernel_address(address: u64) -> bool {
     address >> 31 == 0x1_ffff_ffff
 }
 
-/// All symbols, if the data holds such tables.
-pub fn find(data: &[u8]) -> Option<Vec<Entry>> {
-    // Every digit stands for itself, so that this is in every token table.
+/// The symbols that name addresses, if the data contains kallsyms. Absolute values are dropped.
+pub fn find(data: &[u8]) -> Option<Vec<Symbol>> {
+    let symbol = |(address, kind, name): Entry| {
+        (!matches!(kind, 'a' | 'A')).then(|| Symbol::new(name, address, 0, kind.is_ascii_lowercase()))
+    };
+    Some(entries(data)?.into_iter().filter_map(symbol).collect())
+}
+
+fn entries(data: &[u8]) -> Option<Vec<Entry>> {
+    // Every digit is a token of its own, so every token table contains this.
     const NEEDLE: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
     let mut budget = [limits::KALLSYMS_LOOKS, limits::KALLSYMS_TRIES];
     let mut from = 0;
@@ -69,12 +76,12 @@ pub fn find(data: &[u8]) -> Option<Vec<Entry>> {
 }
 
 fn memmem(data: &[u8], needle: &[u8]) -> Option<usize> {
-    // The first three bytes are rare enough; comparing the rest seldom happens.
+    // The first byte is rare enough that the rest is seldom compared.
     (0..data.len().checked_sub(needle.len())? + 1)
         .find(|&at| data[at] == needle[0] && data[at..].starts_with(needle))
 }
 
-/// The token table around the digits at `at`, if the token index behind it agrees.
+/// The token table around the digits at `at`, if the token index after it agrees.
 fn tokens(data: &[u8], at: usize) -> Option<Tokens<'_>> {
     let mut start = at;
     for _ in 0..DIGIT {
@@ -82,7 +89,7 @@ fn tokens(data: &[u8], at: usize) -> Option<Tokens<'_>> {
         let low = end.saturating_sub(TOKEN);
         start = low + data[low..end].iter().rposition(|byte| *byte == 0)? + 1;
     }
-    // What pads the place before the table cannot be told from empty strings; the table is aligned.
+    // Padding before the table looks like empty strings, but the table is aligned.
     let start = align(start);
     let (mut strings, mut starts, mut next) = (Vec::with_capacity(256), Vec::with_capacity(256), start);
     for _ in 0..256 {
@@ -99,7 +106,7 @@ fn tokens(data: &[u8], at: usize) -> Option<Tokens<'_>> {
 
 fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) -> Option<Vec<Entry>> {
     let lowest = align(tokens.start.saturating_sub(REACH));
-    // From the token table backwards: the number stands before the names, which stand right before the table.
+    // Search backwards from the token table: the number of symbols, the names, the markers and the table are adjacent.
     for number_at in (lowest..tokens.start.saturating_sub(15)).step_by(8).rev() {
         *looks = looks.checked_sub(1)?;
         let Some(count) = word(data, number_at) else { continue };
@@ -117,8 +124,8 @@ fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) ->
             }
             continue;
         };
-        // What stands before the number in the newer order may look like a base. Symbols are sorted, which
-        // nothing is by chance.
+        // In the newer order, the data before the number may look like a base by chance. Symbols are sorted, which
+        // other data is not.
         let found = places.into_iter().flatten().find_map(|(offsets_at, base)| {
             addresses(data.get(offsets_at..offsets_at.checked_add(4 * count)?)?, base)
         });
@@ -135,7 +142,7 @@ fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) ->
     None
 }
 
-/// The addresses that offsets stand for, if they are in order.
+/// The addresses of offsets, if they are sorted.
 fn addresses(offsets: &[u8], base: u64) -> Option<Vec<u64>> {
     let offsets: Vec<i32> = offsets
         .chunks_exact(4)
@@ -151,7 +158,7 @@ fn addresses(offsets: &[u8], base: u64) -> Option<Vec<u64>> {
     addresses.is_sorted().then_some(addresses)
 }
 
-/// Offsets and base in the order before 6.4: right before the number.
+/// Position of the offsets, and base, in the order before 6.4: right before the number.
 fn before(data: &[u8], number_at: usize, count: usize) -> Option<(usize, u64)> {
     let base = word(data, number_at.checked_sub(8)?).filter(|base| kernel_address(*base))?;
     // The offsets are padded to 8 bytes before the base.
@@ -159,14 +166,14 @@ fn before(data: &[u8], number_at: usize, count: usize) -> Option<(usize, u64)> {
     Some((offsets_at, base))
 }
 
-/// Offsets and base in the order since 6.4: behind the token index.
+/// Position of the offsets, and base, in the order since 6.4: after the token index.
 fn since(data: &[u8], index_end: usize, count: usize) -> Option<(usize, u64)> {
     let offsets_at = align(index_end);
     let base = word(data, align(offsets_at + 4 * count)).filter(|base| kernel_address(*base))?;
     Some((offsets_at, base))
 }
 
-/// The names, if so many are there and the markers behind them agree.
+/// Decodes `count` names, if there are as many and the markers after them agree.
 fn names(
     data: &[u8],
     tokens: &Tokens<'_>,

@@ -1,4 +1,4 @@
-//! From files to bytes at addresses with names.
+//! Turns files into bytes at addresses, with symbols.
 
 pub mod bzimage;
 pub mod elf;
@@ -7,18 +7,18 @@ pub mod module;
 pub mod payload;
 pub mod vmlinux;
 
-use super::memory::Memory;
-use super::symbols::Symbols;
+use crate::memory::Memory;
+use crate::symbols::Symbols;
 
-/// What a file holds, before its tables are read.
+/// The contents of a file, before its tables are read.
 #[derive(Debug, Clone, Default)]
 pub struct Binary {
     /// Its bytes.
     pub memory: Memory,
-    /// Their names.
+    /// Its symbols.
     pub symbols: Symbols,
-    /// It is a module: its sections were laid out here, as the kernel's module loader does.
+    /// True for a module, whose sections were laid out as the kernel's module loader does.
     pub module: bool,
-    /// It comes from an unstripped file; else names are those of kallsyms.
+    /// True if the symbols come from the file's symbol table, false if from kallsyms.
     pub unstripped: bool,
 }

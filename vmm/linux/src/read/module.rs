@@ -1,33 +1,32 @@
-//! A module: relocatable, and laid out here as the kernel lays it out.
+//! Lays out and relocates a module as the kernel does.
 //!
-//! kernel/module/main.c, `layout_sections()` (`__layout_sections()` since 6.4): executable sections come first, in
-//! the order of the file, each at its own alignment, from the beginning of a page; sections whose name begins with
-//! `.init` get an allocation of their own. An offset in text is therefore what the running kernel has modulo 4096,
-//! and so are all boundary crossings. The base of each module is arbitrary here, as it is there.
+//! kernel/module/main.c, `layout_sections()` (`__layout_sections()` since 6.4): executable sections come first, in the
+//! order of the file, each at its own alignment, from the beginning of a page; sections whose name begins with `.init`
+//! get a separate allocation. Addresses in text therefore equal those of the running kernel modulo 4096, and so do all
+//! boundary crossings. The base of each module is arbitrary, as in the kernel.
 //!
-//! Relocations are those that arch/x86/kernel/module.c, `__apply_relocate_add()`, knows. Symbols of other modules
-//! and of the kernel get addresses of their own, which only serve to be told apart.
+//! The supported relocations are those of arch/x86/kernel/module.c, `__apply_relocate_add()`. Symbols of other modules
+//! and of the kernel get distinct made-up addresses.
 
 use std::collections::HashMap;
 
 use super::Binary;
-use super::elf::{Elf, Place, Section, Symbol};
+use super::elf::{Elf, Section, SectionIndex, Symbol};
 use crate::error::ImageError;
 use crate::limits;
 use crate::memory::{Memory, Region};
-use crate::symbols::Symbols;
 
-/// Where the sections that stay are put: the beginning of the module area (`MODULES_VADDR` without KASLR).
+/// Address of the core sections: the beginning of the module area (`MODULES_VADDR` without KASLR).
 const CORE: u64 = 0xffff_ffff_c000_0000;
-/// Where those of initialisation are put, in reach of the others.
+/// Address of the init sections, in reach of the core sections.
 const INIT: u64 = 0xffff_ffff_d000_0000;
-/// Where what other files define is put, a place for each name.
+/// Address of the first symbol that another file defines.
 const FOREIGN: u64 = 0xffff_ffff_a000_0000;
 const FOREIGN_SIZE: u64 = 16;
-/// What each of the two may take.
+/// Maximum size of the core and of the init sections, in bytes.
 const ROOM: u64 = 0x0fff_0000;
 const PAGE: u64 = 4096;
-/// Largest alignment that a section may ask for.
+/// Maximum alignment of a section in bytes.
 const ALIGNMENT: u64 = 1 << 21;
 
 const R_64: u32 = 1;
@@ -41,7 +40,7 @@ const R_PC64: u32 = 24;
 ///
 /// # Errors
 ///
-/// If sections, symbols or relocations are malformed, or larger than any module's.
+/// If sections, symbols or relocations are malformed or exceed [`limits`].
 pub fn read(bytes: &[u8]) -> Result<Binary, ImageError> {
     let elf = Elf::parse(bytes)?;
     let addresses = lay_out(&elf.sections)?;
@@ -73,13 +72,13 @@ pub fn read(bytes: &[u8]) -> Result<Binary, ImageError> {
     }
     Ok(Binary {
         memory: Memory::new(buffer, regions),
-        symbols: Symbols::of_elf(symbols),
+        symbols: symbols.into_iter().filter_map(Symbol::named).collect(),
         module: true,
         unstripped: true,
     })
 }
 
-/// Addresses of the sections that the kernel keeps in memory.
+/// Addresses of the sections that are in memory when the module runs.
 fn lay_out(sections: &[Section]) -> Result<Vec<Option<u64>>, ImageError> {
     let mut addresses = vec![None; sections.len()];
     let mut next = [CORE, INIT];
@@ -90,46 +89,46 @@ fn lay_out(sections: &[Section]) -> Result<Vec<Option<u64>>, ImageError> {
             }
             let place = || format!("section {}", section.name);
             if !section.align.is_power_of_two() || section.align > ALIGNMENT {
-                let reason = format!("it asks for an alignment of {} bytes", section.align);
+                let reason = format!("its alignment is {} bytes", section.align);
                 return Err(ImageError::damaged(place(), reason));
             }
             let which = usize::from(section.name.starts_with(".init"));
             let address = next[which].next_multiple_of(section.align);
             next[which] = address.saturating_add(section.size);
             if next[which] > [CORE, INIT][which] + ROOM {
-                let reason = format!("with its {} bytes the module is larger than any", section.size);
+                let reason = format!("its {} bytes make the module larger than any", section.size);
                 return Err(ImageError::damaged(place(), reason));
             }
             addresses[index] = Some(address);
         }
-        // Data begins on a page of its own.
+        // Data begins on a new page.
         next = next.map(|next| next.next_multiple_of(PAGE));
     }
     Ok(addresses)
 }
 
-/// Turns values into addresses; gives what each symbol stands for in a relocation.
+/// Turns the values of symbols into addresses; returns the value of each symbol in relocations.
 fn resolve(symbols: &mut [Symbol], addresses: &[Option<u64>]) -> Result<Vec<Option<u64>>, ImageError> {
     let mut foreign: HashMap<String, u64> = HashMap::new();
     let mut values = Vec::with_capacity(symbols.len());
     for symbol in symbols {
         let value = match symbol.section {
-            Place::Absolute => Some(symbol.value),
-            Place::Section(index) => {
+            SectionIndex::Absolute => Some(symbol.value),
+            SectionIndex::Defined(index) => {
                 let address = addresses.get(index).ok_or_else(|| {
                     ImageError::damaged(
                         format!("symbol {}", symbol.name),
-                        format!("it is in section {index}, which is none"),
+                        format!("it is in section {index}, which does not exist"),
                     )
                 })?;
                 address.map(|address| address.wrapping_add(symbol.value))
             }
-            Place::Undefined if symbol.name.is_empty() => None,
-            Place::Undefined => {
+            SectionIndex::Undefined if symbol.name.is_empty() => None,
+            SectionIndex::Undefined => {
                 let next = FOREIGN + foreign.len() as u64 * FOREIGN_SIZE;
                 let address = *foreign.entry(symbol.name.clone()).or_insert(next);
-                // From here on it has a place, so that a label can name it.
-                symbol.section = Place::Section(0);
+                // The symbol now has an address, so labels can use its name.
+                symbol.section = SectionIndex::Defined(0);
                 Some(address)
             }
         };
@@ -153,8 +152,8 @@ fn relocate(
         *left = left.checked_sub(1).ok_or_else(|| wrong("more relocations than any module has".into()))?;
         let known = values
             .get(relocation.symbol)
-            .ok_or_else(|| wrong(format!("symbol {} of {} is meant", relocation.symbol, values.len())))?;
-        // What stands in a section that is not kept, such as debug information, is never patched code.
+            .ok_or_else(|| wrong(format!("it refers to symbol {} of {}", relocation.symbol, values.len())))?;
+        // Symbols of sections that are not in memory, such as debug information, do not concern patched code.
         let Some(value) = known else { continue };
         let sum = value.wrapping_add_signed(relocation.addend);
         let place = base.wrapping_add(relocation.offset);
@@ -165,13 +164,13 @@ fn relocate(
             R_PC32 | R_PLT32 => (sum.wrapping_sub(place), 4),
             0 => continue,
             other => {
-                return Err(wrong(format!("relocations of type {other} are not those of a module")));
+                return Err(wrong(format!("modules do not use relocations of type {other}")));
             }
         };
         let offset = usize::try_from(relocation.offset).ok();
         let bytes = offset.and_then(|offset| target.get_mut(offset..)?.get_mut(..width));
         let Some(bytes) = bytes else {
-            return Err(wrong(format!("byte {:#x} is outside of the section", relocation.offset)));
+            return Err(wrong(format!("byte {:#x} is outside the section", relocation.offset)));
         };
         bytes.copy_from_slice(&result.to_le_bytes()[..width]);
     }

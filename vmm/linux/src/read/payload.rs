@@ -1,31 +1,31 @@
-//! Decompression, by the first bytes of what is compressed, and never beyond a cap.
+//! Decompresses data up to a limit. The first bytes tell the format.
 //!
 //! The formats are those of the kernel's `lib/decompress.c` and of `scripts/Makefile.lib` (`cmd_gzip`, `cmd_bzip2`,
-//! `cmd_lzma`, `cmd_xzkern`, `cmd_lz4`, `cmd_zstd`). LZO has no reader here.
+//! `cmd_lzma`, `cmd_xzkern`, `cmd_lz4`, `cmd_zstd`), except for LZO.
 
 use std::io::Read;
 
 use crate::error::ImageError;
 use crate::limits;
 
-/// A way of compressing.
+/// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// RFC 1952.
+    /// gzip, RFC 1952.
     Gzip,
     /// bzip2.
     Bzip2,
-    /// The LZMA of `lzma(1)`, without a container.
+    /// The format of `lzma(1)`, without a container.
     Lzma,
-    /// xz, with the x86 filter in kernels.
+    /// xz; kernels use it with the x86 filter.
     Xz,
-    /// The legacy frame of `lz4 -l`: blocks of 8 MiB, each preceded by its length.
+    /// The legacy frame of `lz4 -l`: blocks of 8 MiB, each with its length before it.
     Lz4,
     /// zstd.
     Zstd,
 }
 
-/// What a legacy LZ4 block unpacks to at most (lib/decompress_unlz4.c, `LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
+/// Maximum unpacked size of a legacy LZ4 block (lib/decompress_unlz4.c, `LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
 const LZ4_BLOCK: usize = 8 << 20;
 
 impl Compression {
@@ -55,8 +55,8 @@ impl Compression {
     }
 }
 
-/// Unpacks one stream. What follows it is ignored, except for LZ4, whose legacy frame has no end mark: there the
-/// caller cuts off what does not belong to it.
+/// Unpacks one stream. Data after it is ignored, except for LZ4: its legacy frame has no end mark, so the caller must
+/// pass the frame alone.
 ///
 /// # Errors
 ///
@@ -69,7 +69,7 @@ pub fn unpack(
 ) -> Result<Vec<u8>, ImageError> {
     let name = compression.name();
     let damaged = |reason: &dyn std::fmt::Display| {
-        ImageError::damaged(place, format!("the {name} stream does not unpack: {reason}"))
+        ImageError::damaged(place, format!("the {name} stream is damaged: {reason}"))
     };
     match compression {
         Compression::Gzip => bounded(flate2::read::GzDecoder::new(bytes), place, name, limit),
@@ -102,7 +102,7 @@ fn bounded(reader: impl Read, place: &str, name: &str, limit: u64) -> Result<Vec
     reader
         .take(limit + 1)
         .read_to_end(&mut out)
-        .map_err(|error| ImageError::damaged(place, format!("the {name} stream does not unpack: {error}")))?;
+        .map_err(|error| ImageError::damaged(place, format!("the {name} stream is damaged: {error}")))?;
     if out.len() as u64 > limit {
         return Err(too_long(place, name, limit));
     }
@@ -110,24 +110,24 @@ fn bounded(reader: impl Read, place: &str, name: &str, limit: u64) -> Result<Vec
 }
 
 fn lz4_legacy(bytes: &[u8], place: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
-    let damaged =
-        |reason: String| ImageError::damaged(place, format!("the lz4 stream does not unpack: {reason}"));
+    let damaged = |reason: String| ImageError::damaged(place, format!("the lz4 stream is damaged: {reason}"));
     let mut out = Vec::new();
     let mut block = vec![0; LZ4_BLOCK];
     let mut rest = bytes.get(4..).unwrap_or_default();
     while !rest.is_empty() {
-        let (size, tail) =
-            rest.split_first_chunk::<4>().ok_or_else(|| damaged("a block length is cut".into()))?;
+        let (size, tail) = rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| damaged("it ends in the length of a block".into()))?;
         let size = u32::from_le_bytes(*size) as usize;
-        let input = tail.get(..size).ok_or_else(|| {
-            damaged(format!("a block of {size} bytes is announced, {} bytes are left", tail.len()))
-        })?;
+        let input = tail
+            .get(..size)
+            .ok_or_else(|| damaged(format!("a block has {size} bytes, but only {} are left", tail.len())))?;
         let written = lz4_flex::block::decompress_into(input, &mut block)
             .map_err(|error| damaged(format!("block at byte {}: {error}", bytes.len() - rest.len())))?;
         if (out.len() + written) as u64 > limit {
             return Err(too_long(place, "lz4", limit));
         }
-        // A block of nothing would let a stream of them go on without getting anywhere.
+        // Empty blocks make no progress towards the limit.
         if size == 0 || written == 0 {
             return Err(damaged("a block is empty".into()));
         }

@@ -1,19 +1,19 @@
-//! A linked kernel, stripped or not.
+//! Reads a linked kernel, stripped or not.
 
-use super::elf::Elf;
+use super::elf::{Elf, Symbol};
 use super::{Binary, kallsyms};
 use crate::error::ImageError;
 use crate::memory::{Memory, Region};
 use crate::symbols::Symbols;
 
-/// Sections that have no kernel address when they are linked: per-CPU data of kernels before 6.15 begins at 0.
+/// Address of sections that have no kernel address: per-CPU data of kernels before 6.15 begins at 0.
 const NOWHERE: u64 = 0;
 
-/// Regions and names of a linked kernel.
+/// The memory and symbols of a linked kernel.
 ///
 /// # Errors
 ///
-/// If the file has no code, or no names: most tables are found by name.
+/// If the file has no code, or no symbols: they locate most tables.
 pub fn read(bytes: Vec<u8>) -> Result<Binary, ImageError> {
     let elf = Elf::parse(&bytes)?;
     let mut regions: Vec<Region> = elf
@@ -41,11 +41,11 @@ pub fn read(bytes: Vec<u8>) -> Result<Binary, ImageError> {
     if !regions.iter().any(|region| region.executable) {
         return Err(ImageError::new(
             "sections",
-            "none of them holds code",
-            "give the kernel itself; a file of debug information alone (vmlinux.debug) will not do",
+            "none of them contains code",
+            "pass the kernel itself, not only its debug information (vmlinux.debug)",
         ));
     }
-    let symbols = Symbols::of_elf(elf.symbols()?);
+    let symbols: Symbols = elf.symbols()?.into_iter().filter_map(Symbol::named).collect();
     drop(elf);
     let memory = Memory::new(bytes, regions);
     if !symbols.is_empty() {
@@ -56,12 +56,12 @@ pub fn read(bytes: Vec<u8>) -> Result<Binary, ImageError> {
         .iter()
         .filter(|region| !region.executable || region.name == "segment")
         .find_map(|region| kallsyms::find(memory.contents(region)));
-    let symbols = found.map(Symbols::of_kallsyms).filter(|symbols| !symbols.is_empty());
+    let symbols = found.map(Symbols::from_iter).filter(|symbols| !symbols.is_empty());
     let symbols = symbols.ok_or_else(|| {
         ImageError::new(
             "symbols",
-            "it has no symbol table, and no kallsyms in a known layout (4.6 or later) was found",
-            "give an unstripped vmlinux, or a kernel built with CONFIG_KALLSYMS",
+            "it has neither a symbol table nor kallsyms in a known layout (4.6 or later)",
+            "pass an unstripped vmlinux, or a kernel built with CONFIG_KALLSYMS",
         )
     })?;
     Ok(Binary { memory, symbols, module: false, unstripped: false })

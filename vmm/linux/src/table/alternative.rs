@@ -9,8 +9,8 @@
 //! | 5.13 (23c1ad538f4f) | the same without padding | 12 |
 //! | 6.3 (5d1dd961e743) | u16 feature, u16 flags, u8 length, u8 length of the replacement | 14 |
 //!
-//! The format is the one that every entry fits. Several entries may name one address: the last whose feature is
-//! there wins. Each is a site here, and its other version is what that entry alone makes of what is on disk.
+//! The format is the one that fits every entry. Several entries may have the same address; the kernel applies the last
+//! one whose feature the CPU has. Here each entry is a site whose other version is the result of that entry alone.
 
 use super::replacement::{self, Alternative, Special};
 use super::{Name, Tables, find, relative};
@@ -62,7 +62,7 @@ fn wrong(binary: &Binary, entry: &Entry) -> Option<String> {
     if !memory.executable(*code) || memory.bytes(*code, *length).is_none() {
         Some(format!("its {length} bytes at {code:#x} are not in executable memory"))
     } else if *length == 0 || replacement_length > length || padding > length {
-        Some(format!("{replacement_length} bytes are to replace {length}"))
+        Some(format!("{replacement_length} bytes cannot replace {length}"))
     } else if *replacement_length > 0 && memory.bytes(*replacement, *replacement_length).is_none() {
         Some(format!("its replacement, {replacement:#x}, is not in memory"))
     } else {
@@ -79,13 +79,13 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     };
     let filling = || FORMATS.iter().filter(|format| table.whole(format.size).is_ok());
     let Some(format) = filling().find(|format| first_wrong(format).is_none()) else {
-        // Which was meant is not known: the one that goes furthest is told.
+        // The intended format is unknown: report the error of the one that fits the most entries.
         let furthest = filling().filter_map(first_wrong).max();
         return Err(match furthest {
             Some((address, reason)) => table.wrong(address, reason),
             None => ImageError::damaged(
                 NAME.section,
-                format!("its {} bytes are no multiple of 12, 13 or 14", table.bytes.len()),
+                format!("its {} bytes are not a multiple of 12, 13 or 14", table.bytes.len()),
             ),
         });
     };

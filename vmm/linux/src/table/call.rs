@@ -1,17 +1,18 @@
 //! Static calls: `.static_call_sites`.
 //!
-//! `struct static_call_site` of include/linux/static_call_types.h: s32 address, s32 key, each relative to itself. Key
-//! bit 0 marks a tail call, bit 1 code that goes away after boot (set at boot, 0 in the file).
+//! `struct static_call_site` of include/linux/static_call_types.h: s32 address, s32 key, each relative to itself. Bit 0
+//! of the key marks a tail call, bit 1 init code (set at boot, 0 in the file).
 //!
-//! On disk a site calls or jumps to its trampoline `__SCT__name`; since 6.3 (923510c88d2b) it may be a conditional
-//! jump. At boot `static_call_init()` (kernel/static_call_inline.c) rewrites each to what its key says, and a site
-//! never goes back to the trampoline. What it writes is arch/x86/kernel/static_call.c, `__static_call_transform()`:
-//! a call of the function; for NULL a NOP, or a return in tail position; for `__static_call_return0` an
-//! `xor %eax,%eax` with prefixes. That is a site's other version here. The key begins with the function.
+//! On disk, a site calls or jumps to its trampoline `__SCT__name`; since 6.3 (923510c88d2b) it may be a conditional
+//! jump. At boot, `static_call_init()` (kernel/static_call_inline.c) patches every site to its key's function, and a site
+//! never returns to the trampoline. `__static_call_transform()` of arch/x86/kernel/static_call.c writes a call of the
+//! function; for NULL a NOP, or a return in tail position; for `__static_call_return0` an `xor %eax,%eax` with prefixes.
+//! That is the other version of the site. The key begins with the address of the function.
 
 use super::jump::NOP5;
-use super::{Name, Tables, branch, find, hex, relative};
+use super::{Name, Tables, branch, find, relative};
 use crate::error::ImageError;
+use crate::hex::hex;
 use crate::read::Binary;
 use crate::site::{Kind, State};
 
@@ -47,7 +48,7 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
                 return Err(table.wrong(
                     entry,
                     format!(
-                        "the bytes at {code:#x}, {}, are no {}",
+                        "the bytes at {code:#x}, {}, are not a {}",
                         hex(head),
                         if tail { "jump" } else { "call" }
                     ),
@@ -57,14 +58,14 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
         let Some(bytes) = memory.bytes(code, length) else {
             return Err(table.wrong(entry, format!("the code at {code:#x} ends before its instruction does")));
         };
-        // A key of the kernel that a module calls is not in the module's file; NULL is as good as any.
+        // The kernel's keys are not in a module's file; assume NULL.
         let function = memory.u64(key).filter(|function| *function != 0);
         let other = match (function, State::of(bytes)) {
             (Some(function), State::Call) if Some(function) == zero => Some(XOR5RAX.to_vec()),
             (Some(function), _) => branch(opcode, code, function),
             (None, State::Call) => Some(NOP5.to_vec()),
             (None, State::Jmp) => Some(RET5.to_vec()),
-            // A conditional jump becomes one to the CPU's return thunk, which is chosen at boot.
+            // A conditional jump becomes one to the return thunk, which the kernel chooses at boot.
             (None, _) => None,
         };
         let displacement = bytes[length - 4..].first_chunk().map_or(0, |raw| i32::from_le_bytes(*raw));

@@ -4,8 +4,8 @@
 //! first two, instruction and fixup, are relative to themselves; the third was a handler, and is a type with data
 //! since 5.16 (4b5305decc84).
 //!
-//! No patch sites, but a rule for them: a CPU arrives at a fixup from anywhere in between, so that none may lie inside
-//! of what is rewritten, and a faulting instruction must stay where its entry says.
+//! These are not patch sites, but they restrict patching: a CPU may arrive at a fixup at any time, so no fixup may lie
+//! inside patched bytes, and an instruction that may fault must stay at the address in its entry.
 
 use super::{Name, Tables, find, relative};
 use crate::error::ImageError;

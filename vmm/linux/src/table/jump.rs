@@ -1,15 +1,15 @@
 //! Jump labels: `__jump_table`.
 //!
 //! `struct jump_entry` of include/linux/jump_label.h. Since 4.19 (50ff18ab497a) it is s32 code, s32 target, s64 key,
-//! each relative to itself: 16 bytes. Before, three absolute words: 24. The low two bits of the key are flags: bit 0
-//! says which way the branch is laid out, bit 1 that the code goes away after boot, or to objtool that a jump is to
-//! become a NOP.
+//! each relative to itself: 16 bytes. Before, it was three absolute words: 24 bytes. The low two bits of the key are
+//! flags: bit 0 is the layout of the branch; bit 1 marks init code, or asks objtool to turn a jump into a NOP.
 //!
-//! Code and length are those of arch/x86/kernel/jump_label.c: a NOP or a jump, of 2 or 5 bytes, the same in both
-//! states. On disk objtool has turned jumps into NOPs where the key starts in that state.
+//! Code and length are those of arch/x86/kernel/jump_label.c: a NOP or a jump, of 2 or 5 bytes, with equal lengths in
+//! both states. On disk, objtool has turned jumps into NOPs where the key is initially in that state.
 
-use super::{Name, Table, Tables, branch, find, hex, relative, s64};
+use super::{Name, Table, Tables, branch, find, relative, s64};
 use crate::error::ImageError;
+use crate::hex::hex;
 use crate::read::Binary;
 use crate::site::Kind;
 

@@ -1,13 +1,14 @@
 //! Function entries that ftrace patches: `__mcount_loc`.
 //!
-//! u64 addresses (include/linux/ftrace.h), sorted when the kernel is built (scripts/sorttable.c). Since 6.12.x weak
-//! functions that were overridden leave zeros, which sort to the front. On disk a site is a call of `__fentry__`;
-//! ftrace makes it a NOP at boot (arch/x86/kernel/ftrace.c), and a call again while the function is traced. With
+//! u64 addresses (include/linux/ftrace.h), sorted when the kernel is built (scripts/sorttable.c). Since 6.12.x,
+//! overridden weak functions leave zeros, which sort to the front. On disk, a site is a call of `__fentry__`; ftrace
+//! turns it into a NOP at boot (arch/x86/kernel/ftrace.c), and back into a call while the function is traced. With
 //! `CONFIG_HAVE_OBJTOOL_NOP_MCOUNT` it is a NOP on disk.
 
 use super::jump::NOP5;
-use super::{Name, Tables, branch, find, hex, s64};
+use super::{Name, Tables, branch, find, s64};
 use crate::error::ImageError;
+use crate::hex::hex;
 use crate::read::Binary;
 use crate::site::Kind;
 
@@ -41,9 +42,8 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             _ if bytes == NOP5 => (fentry.and_then(|to| branch(&[0xe8], code, to)), fentry),
             _ => {
                 let found = hex(bytes);
-                return Err(
-                    table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no call and no NOP"))
-                );
+                return Err(table
+                    .wrong(entry, format!("the bytes at {code:#x}, {found}, are neither a call nor a NOP")));
             }
         };
         let site = tables.add(Kind::Mcount, code, bytes);

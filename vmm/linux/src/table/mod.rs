@@ -1,7 +1,7 @@
-//! The tables of patch sites, one format a file.
+//! Reads the tables of patch sites. Each submodule reads one format.
 //!
-//! Most tables are merged into other sections of a vmlinux and found by the linker script's start and stop symbols
-//! (include/asm-generic/vmlinux.lds.h, arch/x86/kernel/vmlinux.lds.S); in modules each is a section.
+//! In a vmlinux, most tables are merged into other sections and located by start and stop symbols of the linker script
+//! (include/asm-generic/vmlinux.lds.h, arch/x86/kernel/vmlinux.lds.S). In modules, each table is a section.
 
 mod alternative;
 mod call;
@@ -14,32 +14,32 @@ mod thunk;
 
 use std::collections::BTreeMap;
 
-use super::error::ImageError;
-use super::limits;
-use super::read::Binary;
-use super::site::{Exception, Kind, Site};
+use crate::error::ImageError;
+use crate::limits;
+use crate::read::Binary;
+use crate::site::{Exception, Kind, Site};
 
-/// What the tables of one image hold.
+/// The contents of the tables of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// All sites, by kind and then in the order of the table.
+    /// All sites, sorted by kind and address.
     pub sites: Vec<Site>,
-    /// The exception table.
+    /// The exception table, sorted by address.
     pub exceptions: Vec<Exception>,
-    /// The form of the entries of each table that is there.
+    /// The format of the entries of each table in the image.
     pub formats: BTreeMap<&'static str, String>,
-    /// Entries of each table that stand for nothing.
+    /// The number of empty entries of each table.
     pub padding: BTreeMap<&'static str, usize>,
 }
 
-/// Where a table is found.
+/// The names that locate a table.
 struct Name {
     section: &'static str,
     start: &'static str,
     stop: &'static str,
 }
 
-/// A table's bytes.
+/// The bytes of a table.
 struct Table<'a> {
     name: &'static str,
     address: u64,
@@ -47,7 +47,7 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Its entries with their addresses. The caller has made sure that they fill the table.
+    /// Its entries with their addresses, after [`whole`](Table::whole) has checked the size.
     fn entries(&self, size: usize) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
         let address = self.address;
         self.bytes
@@ -56,28 +56,31 @@ impl<'a> Table<'a> {
             .map(move |(index, entry)| (address + (index * size) as u64, entry))
     }
 
-    /// An error about one entry.
+    /// An error at an entry.
     fn wrong(&self, address: u64, reason: impl Into<String>) -> ImageError {
         ImageError::damaged(format!("{}, entry at {address:#x}", self.name), reason)
     }
 
-    /// An error unless entries of this size fill the table.
+    /// Checks that entries of `size` bytes fill the table.
     fn whole(&self, size: usize) -> Result<(), ImageError> {
         let length = self.bytes.len();
         if !length.is_multiple_of(size) {
             return Err(ImageError::damaged(
                 self.name,
-                format!("its {length} bytes are no multiple of an entry's {size}"),
+                format!("its {length} bytes are not a multiple of the entry size, {size}"),
             ));
         }
         if length / size > limits::ENTRIES {
-            return Err(ImageError::damaged(self.name, format!("it has {} entries", length / size)));
+            return Err(ImageError::damaged(
+                self.name,
+                format!("it has {} entries, more than any kernel", length / size),
+            ));
         }
         Ok(())
     }
 }
 
-/// Finds a table; `None` if this kernel has none.
+/// Finds a table; `None` if the kernel does not have it.
 fn find<'a>(binary: &'a Binary, name: &Name) -> Result<Option<Table<'a>>, ImageError> {
     let Binary { memory, symbols, .. } = binary;
     if !binary.module
@@ -90,7 +93,7 @@ fn find<'a>(binary: &'a Binary, name: &Name) -> Result<Option<Table<'a>>, ImageE
         let bytes = length.and_then(|length| memory.bytes(start, length)).ok_or_else(|| {
             ImageError::damaged(
                 name.section,
-                format!("it is said to be {start:#x} to {stop:#x}, where it is not"),
+                format!("its symbols span {start:#x} to {stop:#x}, which is not in memory"),
             )
         })?;
         return Ok(Some(Table { name: name.section, address: start, bytes }));
@@ -110,27 +113,23 @@ fn s64(entry: &[u8], at: usize) -> i64 {
     entry.get(at..).and_then(|raw| raw.first_chunk()).map_or(0, |raw| i64::from_le_bytes(*raw))
 }
 
-/// A field that is relative to itself.
+/// A field that is relative to its own address.
 fn relative(address: u64, entry: &[u8], at: usize) -> u64 {
     address.wrapping_add(at as u64).wrapping_add_signed(s32(entry, at))
 }
 
-/// `opcode` and the displacement to a target, if it is in reach.
+/// The branch with this opcode from `address` to `target`; `None` if out of reach.
 fn branch(opcode: &[u8], address: u64, target: u64) -> Option<Vec<u8>> {
     let end = address.wrapping_add(opcode.len() as u64 + 4);
     let displacement = i32::try_from(target.wrapping_sub(end) as i64).ok()?;
     Some([opcode, &displacement.to_le_bytes()].concat())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-}
-
 /// Reads every table.
 ///
 /// # Errors
 ///
-/// If a table is not where it is said to be, or an entry is none of its kind.
+/// If a table is not where its symbols are, or an entry is malformed.
 pub fn read(binary: &Binary) -> Result<Tables, ImageError> {
     let mut tables = Tables::default();
     jump::read(binary, &mut tables)?;
@@ -144,7 +143,7 @@ pub fn read(binary: &Binary) -> Result<Tables, ImageError> {
     Ok(tables)
 }
 
-/// An error if too many sites share a byte: what looks at neighbours would take the square of their number.
+/// Rejects tables with too many sites that share a byte: searches of neighbours would take quadratic time.
 fn stacked(sites: &[Site]) -> Result<(), ImageError> {
     let mut starts: Vec<u64> = sites.iter().map(|site| site.address).collect();
     let mut ends: Vec<u64> = sites.iter().map(Site::end).collect();
@@ -158,7 +157,7 @@ fn stacked(sites: &[Site]) -> Result<(), ImageError> {
         if begun + 1 - ended > limits::STACKED {
             return Err(ImageError::damaged(
                 "tables",
-                format!("more than {} sites are said to share the byte at {start:#x}", limits::STACKED),
+                format!("more than {} sites share the byte at {start:#x}", limits::STACKED),
             ));
         }
     }

@@ -1,6 +1,6 @@
-//! Tables that only name addresses; what stands there says the rest.
+//! Tables of bare addresses; the code there determines the rest.
 //!
-//! | section | entry | what is there | read by |
+//! | section | entry | code | applied by |
 //! |---|---|---|---|
 //! | `.retpoline_sites` | s32 | call or jump, conditional too, to an indirect thunk | `apply_retpolines()` |
 //! | `.return_sites` | s32 | jump to the return thunk | `apply_returns()` |
@@ -9,25 +9,26 @@
 //! | `.smp_locks` | s32 | LOCK prefix | `alternatives_smp_unlock()` |
 //! | `.parainstructions` | u64 address, u8 type, u8 length, padding: 16 bytes | call through memory | `apply_paravirt()` |
 //!
-//! All in arch/x86/kernel/alternative.c, except for callthunks.c, and all once, at boot or when a module is loaded. An
-//! s32 is relative to itself; one of 0 pads the end of the table. The other version of a site:
+//! All are in arch/x86/kernel/alternative.c except for callthunks.c, and all are applied once, at boot or when a module
+//! is loaded. An s32 is relative to itself; zeros pad the end of the table. The other version of a site is:
 //!
 //! | site | becomes |
 //! |---|---|
 //! | retpoline | a call or jump through the register, on a CPU that needs no thunk |
-//! | return | a return and INT3s, the same |
-//! | call | one that is counted, on a CPU with call depth tracking |
+//! | return | a return and INT3s, on a CPU that needs no thunk |
+//! | call | a counted call, on a CPU with call depth tracking |
 //! | ENDBR64 | `gen_endbr_poison()`, a NOP |
-//! | LOCK | a DS prefix, and back as CPUs go and come |
-//! | paravirt | a call of the function that `pv_ops` has in the file, and NOPs: what bare metal gets |
+//! | LOCK | a DS prefix while only one CPU is online |
+//! | paravirt | a call of the function that `pv_ops` has in the file, and NOPs, as on bare metal |
 //!
-//! Which function or thunk is meant is not in a module's file: there the other version of a retpoline, a paravirt call
-//! or a counted call is not known.
+//! A module's file does not contain the function or thunk, so the other version of its retpolines, paravirt calls and
+//! counted calls is unknown.
 
 use iced_x86::{Decoder, DecoderOptions};
 
-use super::{Name, Tables, branch, find, hex, relative, s32, s64, thunk};
+use super::{Name, Tables, branch, find, relative, s32, s64, thunk};
 use crate::error::ImageError;
+use crate::hex::hex;
 use crate::nops::{self, Style};
 use crate::read::Binary;
 use crate::site::{Kind, State};
@@ -36,7 +37,7 @@ struct Pointers {
     name: Name,
     kind: Kind,
     what: &'static str,
-    /// What may stand there.
+    /// Allowed states of the code there.
     states: &'static [State],
 }
 
@@ -44,32 +45,32 @@ const TABLES: [Pointers; 5] = [
     Pointers {
         name: Name { section: ".retpoline_sites", start: "__retpoline_sites", stop: "__retpoline_sites_end" },
         kind: Kind::Retpoline,
-        what: "call or jump",
+        what: "a call or jump",
         states: &[State::Call, State::Jmp, State::Jcc, State::Indirect],
     },
     Pointers {
         name: Name { section: ".return_sites", start: "__return_sites", stop: "__return_sites_end" },
         kind: Kind::Return,
-        what: "jump or return",
+        what: "a jump or return",
         states: &[State::Jmp, State::Ret, State::Jcc],
     },
     Pointers {
         name: Name { section: ".call_sites", start: "__call_sites", stop: "__call_sites_end" },
         kind: Kind::CallThunk,
-        what: "call",
+        what: "a call",
         states: &[State::Call, State::Jmp, State::Jcc],
     },
     Pointers {
         name: Name { section: ".ibt_endbr_seal", start: "__ibt_endbr_seal", stop: "__ibt_endbr_seal_end" },
         kind: Kind::Endbr,
-        what: "ENDBR64",
+        what: "an ENDBR64",
         states: &[State::Endbr],
     },
     Pointers {
         name: Name { section: ".smp_locks", start: "__smp_locks", stop: "__smp_locks_end" },
         kind: Kind::Lock,
-        what: "instruction",
-        // The kernel looks again, and leaves alone what is no LOCK, as in `lock` after an operand size prefix.
+        what: "an instruction",
+        // The kernel checks the byte and skips anything but LOCK, as in `lock` after an operand size prefix.
         states: &[State::Lock, State::Code],
     },
 ];
@@ -77,11 +78,11 @@ const TABLES: [Pointers; 5] = [
 const PARAVIRT: Name =
     Name { section: ".parainstructions", start: "__parainstructions", stop: "__parainstructions_end" };
 const PARAVIRT_SIZE: usize = 16;
-/// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
+/// Maximum length of an instruction in bytes (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
 /// `gen_endbr_poison()` of arch/x86/include/asm/ibt.h, a NOP with an operand size prefix.
 const SEALED: [u8; 4] = [0x66, 0x0f, 0x1f, 0x00];
-/// The prefix that takes the place of LOCK, and does nothing.
+/// The prefix that replaces LOCK and has no effect.
 const DS: u8 = 0x3e;
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
@@ -115,7 +116,7 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
         if !pointers.states.contains(&State::of(bytes)) {
             let found = hex(&from[..from.len().min(6)]);
             return Err(
-                table.wrong(entry, format!("the bytes at {code:#x}, {found}, are no {}", pointers.what))
+                table.wrong(entry, format!("the bytes at {code:#x}, {found}, are not {}", pointers.what))
             );
         }
         let target = match bytes {
@@ -160,7 +161,7 @@ fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
         let site = tables.add(Kind::Paravirt, code, bytes);
         site.target = function;
         site.other = function.and_then(|function| {
-            // `paravirt_patch()` leaves out what does nothing, and has what is not there complain.
+            // `paravirt_patch()` drops calls of `_paravirt_nop` and turns calls of missing functions into a BUG.
             let mut other = match function {
                 0 => branch(&[0xe8], code, symbols.address("paravirt_BUG")?)?,
                 function if Some(function) == nothing => Vec::new(),

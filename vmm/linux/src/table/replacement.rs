@@ -1,12 +1,12 @@
-//! What a site becomes when its alternative is applied: `apply_alternatives()` of arch/x86/kernel/alternative.c.
+//! Applies an alternative to its site: `apply_alternatives()` of arch/x86/kernel/alternative.c.
 //!
-//! | entries | since | what is done to the replacement |
+//! | entries | since | changes to the replacement |
 //! |---|---|---|
-//! | 12 or 13 bytes | before 6.3 | a call of 5 bytes that is all of it, or a jump that it begins with, is led to where it went; a jump may become a short one; NOPs of one byte are merged |
-//! | 14 bytes | 6.7 (`apply_relocation()`, 17bce3b2ae2d) | every branch and RIP-relative operand that leaves it is led to where it went; a long jump may become a short one and INT3s; all NOPs are merged |
+//! | 12 or 13 bytes | before 6.3 | a replacement that is a call of 5 bytes, or a jump at its beginning, keeps its target; a jump may become a short one; NOPs of one byte are merged |
+//! | 14 bytes | 6.7 (`apply_relocation()`, 17bce3b2ae2d) | every branch and RIP-relative operand that leaves the replacement keeps its target; a long jump may become a short one and INT3s; all NOPs are merged |
 //!
-//! Of 6.3 to 6.6, whose entries have 14 bytes too, the rules of 6.7 are taken. Linux does all this once, at boot, before
-//! other CPUs run, and when a module is loaded, before its code does.
+//! Entries of 6.3 to 6.6 have 14 bytes as well; the rules of 6.7 apply to them here. Linux does this once: at boot, before
+//! other CPUs run, or when a module is loaded, before its code runs.
 
 use iced_x86::{Decoder, DecoderOptions, OpKind};
 
@@ -14,49 +14,49 @@ use super::branch;
 use crate::nops::{self, INT3, Style};
 use crate::read::Binary;
 
-/// `ALT_FLAG_DIRECT_CALL` (6.8, in the flags' half of a feature): an indirect call becomes one of what its pointer
-/// points to at boot.
+/// `ALT_FLAG_DIRECT_CALL` (6.8, in the upper half of a feature): an indirect call becomes a direct call of the pointer's
+/// target at boot.
 const DIRECT_CALL: u32 = 1 << 17;
 const CALL: u8 = 0xe8;
 const JMP32: u8 = 0xe9;
 const JMP8: u8 = 0xeb;
 
-/// An alternative of an entry.
+/// An alternative with the bytes that it concerns.
 #[derive(Debug, Clone, Copy)]
 pub struct Alternative<'a> {
-    /// The site's address.
+    /// Address of the site.
     pub code: u64,
-    /// What is on disk there.
+    /// Bytes of the site on disk.
     pub bytes: &'a [u8],
     /// Address of the replacement.
     pub replacement: u64,
     /// The replacement, at most as long as the site.
     pub with: &'a [u8],
-    /// Feature and, above it, flags.
+    /// Feature in the lower half, flags in the upper half.
     pub feature: u32,
-    /// How long its entry is: 14 bytes.
+    /// True if its entry has 14 bytes.
     pub newer: bool,
 }
 
-/// Functions that calls through pointers are special about.
+/// The functions that calls through pointers treat specially.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Special {
-    /// `BUG_func`, called for a pointer to nothing.
+    /// `BUG_func`, called instead of NULL.
     bug: Option<u64>,
-    /// `nop_func`, never called.
+    /// `nop_func`, whose calls are removed.
     nothing: Option<u64>,
 }
 
 impl Special {
-    /// Those of an image.
+    /// The special functions of an image.
     pub fn of(binary: &Binary) -> Special {
         let named = |name| binary.symbols.address(name);
         Special { bug: named("BUG_func"), nothing: named("nop_func") }
     }
 }
 
-/// The site's bytes with the alternative applied; `None` if what it is made of is not in the image, or no displacement
-/// reaches.
+/// The site with the alternative applied; `None` if the image does not contain the target, or a displacement does not
+/// reach it.
 pub fn apply(binary: &Binary, special: Special, alternative: &Alternative<'_>) -> Option<Vec<u8>> {
     let Alternative { code, bytes, replacement, with, newer, .. } = *alternative;
     let mut buffer = if newer && alternative.feature & DIRECT_CALL != 0 {
@@ -71,7 +71,7 @@ pub fn apply(binary: &Binary, special: Special, alternative: &Alternative<'_>) -
     Some(buffer)
 }
 
-/// `alt_replace_call()`: the call of what the pointer at `call *pointer(%rip)` holds; nothing for `nop_func`.
+/// `alt_replace_call()`: a direct call of the target of `call *pointer(%rip)`; empty for `nop_func`.
 fn direct_call(binary: &Binary, special: Special, code: u64, bytes: &[u8]) -> Option<Vec<u8>> {
     let [0xff, 0x15, rest @ ..] = bytes else { return None };
     let displacement = i32::from_le_bytes(*rest.first_chunk()?);
@@ -97,7 +97,7 @@ fn moved(code: u64, replacement: u64, with: &[u8]) -> Option<Vec<u8>> {
     branch(&[opcode], code, target)
 }
 
-/// Since 6.7: `apply_relocation()` without its NOPs.
+/// Since 6.7: `apply_relocation()` except for NOPs.
 fn relocated(code: u64, replacement: u64, with: &[u8]) -> Option<Vec<u8>> {
     let mut buffer = with.to_vec();
     let inside = replacement..=replacement + with.len() as u64;
@@ -132,7 +132,7 @@ fn relocated(code: u64, replacement: u64, with: &[u8]) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Adds to a little-endian number of 1 or 4 bytes; `None` if it does not fit.
+/// Adds `by` to a little-endian number of 1 or 4 bytes; `None` if the sum does not fit.
 fn shift(bytes: &mut [u8], by: i64) -> Option<()> {
     match bytes {
         [byte] => *byte = i8::try_from(i64::from(*byte as i8).checked_add(by)?).ok()? as u8,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_or_jump_goes_where_it_went() {
+    fn a_call_or_jump_keeps_its_target() {
         for opcode in [CALL, JMP32] {
             let expected = rel32(opcode, CODE, CODE + 0x1000);
             for newer in [false, true] {
@@ -175,7 +175,7 @@ mod tests {
                 );
             }
         }
-        // Only the newer look behind the first instruction.
+        // Only newer kernels relocate more than the first instruction.
         let with = [&[0x31, 0xc0][..], &rel32(CALL, WITH + 2, CODE + 0x1000)].concat();
         let expected = [&[0x31, 0xc0][..], &rel32(CALL, CODE + 2, CODE + 0x1000)].concat();
         assert_eq!(apply_to(&with, 7, true), Some(expected));
@@ -183,43 +183,43 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_to_somewhere_near_becomes_short() {
+    fn a_jump_to_a_near_target_becomes_short() {
         let jump = rel32(JMP32, WITH, CODE + 0x20);
         assert_eq!(apply_to(&jump, 5, false), Some(vec![JMP8, 0x1e, 0x0f, 0x1f, 0x00]));
         assert_eq!(apply_to(&jump, 5, true), Some(vec![JMP8, 0x1e, INT3, INT3, INT3]));
-        // Backwards the older leave it long.
+        // Older kernels do not shorten backward jumps.
         let back = rel32(JMP32, WITH, CODE - 0x20);
         assert_eq!(apply_to(&back, 5, false), Some(rel32(JMP32, CODE, CODE - 0x20)));
         assert_eq!(apply_to(&back, 5, true), Some(vec![JMP8, 0xde, INT3, INT3, INT3]));
     }
 
     #[test]
-    fn padding_becomes_as_few_nops_as_there_are() {
+    fn padding_becomes_as_few_nops_as_possible() {
         assert_eq!(apply_to(&[], 5, false), Some(vec![0x0f, 0x1f, 0x44, 0, 0]));
         assert_eq!(apply_to(&[0x0f, 0xae, 0xf0], 5, true), Some(vec![0x0f, 0xae, 0xf0, 0x66, 0x90]));
         assert_eq!(apply_to(&[], 10, false), Some(vec![0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x66, 0x90]));
     }
 
     #[test]
-    fn a_call_of_the_hypervisor_goes_nowhere() {
+    fn a_hypercall_is_copied_unchanged() {
         assert_eq!(apply_to(&[0x0f, 0x01, 0xd9], 5, true), Some(vec![0x0f, 0x01, 0xd9, 0x66, 0x90]));
     }
 
     #[test]
-    fn what_is_rip_relative_still_means_the_same() {
-        // mov eax, [rip + 0x100], seen from the replacement.
+    fn rip_relative_operands_keep_their_address() {
+        // mov eax, [rip + 0x100] at the replacement.
         let with = [0x8b, 0x05, 0x00, 0x01, 0x00, 0x00];
         let moved = (0x100 + WITH - CODE) as u32;
         let expected = [&[0x8b, 0x05][..], &moved.to_le_bytes()].concat();
         assert_eq!(apply_to(&with, 6, true), Some(expected));
-        // jne over a NOP, inside.
+        // jne over a NOP, inside the replacement.
         let inside = [0x75, 0x01, 0x90, 0xc3];
         assert_eq!(apply_to(&inside, 4, true), Some(inside.to_vec()));
     }
 
     #[test]
-    fn what_does_not_reach_is_told_by_nothing() {
-        // From a site so far above, a displacement would need another bit.
+    fn a_displacement_that_does_not_fit_gives_none() {
+        // The site is so far above its target that the displacement would need 33 bits.
         let far = rel32(CALL, WITH, WITH - 0x7000_0000);
         let disk = [0x90; 5];
         let alternative = |newer| Alternative {

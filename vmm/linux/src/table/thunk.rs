@@ -1,23 +1,23 @@
-//! What calls and jumps to thunks become: arch/x86/kernel/alternative.c and callthunks.c.
+//! Patches calls and jumps to thunks: arch/x86/kernel/alternative.c and callthunks.c.
 //!
-//! What is written depends on the CPU and the command line; each other version here is the one of a CPU that needs no
-//! mitigation, except for call depth tracking, which has none.
+//! The kernel's choice depends on the CPU and the command line. The versions here are those of a CPU that needs no
+//! mitigation, except for call depth tracking, where they are those with the mitigation.
 
 use super::branch;
 use crate::nops::{self, INT3, Style};
 use crate::read::Binary;
 use crate::site::State;
 
-/// Registers by their numbers in instructions, as the names of thunks have them.
+/// Registers by their numbers in instructions, spelled as in the names of thunks.
 const REGISTERS: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
 ];
 
-/// `patch_retpoline()` without the feature: a call or jump through the thunk's register, and for a conditional jump the
-/// opposite one around it; INT3 behind a jump, and NOPs.
+/// `patch_retpoline()` without the feature: a call or jump through the thunk's register, for a conditional jump with the
+/// opposite condition around it; INT3 after a jump, and NOPs.
 pub fn retpoline(binary: &Binary, bytes: &[u8], target: u64) -> Option<Vec<u8>> {
-    // Of several thunks at an address (the array begins with one) the symbol of any.
+    // Several symbols may share an address, as at the beginning of the array of thunks.
     let register = binary.symbols.names(target).find_map(|name| {
         let name = name.strip_prefix("__x86_indirect_thunk_")?;
         REGISTERS.iter().position(|register| *register == name)
@@ -54,13 +54,13 @@ pub fn returns(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Bytes of what counts calls and stands before each function: of its template.
+/// Length in bytes of the code before each function that counts calls: that of its template.
 pub fn counting(binary: &Binary) -> Option<u64> {
     let named = |name| binary.symbols.address(name);
     named("skl_call_thunk_tail")?.checked_sub(named("skl_call_thunk_template")?)
 }
 
-/// `patch_call()`: a call that is counted. `counting` is the length of what does so.
+/// `patch_call()`: a counted call. `counting` is the length of the code that counts it.
 pub fn counted(counting: Option<u64>, code: u64, bytes: &[u8], target: u64) -> Option<Vec<u8>> {
     (State::of(bytes) == State::Call && bytes.len() == 5)
         .then(|| branch(&[0xe8], code, target.wrapping_sub(counting?)))

@@ -1,56 +1,4 @@
-//! What a protocol must not do. One property a file; each is a pure function over a plan, an executor and
-//! the shared environment, so each is tested without KVM.
-#![doc = ""]
-#![doc = include_str!("table.md")]
-//!
-//! `stall` is measured, not judged: see [`stall`].
-
-mod fetch;
-mod foreign_trap;
-mod interior;
-mod lifetime;
-mod multi_site;
-mod nmi_frame;
-mod order;
-mod progress;
-mod recursion;
-mod stale;
-pub mod stall;
-mod torn;
-mod unclaimed_trap;
-mod unserialised;
-mod wrong_resume;
-
-pub use fetch::{Fetch, Version, version_at};
-pub use progress::decide as decide_progress;
-
-/// Checks of the executor's fetch, before the instruction runs.
-pub fn at_fetch(fetch: &Fetch<'_>) -> Vec<Violation> {
-    [
-        torn::at_fetch,
-        stale::at_fetch,
-        order::at_fetch,
-        unserialised::at_fetch,
-        lifetime::at_fetch,
-        recursion::at_fetch,
-    ]
-    .iter()
-    .filter_map(|check| check(fetch))
-    .collect()
-}
-
-pub use foreign_trap::at_return as foreign_trap_at_return;
-pub use interior::at_commit as interior_at_commit;
-pub use interior::at_step as interior_at_step;
-pub use lifetime::at_access as lifetime_at_access;
-pub use multi_site::at_pass_end as multi_site_at_pass_end;
-pub use nmi_frame::{at_copy as nmi_frame_at_copy, at_delivery as nmi_frame_at_delivery};
-pub use order::at_pass_end as order_at_pass_end;
-pub use unclaimed_trap::found as unclaimed_trap;
-pub use wrong_resume::{
-    at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end,
-    at_stack as wrong_resume_at_stack, same as wrong_resume_same,
-};
+//! What a protocol must not do. How each property is checked is in [`checks`](crate::checks).
 
 use std::fmt;
 use std::str::FromStr;
@@ -69,11 +17,11 @@ pub enum Property {
     Stale,
     /// A #BP of the protocol was not claimed.
     UnclaimedTrap,
-    /// A #BP that belongs to somebody else was claimed.
+    /// A #BP that is not the protocol's was claimed.
     ForeignTrap,
-    /// The architectural outcome of a pass is neither that of old nor that of new.
+    /// A pass has neither the outcome of old nor that of new.
     WrongResume,
-    /// RIP or a saved RIP stands inside an instruction of the installed code.
+    /// RIP or a saved RIP is inside an instruction of the installed code.
     Interior,
     /// A handler used something withdrawn.
     Lifetime,
@@ -87,7 +35,7 @@ pub enum Property {
     MultiSite,
     /// Data was used with text of another version.
     TextData,
-    /// No schedule completes, and nobody writes.
+    /// No schedule completes, and memory no longer changes.
     Deadlock,
     /// No schedule completes, though memory keeps changing.
     Livelock,
@@ -113,55 +61,87 @@ impl Property {
         Property::Livelock,
     ];
 
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
     /// The stable name.
     pub fn name(self) -> &'static str {
-        match self {
-            Property::Torn => "torn",
-            Property::Order => "order",
-            Property::Stale => "stale",
-            Property::UnclaimedTrap => "unclaimed-trap",
-            Property::ForeignTrap => "foreign-trap",
-            Property::WrongResume => "wrong-resume",
-            Property::Interior => "interior",
-            Property::Lifetime => "lifetime",
-            Property::NmiFrame => "nmi-frame",
-            Property::Recursion => "recursion",
-            Property::Unserialised => "unserialised",
-            Property::MultiSite => "multi-site",
-            Property::TextData => "text-data",
-            Property::Deadlock => "deadlock",
-            Property::Livelock => "livelock",
-        }
+        self.row().name
     }
-}
 
-impl Property {
-    /// When it is violated, in the words of the table above.
+    /// When it is violated.
     pub fn describe(self) -> &'static str {
-        crate::docs::cell(include_str!("table.md"), self.name(), 1)
+        self.row().violated_when
     }
 
     /// One short word, for tables.
     pub fn short(self) -> &'static str {
-        match self {
-            Property::Torn => "torn",
-            Property::Order => "order",
-            Property::Stale => "stale",
-            Property::UnclaimedTrap => "trap",
-            Property::ForeignTrap => "foreign",
-            Property::WrongResume => "resume",
-            Property::Interior => "interior",
-            Property::Lifetime => "lifetime",
-            Property::NmiFrame => "frame",
-            Property::Recursion => "recursion",
-            Property::Unserialised => "race",
-            Property::MultiSite => "sites",
-            Property::TextData => "data",
-            Property::Deadlock => "deadlock",
-            Property::Livelock => "livelock",
-        }
+        self.row().short
     }
 }
+
+/// What is said of a property.
+struct Row {
+    name: &'static str,
+    short: &'static str,
+    violated_when: &'static str,
+}
+
+const fn row(name: &'static str, short: &'static str, violated_when: &'static str) -> Row {
+    Row { name, short, violated_when }
+}
+
+/// The properties, in the order of the enum.
+static TABLE: [Row; Property::ALL.len()] = [
+    row(
+        "torn",
+        "torn",
+        "a fetch at the site decodes to neither old nor new nor a declared intermediate at a declared boundary",
+    ),
+    row(
+        "order",
+        "order",
+        "a pass has the outcome of new and a later one that of old; or a pass runs new code, then leftover old code",
+    ),
+    row("stale", "stale", "a pass that began after completion runs old bytes or the protocol's trap"),
+    row("unclaimed-trap", "trap", "a #BP at the site is not claimed by the handler"),
+    row(
+        "foreign-trap",
+        "foreign",
+        "the handler claims a #BP that does not belong to the site, so that its owner does not get it",
+    ),
+    row(
+        "wrong-resume",
+        "resume",
+        "the architectural outcome of a pass is neither that of old nor that of new",
+    ),
+    row("interior", "interior", "RIP or a saved RIP is inside an instruction of the code now installed"),
+    row("lifetime", "lifetime", "a withdrawn descriptor is read, or withdrawn code is fetched"),
+    row("nmi-frame", "frame", "an NMI is delivered over the frame of one that has not returned"),
+    row("recursion", "recursion", "the #BP handler traps on the site"),
+    row(
+        "unserialised",
+        "race",
+        "a fetch overlaps a store made since this vCPU last serialised, whichever version it reads",
+    ),
+    row("multi-site", "sites", "a pass shows a combination of the sites' versions that the scenario forbids"),
+    row(
+        "text-data",
+        "data",
+        "data is used with a version of the text that it does not belong to, as a check of the scenario says",
+    ),
+    row(
+        "deadlock",
+        "deadlock",
+        "from a reachable state no schedule completes, and nobody writes memory that others read",
+    ),
+    row(
+        "livelock",
+        "livelock",
+        "from a reachable state no schedule completes, though memory keeps being written",
+    ),
+];
 
 /// Properties that are expected to be violated, or `safe`, as files and reports say it.
 pub fn expectation(expect: &[Property]) -> String {
@@ -181,7 +161,7 @@ impl FromStr for Property {
     fn from_str(text: &str) -> Result<Self, String> {
         Property::ALL.into_iter().find(|property| property.name() == text).ok_or_else(|| {
             format!(
-                "there is no property `{text}`; there are {}",
+                "unknown property `{text}`: properties are {}",
                 Property::ALL.map(Property::name).join(", ")
             )
         })
@@ -208,7 +188,7 @@ impl Violation {
         Violation::new(property, format!("a check of the scenario fails: {text}"))
     }
 
-    /// True if the execution cannot sensibly go on: what runs is garbage, or nobody handles the trap.
+    /// True if the execution cannot go on: what runs is garbage, or the trap is not handled.
     pub fn ends(&self) -> bool {
         matches!(
             self.property,

@@ -1,5 +1,6 @@
 //! Tests of the language.
 
+mod reference;
 mod refusals;
 mod robustness;
 

@@ -4,57 +4,50 @@ use std::path::Path;
 
 use crossmod::linux::{Filter, Image, Site};
 use crossmod::scenario;
-use crossmod::sites::export::{self, Direction, ExportError, Question};
+use crossmod::sites::export::{self, Direction};
 
+use super::arguments::Arguments;
 use crate::cli::{Exit, Failure, print};
 
-/// The bytes that `--new` gives.
-pub fn new_version(text: &str) -> Result<Vec<u8>, String> {
-    scenario::bytes(text).ok_or_else(|| {
-        "give bytes in hex, as in \"0f 1f 44 00 00\", or instructions by the names that scenarios have for them and \
-         without a target, as in nop5 or \"xor-eax-eax nop3\""
-            .into()
-    })
-}
+/// Maximum number of suggestions for an unknown site.
+const NEAR: usize = 8;
 
-fn unusable(error: &dyn std::fmt::Display) -> Failure {
+fn unusable(error: impl std::fmt::Display) -> Failure {
     Failure::unusable(format!("error: {error}"))
 }
 
-/// Writes the scenarios of a site, there and back.
-pub fn run(
-    images: &[Image],
-    filter: &Filter,
-    name: &str,
-    new: Option<&[u8]>,
-    question: &Question,
-    directory: &Path,
-) -> Result<Exit, Failure> {
-    let (image, site) = find(images, filter, name, new.is_some())?;
-    let given = new.map(|new| export::with_new(image, site, new)).transpose().map_err(|e| unusable(&e))?;
+/// Writes the scenarios of a site, one for each direction.
+pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path) -> Result<Exit, Failure> {
+    let new = arguments.new.as_deref().map(new_version).transpose()?;
+    let (image, site) = find(images, &arguments.filter(), name, new.is_some())?;
+    let given = new.map(|new| export::with_new(image, site, &new)).transpose().map_err(unusable)?;
     let site = given.as_ref().unwrap_or(site);
-    let mut scenarios = Vec::new();
-    for direction in Direction::BOTH {
-        let exported = export::scenario(image, site, question, direction);
-        scenarios.push(exported.map_err(|error| match &error {
-            ExportError::Inexpressible(_, inner) => unusable(&format_args!("{error}: {inner}")),
-            error => unusable(error),
-        })?);
-    }
-    std::fs::create_dir_all(directory)
-        .map_err(|error| unusable(&format_args!("{}: {error}", directory.display())))?;
+    let setup = arguments.setup(&arguments.protocol);
+    let scenarios = Direction::BOTH.map(|direction| export::scenario(image, site, &setup, direction));
+    let scenarios = scenarios.into_iter().collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+    let failed = |path: &Path, error| unusable(format_args!("{}: {error}", path.display()));
+    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     for exported in scenarios {
         let stem = export::file_stem(&exported.scenario.name);
         let path = directory.join(stem + ".toml");
-        std::fs::write(&path, &exported.scenario.text)
-            .map_err(|error| unusable(&format_args!("{}: {error}", path.display())))?;
+        std::fs::write(&path, &exported.scenario.text).map_err(|error| failed(&path, error))?;
         print(&path.display().to_string());
     }
     Ok(Exit::Held)
 }
 
-/// The site with a label or an address. Of several at one place the first whose other version is known, unless one is
-/// given.
+/// The bytes of `--new`.
+fn new_version(text: &str) -> Result<Vec<u8>, Failure> {
+    scenario::bytes(text).ok_or_else(|| {
+        unusable(
+            "--new: this is neither bytes nor instructions\nhelp: give bytes in hex, as in \"0f 1f 44 00 00\", or names of \
+             instructions without a target, as in nop5 or \"xor-eax-eax nop3\"",
+        )
+    })
+}
+
+/// The site with a label or an address. Among several at one address, the first whose other version is known, unless one
+/// is given.
 fn find<'a>(
     images: &'a [Image],
     filter: &Filter,
@@ -76,7 +69,7 @@ fn find<'a>(
             if matching(image, site) && found.is_none_or(better) {
                 found = Some((image, site));
             }
-            if near.len() < 8 && image.function(site) == function {
+            if near.len() < NEAR && image.function(site) == function {
                 near.push(image.label(site));
             }
         }
@@ -88,6 +81,6 @@ fn find<'a>(
         } else {
             format!("sites of that function: {}", near.join(", "))
         };
-        Failure::unusable(format!("error: there is no site `{name}`\nhelp: {help}"))
+        unusable(format_args!("there is no site `{name}`\nhelp: {help}"))
     })
 }

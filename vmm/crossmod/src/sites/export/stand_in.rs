@@ -1,93 +1,93 @@
-//! Stand-ins: instructions that the explorer takes, in the place of those that it does not.
+//! Stand-ins: instructions that can run outside their kernel, instead of those that cannot.
 //!
-//! Whether bytes can be exchanged under a running CPU is decided by where instructions begin, which bytes differ, and
-//! where control goes, not by what is computed. A stand-in has the length of what it stands for, goes on behind itself,
-//! leaves the site or calls as that does, and its bytes differ from the other version's where the real ones do. It
-//! does something of its own, so that old and new still have different outcomes.
+//! Whether bytes can be replaced under a running CPU depends on where instructions begin, which bytes differ and where
+//! control goes, not on what the instructions compute. A stand-in has the length of the real instruction; it continues,
+//! leaves the site or calls as that does; and its bytes differ from the other version's where the real ones do. Its
+//! effect is its own, so old and new still have different outcomes.
 
-use crate::linux::code::{Flow, Piece};
+use crossmod_linux::code::{Flow, Insn};
 
-/// A byte of an instruction's form: fixed, or any.
+/// The bytes of a form of instruction; `None` for any value.
 type Form = Vec<Option<u8>>;
 
-/// How much is replaced, from what must be to everything but NOPs.
+/// Which instructions are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// What the explorer does not take.
+    /// Those that cannot run outside their kernel.
     Refused,
-    /// Everything that does something.
+    /// All except NOPs and dead code.
     All,
 }
 
-/// An instruction and what stands for it.
+/// A stand-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandIn {
-    /// 0: of old, 1: of new.
+    /// The version: 0 is the old one, 1 the new one.
     pub version: usize,
-    /// Its first byte in the site.
+    /// Offset of its first byte in the site.
     pub at: usize,
-    /// What is in the kernel.
+    /// The bytes of the real instruction.
     pub real: Vec<u8>,
-    /// What stands for it.
+    /// The bytes of the stand-in.
     pub bytes: Vec<u8>,
-    /// Why.
+    /// Why it is needed.
     pub why: &'static str,
 }
 
 /// Two versions with stand-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stood {
-    /// Old and new.
+pub struct Substituted {
+    /// The old and the new version.
     pub bytes: [Vec<u8>; 2],
-    /// What is not as it is in the kernel.
+    /// The stand-ins.
     pub stand_ins: Vec<StandIn>,
-    /// Bytes that differ where the real ones are equal, or the other way round. None, nearly always.
+    /// Number of bytes that differ where the real ones are equal, or the other way round; nearly always 0.
     pub misses: usize,
 }
 
-/// Choices of forms that are worth trying: which one of the first is taken decides what the second can be.
+/// Number of combinations of forms to try: the choice for one version restricts the other.
 const TURNS: usize = 64;
-/// As many of the best are given out.
+/// Number of the best combinations to return.
 const BEST: usize = 4;
-/// Bytes to choose a displacement from, so that targets come to lie apart.
+/// Number of displacements to try, so that targets do not overlap.
 const PLACES: usize = 16;
 
-/// Both versions with stand-ins, in several ways, those with the fewest misses first.
-pub fn stand_ins(real: [&[u8]; 2], pieces: [&[Piece]; 2], level: Level) -> impl Iterator<Item = Stood> {
+/// Both versions with stand-ins, in several variants, those with the fewest misses first.
+pub fn stand_ins(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level) -> impl Iterator<Item = Substituted> {
     let mut turns: Vec<(usize, usize)> =
-        (0..TURNS).map(|turn| (stand_in(real, pieces, level, (turn, 0)).misses, turn)).collect();
+        (0..TURNS).map(|turn| (stand_in(real, insns, level, (turn, 0)).misses, turn)).collect();
     turns.sort_unstable();
     let seeds =
         turns.into_iter().take(BEST).flat_map(|(_, turn)| (0..PLACES).map(move |place| (turn, place)));
-    seeds.map(move |seed| stand_in(real, pieces, level, seed))
+    seeds.map(move |seed| stand_in(real, insns, level, seed))
 }
 
-/// Both versions with stand-ins; the seed, a turn and a place, chooses among equally good ones.
-fn stand_in(real: [&[u8]; 2], pieces: [&[Piece]; 2], level: Level, seed: (usize, usize)) -> Stood {
-    let replaced = |piece: &Piece| match level {
-        Level::Refused => piece.refused.is_some(),
-        Level::All => !matches!(piece.flow, Flow::Nop | Flow::Dead) || piece.refused.is_some(),
+/// Both versions with stand-ins. The seed, a turn and a place, chooses among equally good forms and displacements.
+fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level, seed: (usize, usize)) -> Substituted {
+    let replaced = |insn: &Insn| match level {
+        Level::Refused => insn.refused.is_some(),
+        Level::All => !matches!(insn.flow, Flow::Nop | Flow::Dead) || insn.refused.is_some(),
     };
     let mut bytes = real.map(<[u8]>::to_vec);
-    // Bytes of the other version that are not decided yet have no say.
+    // Bytes of the other version that are not decided yet do not restrict the choice.
     let mut decided = [0, 1].map(|version| {
         let mut decided = vec![true; real[version].len()];
-        for piece in pieces[version].iter().filter(|piece| replaced(piece)) {
-            decided[piece.at..piece.at + piece.len].fill(false);
+        for insn in insns[version].iter().filter(|insn| replaced(insn)) {
+            decided[insn.at..insn.at + insn.len].fill(false);
         }
         decided
     });
-    // The second round knows what the first has made of the other version.
+    // In the second round, all bytes of the other version are decided.
     for version in [0, 1, 0, 1] {
-        for piece in pieces[version].iter().filter(|piece| replaced(piece)) {
-            let range = piece.at..piece.at + piece.len;
+        for insn in insns[version].iter().filter(|insn| replaced(insn)) {
+            let range = insn.at..insn.at + insn.len;
             let wanted: Vec<Option<(u8, bool)>> = range
                 .clone()
                 .map(|at| {
                     decided[1 - version][at].then(|| (bytes[1 - version][at], real[0][at] == real[1][at]))
                 })
                 .collect();
-            bytes[version][range].copy_from_slice(&best(piece, &wanted, seed));
+            bytes[version][range].copy_from_slice(&best(insn, &wanted, seed));
         }
         decided[version].fill(true);
     }
@@ -95,27 +95,27 @@ fn stand_in(real: [&[u8]; 2], pieces: [&[Piece]; 2], level: Level, seed: (usize,
         .filter(|&at| (real[0][at] == real[1][at]) != (bytes[0][at] == bytes[1][at]))
         .count();
     let stand_ins = [0, 1].into_iter().flat_map(|version| {
-        pieces[version].iter().filter(|piece| replaced(piece)).map(move |piece| (version, piece))
+        insns[version].iter().filter(|insn| replaced(insn)).map(move |insn| (version, insn))
     });
     let stand_ins = stand_ins
-        .map(|(version, piece)| {
-            let range = piece.at..piece.at + piece.len;
+        .map(|(version, insn)| {
+            let range = insn.at..insn.at + insn.len;
             StandIn {
                 version,
-                at: piece.at,
+                at: insn.at,
                 real: real[version][range.clone()].to_vec(),
                 bytes: bytes[version][range].to_vec(),
-                why: piece.refused.unwrap_or("its target is too near to another for landing pads"),
+                why: insn.refused.unwrap_or("its target is too near to another for landing pads"),
             }
         })
         .collect();
-    Stood { bytes, stand_ins, misses }
+    Substituted { bytes, stand_ins, misses }
 }
 
-/// The form that comes closest to what is wanted, filled in. Wanted is for each byte, where it matters: the other
-/// version's, and whether this one is to be equal.
-fn best(piece: &Piece, wanted: &[Option<(u8, bool)>], (turn, place): (usize, usize)) -> Vec<u8> {
-    let forms = forms(piece);
+/// The bytes of the form that matches best. `wanted` has, for each byte that matters, that of the other version and
+/// whether this one must be equal.
+fn best(insn: &Insn, wanted: &[Option<(u8, bool)>], (turn, place): (usize, usize)) -> Vec<u8> {
+    let forms = forms(insn);
     let misses = |form: &Form| {
         let miss = |(byte, wanted): (&Option<u8>, &Option<(u8, bool)>)| match (byte, wanted) {
             (Some(byte), Some((other, equal))) => (byte == other) != *equal,
@@ -125,10 +125,10 @@ fn best(piece: &Piece, wanted: &[Option<(u8, bool)>], (turn, place): (usize, usi
     };
     let least = forms.iter().map(misses).min().unwrap_or_default();
     let closest: Vec<&Form> = forms.iter().filter(|form| misses(form) == least).collect();
-    let Some(form) = closest.get(turn % closest.len().max(1)) else { return vec![0x90; piece.len] };
+    let Some(form) = closest.get(turn % closest.len().max(1)) else { return vec![0x90; insn.len] };
     let first_free = form.iter().position(Option::is_none);
     let choose = |at: usize| {
-        // The first byte of an operand is the lowest of a displacement: it decides where a pad is.
+        // The first byte of an operand is the lowest one of a displacement, which determines the landing pad.
         let chosen = if Some(at) == first_free { 0x10 + 6 * place as u8 } else { 0x21 + at as u8 };
         match wanted[at] {
             Some((other, true)) => other,
@@ -139,22 +139,22 @@ fn best(piece: &Piece, wanted: &[Option<(u8, bool)>], (turn, place): (usize, usi
     form.iter().enumerate().map(|(at, byte)| byte.unwrap_or_else(|| choose(at))).collect()
 }
 
-/// Forms of a length that do what a piece does. Prefixes that do nothing in 64-bit mode (SDM vol. 2, 2.1.1) make up
-/// for what is missing.
-fn forms(piece: &Piece) -> Vec<Form> {
-    let own: &[&[u8]] = match piece.flow {
-        Flow::Leaves if piece.len == 1 => &[&[0xc3]],
+/// Forms with the length and control flow of an instruction. Prefixes without effect in 64-bit mode (SDM vol. 2, 2.1.1)
+/// fill the length.
+fn forms(insn: &Insn) -> Vec<Form> {
+    let own: &[&[u8]] = match insn.flow {
+        Flow::Leaves if insn.len == 1 => &[&[0xc3]],
         Flow::Leaves => &[&[0xeb], &[0xe9]],
-        Flow::Branches | Flow::Inside(_) if piece.len > 1 => &[&[0x74], &[0x0f, 0x84]],
-        // There is no call of less than 5 bytes whose target is known.
-        Flow::Calls if piece.len >= 5 => &[&[0xe8]],
+        Flow::Branches | Flow::Inside(_) if insn.len > 1 => &[&[0x74], &[0x0f, 0x84]],
+        // Direct calls have at least 5 bytes.
+        Flow::Calls if insn.len >= 5 => &[&[0xe8]],
         Flow::Returns => &[&[0xc3]],
         _ => PLAIN,
     };
     let mut forms = Vec::new();
     for opcode in own {
         let Some(operand) = operand(opcode) else { continue };
-        let Some(prefixes) = piece.len.checked_sub(opcode.len() + operand) else { continue };
+        let Some(prefixes) = insn.len.checked_sub(opcode.len() + operand) else { continue };
         let tail = opcode.iter().map(|byte| Some(*byte)).chain(std::iter::repeat_n(None, operand));
         for first in PREFIXES.iter().take(if prefixes > 0 { PREFIXES.len() } else { 1 }) {
             let last = PREFIXES.iter().take(if prefixes > 1 { PREFIXES.len() } else { 1 });
@@ -168,7 +168,7 @@ fn forms(piece: &Piece) -> Vec<Form> {
             }
         }
     }
-    // Fewest prefixes first: seldom is more than the operand needed.
+    // Fewest prefixes first: they leave the most bytes free.
     forms.sort_by_key(|form| form.iter().filter(|byte| byte.is_some()).count());
     forms
 }
@@ -176,8 +176,8 @@ fn forms(piece: &Piece) -> Vec<Form> {
 /// Segment overrides.
 const PREFIXES: [u8; 4] = [0x2e, 0x3e, 0x26, 0x36];
 
-/// Instructions without memory: CMC, STC, and exchanges; moves and additions of a constant, of 1, 2, 4 or 8 bytes; and,
-/// for what shares an opcode's first byte with NOPs, SETE and BTS.
+/// Instructions without memory operands: CMC, STC and exchanges; moves and additions of constants of 1, 2, 4 or 8 bytes;
+/// SETE and BTS, which share their first byte with NOPs.
 const PLAIN: &[&[u8]] = &[
     &[0xf5],
     &[0xf9],
@@ -226,7 +226,7 @@ const PLAIN: &[&[u8]] = &[
     &[0x49, 0xb9],
 ];
 
-/// Bytes of the operand behind the opcodes above.
+/// Length in bytes of the operand of the opcodes above.
 fn operand(opcode: &[u8]) -> Option<usize> {
     Some(match opcode {
         [0xf5 | 0xf9 | 0xc3 | 0x91..=0x97] | [0x0f, 0x94, _] => 0,
@@ -243,16 +243,16 @@ mod tests {
     use iced_x86::{Decoder, DecoderOptions, FlowControl};
 
     use super::*;
-    use crate::linux::code::pieces;
+    use crossmod_linux::code::decode;
 
     const AT: u64 = 0x40_0010_0100;
 
     #[test]
-    fn every_form_is_one_instruction_that_does_what_is_asked() {
+    fn every_form_is_one_instruction_with_the_right_control_flow() {
         for len in 1..=15 {
             for flow in [Flow::Plain, Flow::Leaves, Flow::Calls, Flow::Branches] {
-                let piece = Piece { at: 0, len, flow, refused: Some("") };
-                let forms = forms(&piece);
+                let insn = Insn { at: 0, len, flow, refused: Some("") };
+                let forms = forms(&insn);
                 assert!(!forms.is_empty(), "{flow:?} of {len} bytes");
                 for form in forms {
                     let bytes: Vec<u8> = form.iter().map(|byte| byte.unwrap_or(0x30)).collect();
@@ -268,7 +268,7 @@ mod tests {
                         Flow::Calls if len >= 5 => assert_eq!(goes, FlowControl::Call),
                         _ => {
                             assert_eq!(goes, FlowControl::Next, "{bytes:02x?}");
-                            assert_eq!(pieces(&bytes, AT)[0].refused, None, "{bytes:02x?}");
+                            assert_eq!(decode(&bytes, AT)[0].refused, None, "{bytes:02x?}");
                         }
                     }
                 }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn bytes_differ_where_the_real_ones_do() {
         // call rax and a NOP; a call of a thunk. clac; NOP. lock inc, ds inc.
-        // rdtsc and NOPs; rdtscp and NOPs: of other lengths, with a byte in common.
+        // rdtsc and NOPs; rdtscp and NOPs: other lengths, with a common byte.
         let pairs: [[&[u8]; 2]; 5] = [
             [&[0x0f, 0x31, 0x90, 0x90, 0x90], &[0x0f, 0x01, 0xf9, 0x66, 0x90]],
             [&[0xff, 0xd0, 0x0f, 0x1f, 0x00], &[0xe8, 0x33, 0x12, 0, 0]],
@@ -288,15 +288,15 @@ mod tests {
             [&[0x48, 0x8b, 0x07, 0x90, 0x90], &[0x48, 0x8b, 0x0f, 0x66, 0x90]],
         ];
         for real in pairs {
-            let pieces = real.map(|bytes| pieces(bytes, AT));
-            for stood in stand_ins(real, [&pieces[0], &pieces[1]], Level::Refused) {
-                assert_eq!(stood.misses, 0, "{real:02x?} {stood:02x?}");
-                assert!(!stood.stand_ins.is_empty());
-                for (version, pieces) in pieces.iter().enumerate() {
-                    let starts = |pieces: &[Piece]| pieces.iter().map(|piece| piece.at).collect::<Vec<_>>();
-                    let again = crate::linux::code::pieces(&stood.bytes[version], AT);
-                    assert_eq!(starts(&again), starts(pieces), "{stood:02x?}");
-                    assert!(again.iter().all(|piece| piece.refused.is_none()), "{stood:02x?}");
+            let insns = real.map(|bytes| decode(bytes, AT));
+            for substituted in stand_ins(real, [&insns[0], &insns[1]], Level::Refused) {
+                assert_eq!(substituted.misses, 0, "{real:02x?} {substituted:02x?}");
+                assert!(!substituted.stand_ins.is_empty());
+                for (version, insns) in insns.iter().enumerate() {
+                    let starts = |insns: &[Insn]| insns.iter().map(|insn| insn.at).collect::<Vec<_>>();
+                    let again = crossmod_linux::code::decode(&substituted.bytes[version], AT);
+                    assert_eq!(starts(&again), starts(insns), "{substituted:02x?}");
+                    assert!(again.iter().all(|insn| insn.refused.is_none()), "{substituted:02x?}");
                 }
             }
         }

@@ -1,30 +1,28 @@
-//! The file: what the site is, what was changed, and the tables of a scenario.
+//! Writes the file of a scenario: what the site is, what was changed, and the tables.
 
 use std::fmt::Write;
 
+use crossmod_linux::code::{Flow, Insn, decode};
+use crossmod_linux::{Image, Kind, Site, State, hex};
 use iced_x86::{Decoder, DecoderOptions};
 
-use super::{Candidate, EXECUTORS, Question, StandIn, Versions};
-use crate::linux::Image;
-use crate::linux::code::{Flow, Piece, pieces};
-use crate::linux::hex;
-use crate::linux::{Kind, Site, State};
+use super::{Candidate, EXECUTORS, PatchSetup, StandIn, Versions};
 use crate::scenario;
 
-/// Names and banners may hold anything; files get what is printable, and no quotes.
+/// Replaces everything that is not printable, and quotes: names and banners in images are untrusted.
 pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if (c.is_ascii_graphic() && c != '"' && c != '\\') || c == ' ' { c } else { '?' })
         .collect()
 }
 
-/// A file name for a scenario's name, without extension.
+/// The file name of a scenario, without extension.
 pub fn file_stem(name: &str) -> String {
     let short = name.strip_prefix("sites/").unwrap_or(name);
     short.chars().map(|c| if c.is_ascii_alphanumeric() || "_.+-".contains(c) { c } else { '_' }).collect()
 }
 
-/// What one version is, in words.
+/// A description of a version.
 fn version(image: &Image, versions: &Versions, bytes: &[u8]) -> String {
     let state = State::of(bytes);
     let instruction = Decoder::with_ip(64, bytes, versions.address, DecoderOptions::NONE).decode();
@@ -48,29 +46,29 @@ fn sort(site: &Site) -> &'static str {
         (Kind::Lock, _) => "lock prefix",
         (Kind::Return, _) => "return through a thunk",
         (Kind::Retpoline, _) => "branch through a thunk",
-        (Kind::Endbr, _) => "landing place for indirect branches",
+        (Kind::Endbr, _) => "target of indirect branches",
         (kind, _) => kind.name(),
     }
 }
 
-/// When the kernel patches a kind, if not while everything runs.
+/// When the kernel patches a kind, if not while all CPUs run.
 fn when(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::JumpLabel | Kind::StaticCall | Kind::Mcount => None,
-        Kind::Lock => Some("Linux patches it while only one CPU runs, as CPUs come and go."),
+        Kind::Lock => Some("Linux patches it while only one CPU is online."),
         _ => Some(
-            "Linux patches it once, before other CPUs run or a module's code does: what follows is what would happen\n\
-             # if it did so under running CPUs.",
+            "Linux patches it once, before other CPUs or the module's code run. This scenario shows what would happen if\n\
+             # it patched the site while CPUs run it.",
         ),
     }
 }
 
 fn place(versions: &Versions, site: &Site) -> String {
     if versions.prefix {
-        return "is one byte, which crosses nothing".into();
+        return "is one byte and crosses no boundary".into();
     }
     let Some((boundary, split)) = site.crossing().zip(site.split()) else {
-        return "lies inside an aligned quadword".into();
+        return "is inside an aligned quadword".into();
     };
     let what = match boundary {
         4096 => "page".to_owned(),
@@ -85,12 +83,12 @@ pub(super) fn text(
     image: &Image,
     site: &Site,
     versions: &Versions,
-    question: &Question,
+    setup: &PatchSetup,
     real: [&[u8]; 2],
     candidate: &Candidate,
 ) -> String {
     let label = plain(&image.label(site));
-    let Question { protocol, rule, nmi, passes } = question;
+    let PatchSetup { protocol, rule, nmi, passes } = setup;
     let [old, new] = &candidate.bytes;
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -113,7 +111,7 @@ pub(super) fn text(
     if versions.left_out > 0 {
         let all = old.len() + versions.left_out;
         line(format_args!(
-            "# Of its {all} bytes these are the first {}: a scenario's site has no more.",
+            "# The scenario has the first {} of its {all} bytes, because it cannot have more.",
             old.len()
         ));
     }
@@ -148,8 +146,8 @@ pub(super) fn text(
 fn changes(line: &mut impl FnMut(std::fmt::Arguments<'_>), candidate: &Candidate) {
     if candidate.adapted && candidate.stand_ins.is_empty() {
         line(format_args!(
-            "# Its targets are too near to one another for landing pads: below, they are moved apart. Which bytes\n\
-             # differ, and where blocks end, is as it was."
+            "# Its targets are too close for landing pads and have been moved apart below. The same bytes differ, and\n\
+             # blocks end at the same bytes."
         ));
     }
     for StandIn { version, at, real, bytes, why } in &candidate.stand_ins {
@@ -157,18 +155,18 @@ fn changes(line: &mut impl FnMut(std::fmt::Arguments<'_>), candidate: &Candidate
         line(format_args!("# In {which}, `{}` stands for `{}` at byte {at}: {why}.", hex(bytes), hex(real)));
     }
     if !candidate.stand_ins.is_empty() {
-        line(format_args!("# Lengths, and where control goes on, are as they were."));
+        line(format_args!("# The stand-ins have the lengths and the control flow of the real instructions."));
     }
     if candidate.misses > 0 {
         line(format_args!(
-            "# {} bytes differ between old and new that do not in the kernel, or the other way round.",
+            "# {} bytes differ between old and new where they are equal in the kernel, or the other way round.",
             candidate.misses
         ));
     }
 }
 
-/// A kernel stores a prefix alone. `without` and `order` of a protocol that stores whole versions, and whether a step
-/// of the scenario's own is among them.
+/// Adapts a protocol that stores whole versions to a prefix, which the kernel stores alone: its `without` and `order`, and
+/// whether the scenario adds a step.
 fn one_byte(protocol: &str) -> Option<(String, bool)> {
     let shipped = scenario::protocols();
     let (_, text) = shipped.iter().find(|(name, _)| name == protocol)?;
@@ -182,7 +180,7 @@ fn one_byte(protocol: &str) -> Option<(String, bool)> {
                 order.push("\"prefix\"".to_owned());
                 own = true;
             }
-            // There is no tail that differs.
+            // The tail of a prefix does not differ.
             Some("new-tail") => without.push(label),
             _ => order.push(label),
         }
@@ -191,41 +189,41 @@ fn one_byte(protocol: &str) -> Option<(String, bool)> {
     (!without.is_empty()).then_some((order, own))
 }
 
-/// What the handler does, and why, where it is not simply what the new version would.
+/// What the handler does, and why, unless it does what the new version would.
 fn resume(new: &[u8], address: u64) -> Option<(String, &'static str)> {
-    let pieces = pieces(new, address);
-    if pieces.iter().all(|piece| matches!(piece.flow, Flow::Nop | Flow::Fence)) {
-        let fence = pieces.iter().any(|piece| piece.flow == Flow::Fence);
+    let insns = decode(new, address);
+    if insns.iter().all(|insn| matches!(insn.flow, Flow::Nop | Flow::Fence)) {
+        let fence = insns.iter().any(|insn| insn.flow == Flow::Fence);
         return fence.then(|| ("\"next\"".into(), "a fence has no outcome"));
     }
-    let mut effective = pieces.iter().filter(|piece| piece.flow != Flow::Nop);
+    let mut effective = insns.iter().filter(|insn| insn.flow != Flow::Nop);
     let (first, second) = (effective.next(), effective.next());
     match (first?.flow, second) {
         (Flow::Leaves | Flow::Returns, _) | (Flow::Calls, None) => None,
         (Flow::Branches, None) => {
-            Some((condition(new, first?, address), "where the flags of a pass lead it"))
+            Some((condition(new, first?, address), "the flags of a pass decide the branch"))
         }
         (_, None) if State::of(new) == State::Zero => {
-            Some(("\"next\"".into(), "EAX is 0 when a pass comes here, as behind the XOR"))
+            Some(("\"next\"".into(), "EAX is 0 when a pass arrives, as after the XOR"))
         }
-        _ => Some(("\"retry\"".into(), "what scenarios cannot emulate is waited for")),
+        _ => Some(("\"retry\"".into(), "scenarios cannot emulate the new version, so the handler waits")),
     }
 }
 
-/// Where a conditional jump goes: a pass comes with the flags of an XOR, whose result is zero and even.
-fn condition(new: &[u8], piece: &Piece, address: u64) -> String {
-    let Some(code) = new[piece.at..].iter().find_map(|byte| match byte {
+/// Where a conditional jump goes: a pass arrives with the flags of an XOR, whose result is zero and has even parity.
+fn condition(new: &[u8], insn: &Insn, address: u64) -> String {
+    let Some(code) = new[insn.at..].iter().find_map(|byte| match byte {
         0x70..=0x8f => Some(byte & 0xf),
         _ => None,
     }) else {
         return "\"next\"".into();
     };
-    // Conditions by number (SDM vol. 2, appendix B.1.4.7): below or equal, equal, parity, less or equal are met.
+    // Numbers of conditions (SDM vol. 2, appendix B.1.4.7): equal, below or equal, parity, less or equal hold.
     let met = matches!(code >> 1, 2 | 3 | 5 | 7);
     if met == (code & 1 == 1) {
         return "\"next\"".into();
     }
-    let mut decoder = Decoder::with_ip(64, &new[piece.at..], address + piece.at as u64, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(64, &new[insn.at..], address + insn.at as u64, DecoderOptions::NONE);
     let target = decoder.decode().near_branch_target();
     format!("{{ at = {} }}", target.wrapping_sub(address) as i64)
 }

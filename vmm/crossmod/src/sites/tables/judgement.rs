@@ -1,0 +1,252 @@
+//! Tables of verdicts.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crossmod_linux::{Image, Kind, Traits};
+
+use super::build::{LISTED, more, release};
+use super::{Cell, Document, Table};
+use crate::report::TIER;
+use crate::sites::Origin;
+use crate::sites::export::{EXECUTORS, PatchSetup};
+use crate::sites::judge::{self, Judged, ModelOutcome, Outcome, Provisos, RING, Verdict, tally};
+
+/// The states of the versions, with the lengths of their instructions if there are several.
+fn versions(traits: &Traits) -> String {
+    let one = |name: &str, version: usize| match traits.flows[version].as_slice() {
+        [_] | [] => name.to_owned(),
+        flows => {
+            let lengths: Vec<String> = flows.iter().map(|(length, _)| length.to_string()).collect();
+            format!("{name} ({})", lengths.join("+"))
+        }
+    };
+    format!("{} - {}", one(traits.disk.name(), 0), one(traits.other.name(), 1))
+}
+
+/// A character for each byte that was judged, `x` where the versions differ, and the number of bytes that were not.
+fn differs(traits: &Traits, left_out: usize) -> String {
+    let judged = traits.length.saturating_sub(left_out as u64).min(u32::BITS.into());
+    let mut text: String =
+        (0..judged).map(|at| if traits.differs >> at & 1 == 1 { 'x' } else { '.' }).collect();
+    if judged < traits.length {
+        text.push_str(&format!(" and {} more", traits.length - judged));
+    }
+    text
+}
+
+/// A line for each kind with sites that cannot be judged.
+pub fn without_class(counts: &BTreeMap<Kind, usize>) -> Vec<String> {
+    let line = |(kind, count): (&Kind, &usize)| {
+        format!(
+            "{count} {kind} sites have one version only, as far as the image tells: they are not among them"
+        )
+    };
+    counts.iter().map(line).collect()
+}
+
+/// The verdicts under one fetch model. `all` is the number of sites to judge; an interrupted run has judged fewer.
+pub fn judgement(
+    images: &[Image],
+    judged: &[Judged],
+    setup: &PatchSetup,
+    bounds: &str,
+    all: usize,
+) -> Document {
+    let sites = judge::sites(judged);
+    let mut worst: Vec<&Judged> = judged.iter().filter(|one| one.verdict != Verdict::Safe).collect();
+    worst.sort_by_key(|one| Reverse((one.verdict.severity(), one.sites())));
+    let mut summary = vec![format!(
+        "{} of {all} sites are safe with {} under the {} rule",
+        judge::safe(judged),
+        setup.protocol,
+        setup.rule
+    )];
+    summary.extend(Provisos::of(judged, &Verdict::Safe).lines());
+    if sites < all {
+        summary.push(format!("{} sites were not judged: nothing is decided about them", all - sites));
+    }
+    summary.extend(reasons(judged));
+    let mut tables = vec![verdicts(judged)];
+    if !worst.is_empty() {
+        summary.extend(more(LISTED, worst.len(), "classes"));
+        tables.push(classes(images, &worst));
+    }
+    let first = images.first().and_then(|image| image.release.as_ref());
+    Document {
+        title: release(first, "an image"),
+        notes: vec![bounds.to_owned()],
+        tables,
+        summary,
+        ..Document::default()
+    }
+}
+
+/// Number of sites and classes of each verdict.
+fn verdicts(judged: &[Judged]) -> Table {
+    let sites = judge::sites(judged);
+    let row = |(verdict, count, classes): (Verdict, usize, usize)| {
+        vec![verdict.text().into(), Cell::part(count, sites), classes.into()]
+    };
+    Table {
+        caption: "Verdicts".into(),
+        columns: vec![("verdict", false), ("sites", true), ("classes", true)],
+        rows: tally(judged).into_iter().map(row).collect(),
+    }
+}
+
+/// The first of these classes, each with an example.
+fn classes(images: &[Image], classes: &[&Judged]) -> Table {
+    let row = |one: &&Judged| {
+        let traits = &one.class.traits;
+        let crossing = traits.crossing.map_or_else(String::new, |(boundary, split)| {
+            format!("{split}+{} @{boundary}", traits.length - split)
+        });
+        vec![
+            one.verdict.text().into(),
+            traits.kind.name().into(),
+            versions(traits).into(),
+            differs(traits, one.left_out).into(),
+            crossing.into(),
+            one.sites().into(),
+            one.representative.label(images).into(),
+        ]
+    };
+    Table {
+        caption:
+            "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example"
+                .into(),
+        columns: vec![
+            ("verdict", false),
+            ("kind", false),
+            ("versions", false),
+            ("differs", false),
+            ("crosses", false),
+            ("sites", true),
+            ("such as", false),
+        ],
+        rows: classes.iter().take(LISTED).map(row).collect(),
+    }
+}
+
+/// Number of sites for each reason why there is no verdict.
+fn reasons(judged: &[Judged]) -> impl Iterator<Item = String> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in judged {
+        if let Verdict::NotDecided(why) | Verdict::Inexpressible(why) = &one.verdict {
+            *reasons.entry(why.lines().next().unwrap_or_default()).or_default() += one.sites();
+        }
+    }
+    reasons.into_iter().map(|(why, count)| format!("{count} sites: {why}"))
+}
+
+/// The verdicts under all fetch models of a run, with what CSV contains.
+pub fn judgements(images: &[Image], setup: &PatchSetup, outcome: &Outcome, origin: &Origin) -> Document {
+    let parts = outcome.models.iter().map(|model| {
+        let bounds = bounds(setup, outcome, model, origin);
+        let mut part = judgement(images, &model.judged, setup, &bounds, outcome.sites);
+        part.summary.insert(1, model.one_store.text());
+        part.summary.extend(without_class(&outcome.without_class));
+        part.schedules = model.worst_schedules();
+        (model.fetch.to_string(), part)
+    });
+    let mut document = together(parts.collect());
+    document.notes.extend([TIER.into(), origin.host.line(), origin.line()]);
+    let rows = outcome.models.iter().flat_map(|model| csv_rows(setup, outcome, model, origin)).collect();
+    document.csv = Some(Table { caption: String::new(), columns: CSV_COLUMNS.to_vec(), rows });
+    document
+}
+
+fn bounds(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin: &Origin) -> String {
+    format!(
+        "{EXECUTORS} executors, {} passes each, ring {RING}, {} NMIs; fetch model {}, rule {}; {} of {} classes, each in \
+         both directions{}",
+        setup.passes,
+        setup.nmi,
+        model.fetch,
+        setup.rule,
+        model.judged.len(),
+        outcome.classes,
+        // Times on an emulated CPU mean nothing.
+        if origin.host.emulated { String::new() } else { format!(", in {:.1} s", model.seconds) }
+    )
+}
+
+/// One document of the documents of several fetch models. Each part names its model.
+fn together(mut parts: Vec<(String, Document)>) -> Document {
+    if parts.len() == 1 {
+        return parts.swap_remove(0).1;
+    }
+    let mut all = Document::default();
+    for (model, part) in parts {
+        all.title = part.title;
+        all.notes.extend(part.notes);
+        all.tables.extend(
+            part.tables
+                .into_iter()
+                .map(|table| Table { caption: format!("Fetch model {model}. {}", table.caption), ..table }),
+        );
+        all.summary.extend(part.summary.into_iter().map(|line| format!("{model}: {line}")));
+        all.schedules
+            .extend(part.schedules.into_iter().map(|(name, text)| (format!("{model}: {name}"), text)));
+    }
+    all
+}
+
+/// Columns of CSV: the verdict, its number of sites and provisos, then what is the same for every verdict under a fetch
+/// model.
+const CSV_COLUMNS: [(&str, bool); 18] = [
+    ("verdict", false),
+    ("sites", true),
+    ("classes", true),
+    ("adapted", true),
+    ("other bytes", true),
+    ("first bytes", true),
+    ("all sites", true),
+    ("protocol", false),
+    ("rule", false),
+    ("fetch", false),
+    ("executors", true),
+    ("passes", true),
+    ("ring", true),
+    ("nmi", true),
+    ("tier", false),
+    ("host", false),
+    ("image", false),
+    ("sha256", false),
+];
+
+/// A row of CSV for each verdict under one fetch model.
+fn csv_rows(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin: &Origin) -> Vec<Vec<Cell>> {
+    let judged = &model.judged;
+    let left = outcome.sites - judge::sites(judged);
+    let known = tally(judged).into_iter().map(|(verdict, sites, classes)| {
+        (verdict.text(), sites, classes.to_string(), Provisos::of(judged, &verdict))
+    });
+    let unknown = (left > 0).then(|| ("not judged".to_owned(), left, String::new(), Provisos::default()));
+    known
+        .chain(unknown)
+        .map(|(verdict, sites, classes, Provisos { adapted, misses, left_out })| {
+            vec![
+                verdict.into(),
+                sites.into(),
+                classes.into(),
+                adapted.into(),
+                misses.into(),
+                left_out.into(),
+                outcome.sites.into(),
+                (&setup.protocol).into(),
+                setup.rule.into(),
+                model.fetch.into(),
+                EXECUTORS.into(),
+                setup.passes.into(),
+                RING.into(),
+                setup.nmi.into(),
+                TIER.into(),
+                origin.host.line().into(),
+                (&origin.name).into(),
+                (&origin.digest).into(),
+            ]
+        })
+        .collect()
+}

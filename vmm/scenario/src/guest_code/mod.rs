@@ -1,0 +1,354 @@
+//! Programs of a scenario: lists of steps that vCPUs run, compiled to guest code. Executors run them in a loop; the
+//! functions of broadcasts and the handlers of traps and interrupts may be programs, too.
+
+mod code;
+mod condition;
+mod emit;
+mod resume;
+mod step;
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use crossmod_abi::{va, vector};
+use crossmod_model::fetch::FetchModel;
+use crossmod_model::image::Image;
+use crossmod_model::plan::{self, Function, Ring};
+use iced_x86::BlockEncoderOptions;
+use iced_x86::code_asm::{CodeLabel, r15};
+
+use self::emit::{Emitter, Frame, Mark};
+use super::built_in::{FUNCTIONS, ROLES, RUNS, function};
+use super::error::{Place, ScenarioError, Source, nearest};
+use super::site::Resolved;
+use super::steps::{self, Item};
+use super::symbols::Names;
+use super::syntax::{self, Nest, Text};
+use super::tags::is_tag;
+
+/// Longest that the programs of a scenario may become.
+const LONGEST: usize = 0x4000;
+
+/// A program as it is written.
+#[derive(Debug)]
+struct Program {
+    name: String,
+    place: Place,
+    items: Vec<Item>,
+    /// It stands in the scenario, not in its protocol.
+    own: bool,
+}
+
+/// Who runs a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Executors, at this ring.
+    Role(Ring),
+    /// The receivers of a broadcast.
+    Call(u8),
+    /// The NMI handler.
+    Nmi(Nest),
+    /// The handler of device interrupts.
+    Irq,
+    /// The #BP handler.
+    Trap,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// The program with this number.
+    Program(usize),
+    /// One pass through the site.
+    Site,
+    /// Nothing.
+    Nothing,
+    /// The emulation of a version: `true` is new.
+    Emulate(bool),
+}
+
+/// All programs of a scenario, and what they are used for.
+#[derive(Debug, Default)]
+pub(super) struct Library {
+    programs: Vec<Program>,
+    uses: RefCell<Vec<(Use, Body)>>,
+}
+
+/// What programs are compiled against.
+pub(super) struct Target<'a> {
+    pub site: &'a Resolved,
+    pub names: &'a Names,
+    pub fetch: FetchModel,
+    pub executors: usize,
+    /// Where an executor goes that has finished.
+    pub park: u64,
+}
+
+impl Library {
+    /// Adds the programs of a file; those that are there already win.
+    pub fn add(&mut self, source: &Source, table: syntax::Programs, own: bool) -> Result<(), ScenarioError> {
+        for (name, list) in table {
+            let place = source.at(name.span());
+            let name = name.into_inner();
+            let built_in = ROLES.iter().any(|(known, ..)| *known == name)
+                || RUNS.iter().any(|(known, _)| *known == name)
+                || function(&name).is_some();
+            if !is_tag(&name) || built_in {
+                return Err(place.error(
+                    format!("`{name}` cannot be the name of a program"),
+                    if built_in { "built in" } else { "not a name" },
+                    "use small letters, digits and `-`, and no name that is built in",
+                ));
+            }
+            if self.programs.iter().any(|program| program.name == name) {
+                continue;
+            }
+            let mut items = Vec::new();
+            steps::append(&mut items, source, list)?;
+            self.programs.push(Program { name, place, items, own });
+        }
+        Ok(())
+    }
+
+    /// True if a program puts an INT3 over a first byte.
+    pub fn plants_int3(&self) -> bool {
+        self.programs.iter().any(|program| program.items.iter().any(Item::plants_int3))
+    }
+
+    /// True if vCPUs run programs of the scenario's own.
+    pub fn any(&self) -> bool {
+        !self.programs.is_empty()
+    }
+
+    /// The number of the program with a name.
+    pub fn find(&self, name: &Text, source: &Source, built_in: &[&str]) -> Result<usize, ScenarioError> {
+        let wanted = name.get_ref();
+        self.programs.iter().position(|program| program.name == *wanted).ok_or_else(|| {
+            let own = self.programs.iter().map(|program| program.name.as_str());
+            let known: Vec<&str> = built_in.iter().copied().chain(own).collect();
+            let help = match nearest(wanted, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write it under [program], or use one of {}", known.join(", ")),
+            };
+            source.at(name.span()).error(format!("there is no program `{wanted}`"), "unknown program", help)
+        })
+    }
+
+    /// Says that something is used for something; its number among the uses.
+    pub fn use_as(&self, what: Use, body: Body) -> usize {
+        let mut uses = self.uses.borrow_mut();
+        uses.iter().position(|known| *known == (what, body)).unwrap_or_else(|| {
+            uses.push((what, body));
+            uses.len() - 1
+        })
+    }
+
+    /// The function that a broadcast runs.
+    pub fn function(&self, name: &Text, source: &Source) -> Result<Function, ScenarioError> {
+        if let Some(built_in) = function(name.get_ref()) {
+            return Ok(built_in);
+        }
+        let names = FUNCTIONS.map(|(function, _)| function.name());
+        let body = Body::Program(self.find(name, source, &names)?);
+        let calls = self.uses.borrow().iter().filter(|(what, _)| matches!(what, Use::Call(_))).count();
+        let known = self.uses.borrow().iter().find_map(|(what, other)| match what {
+            Use::Call(number) if *other == body => Some(*number),
+            _ => None,
+        });
+        let number = known.unwrap_or(calls as u8);
+        if number >= vector::CALLS {
+            return Err(source.at(name.span()).error(
+                format!("more than {} functions of its own are broadcast", vector::CALLS),
+                "one too many",
+                "let one function look at a word to know what to do",
+            ));
+        }
+        self.use_as(Use::Call(number), body);
+        Ok(Function::Call(number))
+    }
+
+    /// The label of a program's step among those that compiling gives, but for what stands before the dot.
+    pub fn step_label(&self, program: usize, label: &str, place: &Place) -> Result<String, ScenarioError> {
+        let Program { name, items, .. } = &self.programs[program];
+        if items.iter().any(|item| item.label == label) {
+            return Ok(label.to_owned());
+        }
+        let labels: Vec<_> = items.iter().map(|item| item.label.as_str()).collect();
+        Err(place.error(
+            format!("the program `{name}` has no step `{label}`"),
+            "unknown step",
+            format!("its steps are {}", labels.join(", ")),
+        ))
+    }
+
+    /// The step of a program that would switch interrupts on besides what it is for.
+    pub fn switches_on(&self, program: usize) -> Option<&Place> {
+        self.programs[program].items.iter().find(|item| step::switches_on(item)).map(|item| &item.place)
+    }
+
+    /// Address of a step of what is used, once it is compiled.
+    pub fn step_address(&self, programs: &plan::Programs, number: usize, label: &str) -> Option<u64> {
+        let (what, body) = *self.uses.borrow().get(number)?;
+        let name = format!("{}.{label}", self.unit_name(what, body));
+        programs.labels.iter().find(|(known, _)| *known == name).map(|(_, at)| *at)
+    }
+
+    /// Compiles everything that is used. Gives the entry of each use, by its number.
+    pub fn compile(&self, target: &Target<'_>) -> Result<(plan::Programs, Vec<u64>), ScenarioError> {
+        let mut out = plan::Programs::default();
+        let limit = |reason: &str| {
+            let place = self.programs.first().map(|program| &program.place);
+            let message = format!("the programs cannot be assembled: {reason}");
+            let help = "this is a limit of the compiler: simplify them";
+            match place {
+                Some(place) => place.error(message, "here", help),
+                None => ScenarioError::whole(super::ErrorKind::Invalid, "programs", message, help.into()),
+            }
+        };
+        let whole = |error: iced_x86::IcedError| limit(&error.to_string());
+        let mut emitter = Emitter::new().map_err(whole)?;
+        let mut entries: Vec<CodeLabel> = Vec::new();
+        // A program may broadcast a function that nobody else uses: the list grows meanwhile.
+        let mut next = 0;
+        loop {
+            let Some(&(what, body)) = self.uses.borrow().get(next) else { break };
+            let mut entry = emitter.a.create_label();
+            emitter.here(&mut entry).map_err(whole)?;
+            entries.push(entry);
+            let name = self.unit_name(what, body);
+            emitter.mark(Mark::Label(name.clone())).map_err(whole)?;
+            self.unit(&mut emitter, &mut out, target, &name, what, body)?;
+            if let Some(vector) = gate(what) {
+                out.gates.push((vector, name));
+            }
+            next += 1;
+        }
+        for (number, program) in self.programs.iter().enumerate() {
+            // A protocol's programs are there for scenarios to choose from.
+            let used = self.uses.borrow().iter().any(|(_, body)| *body == Body::Program(number));
+            if !used && program.own {
+                return Err(program.place.error(
+                    format!("nothing runs the program `{}`", program.name),
+                    "not used",
+                    "name it as the `role` of an executor, in [handler] `run`, [events] `nmi-runs` or `irq-runs`, or in a \
+                     `broadcast`; or remove it",
+                ));
+            }
+        }
+        if next == 0 {
+            return Ok((out, Vec::new()));
+        }
+        let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
+        let assembled = emitter.a.assemble_options(va::PROGRAM, options).map_err(whole)?;
+        out.code.clone_from(&assembled.inner.code_buffer);
+        if out.code.len() > LONGEST {
+            return Err(limit("they are longer than 16 KiB"));
+        }
+        for (label, mark) in std::mem::take(&mut emitter.marks) {
+            let at = assembled.label_ip(&label).map_err(whole)?;
+            match mark {
+                Mark::Label(name) => out.labels.push((name, at)),
+                Mark::Store(op) => out.stores.push((at, op)),
+                Mark::Check(property, text) => out.checks.push(plan::Check { at, property, text }),
+                Mark::Moved => out.moved.push(at),
+                Mark::OwnIret => out.own_irets.push(at),
+                Mark::Refusal => out.refusals.push(at),
+            }
+        }
+        let entries = entries.iter().map(|label| assembled.label_ip(label)).collect::<Result<_, _>>();
+        Ok((out, entries.map_err(whole)?))
+    }
+
+    fn unit_name(&self, what: Use, body: Body) -> String {
+        let name = match body {
+            Body::Program(number) => self.programs[number].name.clone(),
+            Body::Site => "site".into(),
+            Body::Nothing => "nothing".into(),
+            Body::Emulate(_) => "emulate".into(),
+        };
+        match what {
+            Use::Role(ring) => {
+                // The same program at both rings is compiled twice.
+                let other = |&(other, same): &(Use, Body)| same == body && other == Use::Role(Ring::Kernel);
+                let twice = ring == Ring::User && self.uses.borrow().iter().any(other);
+                if twice { format!("{name}.user") } else { name }
+            }
+            Use::Call(_) => format!("{name}.ipi"),
+            Use::Nmi(_) => format!("{name}.nmi"),
+            Use::Irq => format!("{name}.irq"),
+            Use::Trap => format!("{name}.bp"),
+        }
+    }
+
+    fn unit(
+        &self,
+        emitter: &mut Emitter,
+        out: &mut plan::Programs,
+        target: &Target<'_>,
+        name: &str,
+        what: Use,
+        body: Body,
+    ) -> Result<(), ScenarioError> {
+        let nowhere = Source::new("programs", "").at(0..0);
+        let failed = |error: iced_x86::IcedError| nowhere.error(format!("{name}: {error}"), "", "");
+        let frame = match what {
+            Use::Role(ring) => Frame::Executor(ring),
+            _ => Frame::Handler,
+        };
+        let mut nested = None;
+        let mut begin = emitter.a.create_label();
+        match what {
+            Use::Role(_) => emitter.here(&mut begin).map_err(failed)?,
+            Use::Nmi(nest) if nest != Nest::Fixed => {
+                let window = nest == Nest::Safe;
+                nested = Some(emitter.enter_nested(vector::NMI, window).map_err(failed)?);
+            }
+            _ => emitter.enter(gate(what).unwrap_or_default()).map_err(failed)?,
+        }
+        let mut code = code::Code { emitter, out, target, library: self, name, frame, what };
+        match body {
+            Body::Program(number) => code.program(&self.programs[number].items)?,
+            Body::Site => code.pass_site(0, "pass").map_err(failed)?,
+            Body::Nothing => {}
+            Body::Emulate(new) => code.emulate_claimed(new).map_err(failed)?,
+        }
+        if what == Use::Trap {
+            // A program that comes to its end has claimed nothing.
+            emitter.mark(Mark::Refusal).map_err(failed)?;
+        }
+        match (what, nested) {
+            (Use::Role(_), _) => (|| {
+                emitter.a.dec(r15)?;
+                emitter.a.jne(begin)?;
+                emitter.a.jmp(target.park)
+            })(),
+            (_, Some(nested)) => emitter.leave_nested(nested),
+            (_, None) => emitter.leave(),
+        }
+        .map_err(failed)
+    }
+}
+
+pub(super) use step::on_again;
+
+/// True for versions that a program can emulate.
+pub(super) fn can_emulate(version: &super::site::Version) -> bool {
+    resume::can_emulate(version)
+}
+
+/// Where an executor goes that has finished. The embedded image has the place, or nothing works at all.
+pub(super) fn park() -> u64 {
+    static PARK: OnceLock<u64> = OnceLock::new();
+    *PARK.get_or_init(|| Image::embedded().and_then(|image| image.label("exec_park")).unwrap_or(va::IMAGE))
+}
+
+/// The vector of a handler.
+fn gate(what: Use) -> Option<u8> {
+    match what {
+        Use::Role(_) => None,
+        Use::Call(number) => Some(vector::IPI_CALL + number),
+        Use::Nmi(_) => Some(vector::NMI),
+        Use::Irq => Some(vector::IRQ),
+        Use::Trap => Some(vector::BP),
+    }
+}

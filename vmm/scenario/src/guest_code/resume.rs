@@ -1,0 +1,132 @@
+//! How the program of a #BP handler ends: what the interrupted context goes on with, or that the trap is not its own.
+
+use crossmod_abi::{shared, va};
+use crossmod_model::plan::Action;
+use iced_x86::code_asm::*;
+use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
+
+use super::code::{Code, unassembled};
+use super::emit::{Coded, Mark};
+use crate::error::{Place, ScenarioError};
+use crate::site::emulate;
+use crate::syntax::Resume;
+
+impl Code<'_, '_> {
+    /// The handler that claims traps of the only site while it is armed, and emulates one version.
+    pub(super) fn emulate_claimed(&mut self, new: bool) -> Coded {
+        let mut claimed = self.emitter.a.create_label();
+        let mut refuse = self.emitter.a.create_label();
+        self.emitter.a.cmp(dword_ptr(va::SHARED + shared::ARMED), 0)?;
+        self.emitter.a.je(refuse)?;
+        self.trapped()?;
+        let site = self.target.site.site.address as u32;
+        self.emitter.a.cmp(eax, site)?;
+        self.emitter.a.je(claimed)?;
+        self.emitter.here(&mut refuse)?;
+        self.refuse()?;
+        self.emitter.here(&mut claimed)?;
+        self.emulate(0, new)
+    }
+
+    /// The trap goes to its owner, which goes on behind it.
+    pub(super) fn refuse(&mut self) -> Coded {
+        self.emitter.mark(Mark::Refusal)?;
+        self.emitter.leave()
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        resume: &Resume,
+        part: usize,
+        place: &Place,
+    ) -> Result<(), ScenarioError> {
+        let failed = unassembled(place);
+        let site = &self.target.site.site;
+        let begin = site.address + site.parts[part].offset as u64;
+        let address = match resume {
+            Resume::New | Resume::Old => {
+                let new = matches!(resume, Resume::New);
+                if !can_emulate(self.target.site.version(part, new)) {
+                    return Err(place.error(
+                        "that version is neither a NOP nor one jump, call or return, and cannot be emulated",
+                        "not possible",
+                        "resume at \"next\", \"retry\" or { at = ... }, or simplify that version",
+                    ));
+                }
+                return self.emulate(part, new).map_err(failed);
+            }
+            Resume::Next => begin + site.parts[part].len as u64,
+            Resume::Retry => begin,
+            Resume::At(offset) => begin.wrapping_add_signed(*offset),
+        };
+        self.emitter.resume_at(address).map_err(failed)?;
+        self.emitter.leave().map_err(failed)
+    }
+
+    /// Does what a version of a part would do, and ends the handler.
+    pub(super) fn emulate(&mut self, part: usize, new: bool) -> Coded {
+        let site = self.target.site;
+        let version = site.version(part, new);
+        let next = site.site.address + (site.site.parts[part].offset + site.site.parts[part].len) as u64;
+        let first = effective(&version.instructions);
+        match (emulate(version, next), first) {
+            (_, Some(first)) if first.flow_control() == FlowControl::Return => {
+                self.emitter.resume_by_return()?;
+                self.emitter.leave()
+            }
+            (Some(Action::Call { target, return_to }), _) => self.emitter.resume_by_call(target, return_to),
+            (Some(Action::Resume(to)), _) => {
+                self.emitter.resume_at(to)?;
+                self.emitter.leave()
+            }
+            (None, Some(first)) => {
+                let mut taken = self.emitter.a.create_label();
+                self.emitter.interrupted_flags()?;
+                jump_if(&mut self.emitter.a, first.condition_code(), taken)?;
+                self.emitter.resume_at(next)?;
+                self.emitter.leave()?;
+                self.emitter.here(&mut taken)?;
+                self.emitter.resume_at(first.near_branch_target())?;
+                self.emitter.leave()
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// The first instruction that is no NOP.
+fn effective(instructions: &[Instruction]) -> Option<Instruction> {
+    let idle = [Mnemonic::Nop, Mnemonic::Endbr64];
+    instructions.iter().find(|instruction| !idle.contains(&instruction.mnemonic())).copied()
+}
+
+/// True for versions that a program can emulate.
+pub(super) fn can_emulate(version: &crate::site::Version) -> bool {
+    emulate(version, 0).is_some()
+        || effective(&version.instructions).is_some_and(|first| {
+            first.is_jcc_short_or_near()
+                || (first.flow_control() == FlowControl::Return && first.op_count() == 0)
+        })
+}
+
+fn jump_if(a: &mut CodeAssembler, condition: ConditionCode, to: CodeLabel) -> Coded {
+    match condition {
+        ConditionCode::o => a.jo(to),
+        ConditionCode::no => a.jno(to),
+        ConditionCode::b => a.jb(to),
+        ConditionCode::ae => a.jae(to),
+        ConditionCode::e => a.je(to),
+        ConditionCode::ne => a.jne(to),
+        ConditionCode::be => a.jbe(to),
+        ConditionCode::a => a.ja(to),
+        ConditionCode::s => a.js(to),
+        ConditionCode::ns => a.jns(to),
+        ConditionCode::p => a.jp(to),
+        ConditionCode::np => a.jnp(to),
+        ConditionCode::l => a.jl(to),
+        ConditionCode::ge => a.jge(to),
+        ConditionCode::le => a.jle(to),
+        ConditionCode::g => a.jg(to),
+        ConditionCode::None => Ok(()),
+    }
+}

@@ -1,0 +1,402 @@
+//! The reference of the keys and steps, from the structs that the parser reads: descriptions and examples are their doc
+//! comments, types, defaults and allowed values are their schema.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::built_in::WORDS;
+use super::fields::fields;
+use super::instruction::{Displacement, NAMES};
+use super::operation::{Operation, Performer};
+use super::syntax::{self, File, Protocol, Step};
+
+/// What a key, a step or a name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is, for people: `a key`.
+    pub kind: &'static str,
+    /// The name that stands in files and reports: `offset`, `sync`, `nop5`.
+    pub name: String,
+    /// The name with where it belongs, unique in the reference: `site.offset`, `step.sync`, `instruction.nop5`.
+    pub path: String,
+    /// One line, as Markdown.
+    pub summary: String,
+    /// Type, default, who performs it, constraints: each with its title.
+    pub facts: Vec<(&'static str, String)>,
+    /// Values that it may have, with their meaning; empty if they are not enumerated.
+    pub values: Vec<(String, String)>,
+    /// More, as paragraphs of Markdown; may be empty.
+    pub text: String,
+    /// TOML as a file may have it.
+    pub example: String,
+}
+
+/// Entries that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// A heading, as Markdown.
+    pub title: String,
+    /// What they have in common, as Markdown; may be empty.
+    pub text: String,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// A table of the language.
+struct Table {
+    /// What stands before the names of its keys, with the dot.
+    prefix: &'static str,
+    title: &'static str,
+    /// The keys, in the order of the struct.
+    keys: &'static [&'static str],
+    schema: Value,
+}
+
+/// The tables, in the order of the reference.
+fn tables() -> Vec<Table> {
+    vec![
+        table::<File>("", "The file"),
+        table::<syntax::Custom>("fetch.", "`fetch` as a table"),
+        table::<syntax::Site>("site.", "`[site]`, `[[site]]`"),
+        table::<syntax::Executors>("executors.", "`[executors]`, `[[executor]]`"),
+        table::<syntax::Handler>("handler.", "`[handler]`"),
+        table::<syntax::Events>("events.", "`[events]`"),
+        table::<Step>("step.", "Steps"),
+        table::<syntax::Store>("step.store.", "`store`"),
+        table::<syntax::Sync>("step.sync.", "`sync`"),
+        table::<syntax::Broadcast>("step.broadcast.", "`broadcast`"),
+        table::<syntax::Quiesce>("step.quiesce.", "`quiesce`"),
+        table::<syntax::Delay>("step.delay.", "`delay`"),
+        table::<syntax::Free>("step.free.", "`free`"),
+        table::<syntax::Serialise>("step.serialise.", "`serialise`"),
+        table::<syntax::DataRead>("step.load.", "Bytes of the site for `load`"),
+        table::<Protocol>("protocol.", "Protocol files"),
+    ]
+}
+
+fn table<T: DeserializeOwned + JsonSchema>(prefix: &'static str, title: &'static str) -> Table {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    Table { prefix, title, keys: fields::<T>(), schema }
+}
+
+/// The JSON Schema of scenario files, for editors.
+pub fn schema() -> Value {
+    let mut schema =
+        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>().to_value();
+    without_null(&mut schema);
+    schema
+}
+
+/// TOML has no null: a key that may be left out is just not required.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Array(list) => list.iter_mut().for_each(without_null),
+        Value::Object(table) => {
+            if let Some(Value::Array(types)) = table.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let Some(only) = types.first().filter(|_| types.len() == 1).cloned() {
+                    table.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(forms)) = table.get_mut("anyOf") {
+                forms.retain(|form| *form != json!({ "type": "null" }));
+            }
+            if let Some(Value::Array(values)) = table.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            table.iter_mut().for_each(|(_, value)| without_null(value));
+        }
+        _ => {}
+    }
+}
+
+/// The tables of the language with all their keys, then the names of words and instructions.
+pub fn reference() -> Vec<Section> {
+    let mut sections: Vec<Section> = tables().into_iter().map(section).collect();
+    let protocols = sections.pop();
+    sections.extend(protocols);
+    sections.push(words());
+    sections.push(instructions());
+    sections
+}
+
+fn section(mut table: Table) -> Section {
+    without_null(&mut table.schema);
+    let text = description(&table.schema);
+    let of_protocol = table.prefix == "protocol.";
+    // What a protocol has in common with a scenario is described there.
+    let described = |key: &&&str| !of_protocol || !fields::<File>().contains(key);
+    let entries = table.keys.iter().filter(described).map(|key| entry(&table, key)).collect();
+    Section { title: table.title.into(), text: paragraphs(text).join("\n\n"), entries }
+}
+
+fn description(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The paragraphs of a doc comment, each in one line; a block keeps its lines.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut paragraphs: Vec<String> = Vec::new();
+    let mut block = false;
+    for part in text.split("\n\n") {
+        let opens = part.starts_with("```");
+        if block {
+            if let Some(last) = paragraphs.last_mut() {
+                last.push_str("\n\n");
+                last.push_str(part);
+            }
+        } else if opens {
+            paragraphs.push(part.to_owned());
+        } else {
+            paragraphs.push(part.split('\n').collect::<Vec<_>>().join(" "));
+        }
+        block = (block || opens) && !part.ends_with("```");
+    }
+    paragraphs
+}
+
+fn entry(table: &Table, key: &str) -> Entry {
+    let schema = &table.schema["properties"][key];
+    let required =
+        table.schema["required"].as_array().is_some_and(|keys| keys.iter().any(|name| name == key));
+    let mut facts = Vec::new();
+    let values = values(schema);
+    facts.push(("Type", kind(schema)));
+    let mut parts = paragraphs(description(schema)).into_iter();
+    let summary = parts.next().unwrap_or_default();
+    let (mut text, mut example, mut constraints) = (Vec::new(), String::new(), Vec::new());
+    let mut default = schema.get("default").filter(|_| !required).and_then(shown);
+    for part in parts {
+        if let Some(block) = part.strip_prefix("```toml\n") {
+            example = block.trim_end_matches("```").to_owned();
+        } else if let Some(constraint) = part.strip_prefix("Constraint: ") {
+            constraints.push(("Constraint", capital(constraint)));
+        } else if let Some(words) = part.strip_prefix("Default: ") {
+            default = Some(words.trim_end_matches('.').to_owned());
+        } else {
+            text.push(part);
+        }
+    }
+    let performer = performer(&example, key).filter(|_| table.prefix == "step.");
+    let performed = performer.is_some();
+    if let Some(performer) = performer {
+        facts.push(("Performed by", performer.into()));
+    } else if required {
+        facts.push(("Required", "yes".into()));
+    } else {
+        facts.push(("Default", default.unwrap_or_else(|| "none".into())));
+    }
+    if let Some(range) = range(schema) {
+        facts.push(("Allowed", range));
+    }
+    facts.extend(constraints);
+    Entry {
+        kind: if performed { "a step" } else { "a key" },
+        name: key.into(),
+        path: format!("{}{key}", table.prefix),
+        summary,
+        facts,
+        values,
+        text: text.join("\n\n"),
+        example,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// Who performs a step, from its example; `None` for keys that are no operation.
+fn performer(example: &str, key: &str) -> Option<&'static str> {
+    let steps = steps(example);
+    let operation = steps.iter().flat_map(Step::operations).find(|operation| operation.name() == key)?;
+    Some(match operation.performer() {
+        Performer::Host => "the patcher of the host",
+        Performer::HostAndPrograms => "the patcher of the host, programs",
+        Performer::Programs => "programs",
+        Performer::Executors => "programs that are the `role` of an executor",
+        Performer::Handler => "the program of `[handler]`",
+    })
+}
+
+/// The steps of an example, those of its programs included.
+fn steps(example: &str) -> Vec<Step> {
+    #[derive(Default, serde::Deserialize)]
+    struct Steps {
+        #[serde(default)]
+        step: Vec<Step>,
+        #[serde(default)]
+        program: std::collections::BTreeMap<String, Vec<Step>>,
+    }
+    let steps: Steps = toml::from_str(example).unwrap_or_default();
+    steps.step.into_iter().chain(steps.program.into_values().flatten()).collect()
+}
+
+/// A value as TOML, unless it is an empty one that stands for a missing key.
+fn shown(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(list) if list.is_empty() => None,
+        Value::Object(table) if table.is_empty() => None,
+        value => Some(format!("`{value}`")),
+    }
+}
+
+fn range(schema: &Value) -> Option<String> {
+    let low = schema.get("minimum")?;
+    let high = schema.get("maximum")?;
+    Some(format!("{low} to {high}"))
+}
+
+/// The type of a value, in words.
+fn kind(schema: &Value) -> String {
+    if let Some(forms) = forms(schema) {
+        let mut kinds: Vec<String> = Vec::new();
+        for form in forms {
+            let kind = kind(form);
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        return kinds.join(", or ");
+    }
+    if schema.get("const").is_some() {
+        return "string".into();
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("array") => format!("list of {}", plural(&kind(&schema["items"]))),
+        Some("object") => match (schema.get("properties"), schema.get("additionalProperties")) {
+            (Some(Value::Object(properties)), _) if !properties.is_empty() => {
+                let keys: Vec<String> = properties.keys().map(|key| format!("`{key}`")).collect();
+                if keys.len() > 4 { "table".into() } else { format!("table with {}", keys.join(", ")) }
+            }
+            (_, Some(values)) if values.is_object() => format!("table of {} by name", plural(&kind(values))),
+            _ => "empty table".into(),
+        },
+        Some(name) => name.into(),
+        None => "string".into(),
+    }
+}
+
+fn plural(kind: &str) -> String {
+    let (first, rest) = kind.split_once(' ').map_or((kind, String::new()), |(a, b)| (a, format!(" {b}")));
+    let first = first.trim_end_matches(',');
+    match (first, kind.contains(", or ")) {
+        (_, true) => "values".into(),
+        (first, _) => format!("{first}s{rest}"),
+    }
+}
+
+fn forms(schema: &Value) -> Option<&Vec<Value>> {
+    ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)).and_then(Value::as_array)
+}
+
+/// The values of an enumeration with their meanings, and what else there may be.
+fn values(schema: &Value) -> Vec<(String, String)> {
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values.iter().map(|value| (value.to_string(), String::new())).collect();
+    }
+    let mut found = Vec::new();
+    for form in forms(schema).into_iter().flatten() {
+        if let Some(value) = form.get("const") {
+            found.push((value.to_string(), one_line(form)));
+        } else if form.get("required").is_some()
+            && let Some((name, value)) = form.get("properties").and_then(only)
+        {
+            found.push((format!("{{ {name} = {} }}", kind(value)), one_line(form)));
+        } else if forms(form).is_some() {
+            found.extend(values(form));
+        } else if !one_line(form).is_empty() {
+            found.push((kind(form), one_line(form)));
+        }
+    }
+    // Alternatives of which none is a value of its own are told by the type.
+    if found.iter().any(|(value, _)| value.starts_with(['"', '{'])) { found } else { Vec::new() }
+}
+
+fn only(table: &Value) -> Option<(&String, &Value)> {
+    let table: &Map<String, Value> = table.as_object()?;
+    table.iter().next().filter(|_| table.len() == 1)
+}
+
+fn one_line(schema: &Value) -> String {
+    paragraphs(description(schema)).into_iter().next().unwrap_or_default()
+}
+
+/// Words that exist without being declared.
+fn words() -> Section {
+    let entries = WORDS.iter().map(|(name, _, meaning)| Entry {
+        kind: "a built-in word",
+        name: (*name).into(),
+        path: format!("words.{name}"),
+        summary: (*meaning).into(),
+        facts: vec![("Type", "32-bit word, shared by all executors and the patcher, 0 at the start".into())],
+        values: Vec::new(),
+        text: String::new(),
+        example: format!("[[step]]\nset = {{ {name} = 1 }}\n"),
+    });
+    Section {
+        title: "Built-in words".into(),
+        text: "Words that exist without being declared under `[words]`.".into(),
+        entries: entries.collect(),
+    }
+}
+
+fn instructions() -> Section {
+    let entries = NAMES.iter().map(|known| {
+        let bytes: Vec<String> = known.opcode.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (rest, target) = match known.displacement {
+            Displacement::None => (0, None),
+            Displacement::Rel8 => (1, Some("8 bits")),
+            Displacement::Rel32 => (4, Some("32 bits")),
+        };
+        let mut facts = vec![("Length", bytes_of(known.opcode.len() + rest))];
+        facts.push(match target {
+            None => ("Bytes", format!("`{}`", bytes.join(" "))),
+            Some(bits) => ("Bytes", format!("`{}`, then a displacement of {bits}", bytes.join(" "))),
+        });
+        Entry {
+            kind: "an instruction",
+            name: known.name.into(),
+            path: format!("instruction.{}", known.name),
+            summary: format!("{}.", capital(known.meaning)),
+            facts,
+            values: Vec::new(),
+            text: String::new(),
+            example: format!("[site]\n{}\n", shown_in(known.name, known.opcode.len() + rest)),
+        }
+    });
+    Section { title: "Instructions".into(), text: INSTRUCTIONS.into(), entries: entries.collect() }
+}
+
+const INSTRUCTIONS: &str = "Names for `site.old` and `site.new`. Any other instruction is written as bytes in hex. What \
+    can be explored are instructions of the integer set whose result depends on registers alone: no privileged ones, no \
+    vector or FPU instructions, no indirect branches, no memory operands except on the stack, and none that writes R12, \
+    R15 or the stack pointer other than by an 8-byte PUSH, POP, CALL or RET.";
+
+fn bytes_of(length: usize) -> String {
+    format!("{length} byte{}", if length == 1 { "" } else { "s" })
+}
+
+/// Keys of a site that has the instruction.
+fn shown_in(name: &str, length: usize) -> String {
+    match (name, length) {
+        // A version does not begin with it.
+        ("int3", _) => "intermediates = [\"int3\"]".into(),
+        // Every version leaves the stack as it was.
+        ("push-rbp" | "pop-rbp", _) => "old = \"nop2\"\nnew = [\"push-rbp\", \"pop-rbp\"]".into(),
+        ("nop1", _) => "old = \"nop1\"\nnew = \"ret\"".into(),
+        (_, length) if name.starts_with("nop") => {
+            format!("old = \"{name}\"\nnew = [{}]", vec!["\"nop1\""; length].join(", "))
+        }
+        (_, length) => format!("old = \"nop{length}\"\nnew = \"{name}\""),
+    }
+}
+
+/// All names of operations, as the keys are spelt.
+pub fn operations() -> Vec<&'static str> {
+    Operation::names().collect()
+}

@@ -1,0 +1,88 @@
+//! The shape of `fetch`.
+
+use std::fmt;
+
+use crossmod_model::fetch::FetchModel;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::Int;
+use super::serde_types::{OneOrMore, OneOrMoreVisitor};
+
+/// Fetch models: a name, the parameters of one, or a list of names.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum Fetch {
+    Names(OneOrMore),
+    Custom(Custom),
+}
+
+/// `fetch` as a table: the parameters of one fetch model.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Custom {
+    /// The size in bytes of the aligned block that a store writes, and a fetch reads, at once.
+    ///
+    /// A store that meets several blocks is committed block by block.
+    ///
+    /// ```toml
+    /// fetch = { atom = 16, stale = false }
+    /// ```
+    #[schemars(extend("enum" = FetchModel::ATOMS.to_vec()))]
+    pub atom: Int,
+    /// Whether a fetch may miss stores made since the vCPU last serialised.
+    ///
+    /// ```toml
+    /// fetch = { atom = 8, stale = true, order = "program" }
+    /// ```
+    pub stale: bool,
+    /// Which stores a fetch may miss.
+    ///
+    /// Constraint: required if `stale` is true, refused if it is false.
+    ///
+    /// ```toml
+    /// fetch = { atom = 16, stale = true, order = "block" }
+    /// ```
+    pub order: Option<Order>,
+}
+
+/// Which stores a stale fetch may miss.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Order {
+    /// The latest ones, in program order, with one clock for each block.
+    Block,
+    /// The latest ones, in program order, with one clock for all blocks.
+    Program,
+    /// Any of them.
+    Any,
+}
+
+struct FetchVisitor;
+
+impl<'de> Visitor<'de> for FetchVisitor {
+    type Value = Fetch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a fetch model, \"all\", a list of names, or { atom = ..., stale = ..., order = ... }")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Fetch, E> {
+        OneOrMoreVisitor.visit_str(text).map(Fetch::Names)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Fetch, A::Error> {
+        OneOrMoreVisitor.visit_seq(seq).map(Fetch::Names)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fetch, A::Error> {
+        Custom::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Fetch::Custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fetch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FetchVisitor)
+    }
+}
