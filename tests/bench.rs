@@ -9,7 +9,7 @@ use crossmod::fetch::FetchModel;
 use crossmod::machine::Machine;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::scenario::Options;
 use crossmod::{CheckOptions, Report, Scenario, scenario};
 

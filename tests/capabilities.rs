@@ -4,9 +4,9 @@
 use crossmod::host::Host;
 use crossmod::machine::{Capabilities, Feature, capabilities, needed};
 use crossmod::plan::Ring;
-use crossmod::report::{self, Status};
+use crossmod::report;
+use crossmod::results::{Modelled, Reason, Results, Status};
 use crossmod::scenario::Options;
-use crossmod::suite::Results;
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario, scenario};
 
 use crate::bench::{inline, shipped};
@@ -61,7 +61,11 @@ fn a_skip_says_why_in_every_format_and_is_no_pass() {
         let mut checker = checker(capabilities().unwrap().without(feature));
         let skipped = check(&mut checker, &shipped(name));
         let reason = format!("KVM on this host lacks {feature}: withheld");
-        assert_eq!((skipped.status, skipped.reason.as_deref()), (Status::Skipped, Some(&*reason)), "{name}");
+        assert_eq!(
+            (skipped.status, &skipped.reason),
+            (Status::Skipped, &Some(Reason::Other(reason.clone()))),
+            "{name}"
+        );
         // What has nothing to do with it goes on.
         let other = check(&mut checker, &shipped("seed/naive-store"));
         assert_eq!(other.status, Status::Hazard, "{name}");
@@ -102,7 +106,7 @@ fn an_smi_that_is_modelled_is_labelled_and_changes_no_hash() {
         let here = check(&mut checker(all.clone()), &shipped(name));
         assert_eq!(here.modelled.is_empty(), all.has(Feature::Smi));
         let modelled = check(&mut checker(all.without(Feature::Smi)), &shipped(name));
-        assert_eq!(modelled.modelled, ["smi"]);
+        assert_eq!(modelled.modelled, [Modelled::Smi]);
         assert!(modelled.holds());
         assert_eq!((modelled.status, &modelled.digest), (here.status, &here.digest), "{name}");
         let label = "SMIs: KVM here has no SMM";
@@ -135,7 +139,7 @@ fn a_site_that_this_host_cannot_execute_is_skipped_and_never_judged() {
             let report = checker.check(&inline(name, &text), &options, |_| {}).unwrap();
             match report.status {
                 Status::Skipped => {
-                    let reason = report.reason.unwrap_or_default();
+                    let reason = report.reason.expect("a reason").to_string();
                     assert!(reason.contains(&format!("`{name} ")) || reason.contains(&format!("`{name}`")));
                     assert!(
                         reason.contains("cannot emulate") || reason.contains("does not know"),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use assert_cmd::Command;
 use crossmod::plan::Ring;
+use crossmod::results::Outcome;
 use crossmod::{CheckOptions, Report};
 
 use crate::bench::{check, options, plain, shipped};
@@ -42,7 +43,7 @@ fn explorations_at_ring_3_have_one_hash() {
     assert_eq!(digests(&user, 50).len(), 1);
 }
 
-fn digest(report: &Report) -> (&str, &[String]) {
+fn digest(report: &Report) -> (&str, &[Outcome]) {
     (&report.digest, &report.outcomes)
 }
 

@@ -5,11 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crossmod::freerun::cell::{Cell, Crosses};
-use crossmod::freerun::outcome::Odd;
-use crossmod::freerun::pairs::{Pair, PairCell, PairRow, PairSeen};
-use crossmod::freerun::{Options, Side, Survey, survey};
-use crossmod::machine::free::Length;
+use crossmod::freerun::survey::{
+    Cell, Crosses, Odd, Pair, PairCell, PairRow, PairSeen, Side, Survey, SurveyOptions, survey,
+};
+use crossmod::machine::free::survey::Length;
 use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
@@ -29,7 +28,8 @@ pub fn counting_required() {
 
 fn run(cells: Vec<Cell>) -> Survey {
     let pairs = vec![PairCell::across(Pair::ALL[0], 64)];
-    let options = Options { cells, pairs, duration: Duration::from_millis(1500), seed: 7, ring: Ring::User };
+    let options =
+        SurveyOptions { cells, pairs, duration: Duration::from_millis(1500), seed: 7, ring: Ring::User };
     // A thread of its own: the survey binds the one that calls it to a CPU.
     std::thread::spawn(move || survey(&options, |_| {}, |_| {}).unwrap()).join().unwrap()
 }
@@ -60,7 +60,7 @@ fn counts_add_up_and_each_side_has_run() {
 }
 
 fn run_pairs(pairs: Vec<PairCell>) -> Survey {
-    let options = Options {
+    let options = SurveyOptions {
         cells: Vec::new(),
         pairs,
         duration: Duration::from_millis(2500),
@@ -101,7 +101,7 @@ fn every_pair_runs_everywhere_and_shows_both_versions_and_nothing_else_inside_a_
     assert!(text.contains("pairs claim torn only"), "{text}");
     assert!(report::pair(&survey.pairs[0]).starts_with("jmp <-> jmp       0  -        AMD"));
     let json = serde_json::to_string(&report::Document::new(&survey)).unwrap();
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::SavedResults::default();
     results.add(&json).unwrap();
     assert_eq!(results.survey.as_ref().unwrap().pairs.len(), cells.len());
     let html = crossmod::report::free::html(&results);
@@ -113,7 +113,7 @@ fn a_mix_that_is_not_harmless_is_no_pair() {
     counting_required();
     let refused = |pair: Pair| {
         let cells = vec![PairCell::inside(pair)];
-        let options = Options {
+        let options = SurveyOptions {
             cells: Vec::new(),
             pairs: cells,
             duration: Duration::from_millis(100),
@@ -130,7 +130,7 @@ fn a_mix_that_is_not_harmless_is_no_pair() {
     let mut new = Pair::ALL[0].new;
     new[5] = 0x90;
     let error = refused(Pair { new, ..Pair::ALL[0] });
-    assert!(error.contains("leaves what another mix leaves"), "{error}");
+    assert!(error.contains("leaves the same value in RAX as another mix"), "{error}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn every_form_has_the_counts() {
     assert_eq!(serde_json::Value::from(place.to_vec()), serde_json::json!(["2", 63, "line", false]));
     assert!(json["tier"].as_str().unwrap().contains("nothing here is replayable"));
     assert!(json["host"]["cpu"].is_string() && json["rules"].is_array() && json["classes"].is_array());
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::SavedResults::default();
     results.add(&serde_json::to_string(&report::Document::new(&survey)).unwrap()).unwrap();
     let html = crossmod::report::free::html(&results);
     assert!(html.contains(&format!("of {passes}; crosses line")), "{html}");
@@ -244,13 +244,13 @@ fn unusable_arguments_are_refused() {
 
 #[test(long)]
 fn the_bench_performs_every_protocol_and_loses_no_message() {
-    use crossmod::freerun::bench::{Bench, Case, Options, Protocol, bench, compare};
+    use crossmod::freerun::bench::{Bench, BenchOptions, Case, Protocol, bench, compare};
     counting_required();
     let spare = crossmod::machine::allowed_cpus().len() - 1;
     let mut cases = Case::sweep(1, spare);
     cases.push(Case::plain(3));
     let count = cases.len();
-    let options = Options { cases, duration: Duration::from_secs(60), rounds: 5, seed: 7 };
+    let options = BenchOptions { cases, duration: Duration::from_secs(60), rounds: 5, seed: 7 };
     let bench = std::thread::spawn(move || bench(&options, |_| {}).unwrap()).join().unwrap();
     assert_eq!(bench.cases.len(), count);
     for outcome in &bench.cases {
@@ -282,7 +282,10 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
         assert!(outcome.overcommitted || base.patch_ratio == Some(1.0) && base.stall_ratio == Some(1.0));
     }
     let text = crossmod::report::bench::text(&bench);
-    assert!(text.contains("one round of messages") && text.contains("a pass with traps"), "{text}");
+    assert!(
+        text.contains("one round of messages") && text.contains("additional time of a pass with traps"),
+        "{text}"
+    );
     assert!(text.contains("256 sites") && text.contains("* overcommitted"), "{text}");
     // Saved and read again, it is the same, and has not changed.
     let json = serde_json::to_string(&bench).unwrap();
@@ -297,7 +300,7 @@ fn the_bench_performs_every_protocol_and_loses_no_message() {
     let mut other = again.clone();
     other.cases.remove(0);
     assert!(compare(&other, &bench, 7).unwrap_err().contains("plain case is another"));
-    let mut results = crossmod::report::free::Results::default();
+    let mut results = crossmod::report::free::SavedResults::default();
     results.add(&json).unwrap();
     let html = crossmod::report::free::html(&results);
     for (what, least) in [("<svg", 7), ("class=\"hollow\"", 9), ("stop_machine", 8)] {
@@ -352,7 +355,7 @@ fn saved_results_make_a_page_and_what_is_none_is_refused() {
 
 #[test]
 fn an_exception_in_the_guest_is_counted_and_the_executor_goes_on() {
-    use crossmod::machine::free::{FreeMachine, Job, Place, Writer};
+    use crossmod::machine::free::survey::{Job, Pinning, Shape, SurveyVm, Writer};
     counting_required();
     let exceptions = std::thread::spawn(|| {
         let cpus = crossmod::machine::allowed_cpus();
@@ -363,13 +366,13 @@ fn an_exception_in_the_guest_is_counted_and_the_executor_goes_on() {
             store: cell.store + 8,
             length: cell.length,
             alternating: None,
-            shape: crossmod::machine::free::Shape::Tight,
+            shape: Shape::Tight,
             spacing: 127,
             seed: 7,
             duration: Duration::from_millis(100),
         };
-        let place = Place { executor: cpus[0], writer: cpus[1] };
-        let mut machine = FreeMachine::new(Ring::User).unwrap();
+        let place = Pinning { executor: cpus[0], writer: cpus[1] };
+        let mut machine = SurveyVm::new(Ring::User).unwrap();
         let slice = machine.slice(&job, Writer::Vcpu, place, |_| panic!("no pass can be complete")).unwrap();
         assert_eq!(slice.passes, 0);
         // The same machine still works.

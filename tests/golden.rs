@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crossmod::report::Finding;
+use crossmod::results::Finding;
 
 /// Width of rendered schedules in golden files.
 pub const WIDTH: usize = 110;

@@ -1,10 +1,10 @@
 //! What a survey's counts come to: headlines, and whether the vendor's promises hold. The counts are made up.
 
-use crossmod::freerun::cell::{Cell, Crosses};
-use crossmod::freerun::outcome::Counts;
-use crossmod::freerun::pairs::{PairRow, PairSeen};
-use crossmod::freerun::{Finding, ModelLine, Row, Seen, Side, Survey};
-use crossmod::machine::free::Length;
+use crossmod::freerun::survey::{
+    Cell, Crosses, ModelLine, PairRow, PairSeen, PassCounts, Side, SideSeen, Survey, SurveyFinding, SurveyRow,
+};
+use crossmod::machine::free::survey::Length;
+use crossmod::report::survey::headlines;
 
 /// A survey that has seen nothing.
 fn nothing() -> Survey {
@@ -64,10 +64,10 @@ fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
     ];
     let inside =
         "7 passes executed bytes of both instructions of a pair that lies inside a line, at 2 of 3 places";
-    assert_eq!(survey.headlines(), [inside]);
+    assert_eq!(headlines(&survey), [inside]);
     survey.pairs.push(row("nop2 <-> jz", Crosses::Nothing, 1));
-    assert_eq!(survey.headlines().len(), 2);
-    assert!(survey.headlines()[0].contains("inside an aligned quadword, at 1 of 2 places"));
+    assert_eq!(headlines(&survey).len(), 2);
+    assert!(headlines(&survey)[0].contains("inside an aligned quadword, at 1 of 2 places"));
     assert!(!survey.held());
 }
 
@@ -83,21 +83,21 @@ fn a_headline_speaks_of_practice_inside_a_line_only() {
         forbidden_by_boundary: [Crosses::Bytes32, Crosses::Line, Crosses::Page].map(|one| (one, 1)).into(),
         unknown: 0,
     });
-    let practice: Vec<bool> = survey.headlines().iter().map(|line| line.contains("practice")).collect();
+    let practice: Vec<bool> = headlines(&survey).iter().map(|line| line.contains("practice")).collect();
     assert_eq!(practice, [true, false, false]);
 }
 
 #[test]
 fn rates_are_compared_with_those_of_two_threads() {
-    let seen = |side, torn| Seen {
+    let seen = |side, torn| SideSeen {
         side,
-        counts: Counts { passes: 1000, torn, ..Counts::default() },
+        counts: PassCounts { passes: 1000, torn, ..PassCounts::default() },
         stores: 1,
         seconds: 1.0,
         odd: Default::default(),
         unasked: 0,
     };
-    let row = |host, vcpu, plain| Row {
+    let row = |host, vcpu, plain| SurveyRow {
         cell: Cell::in_line(Length::Four, 61),
         seen: vec![seen(Side::Host, host), seen(Side::Vcpu, vcpu), seen(Side::Plain, plain)],
     };
@@ -110,11 +110,11 @@ fn rates_are_compared_with_those_of_two_threads() {
 /// However it is told: findings are cut short, and some outcomes are asked of no model.
 #[test]
 fn a_broken_promise_is_a_failure_with_and_without_a_finding() {
-    let row = |torn| Row {
+    let row = |torn| SurveyRow {
         cell: Cell::in_line(Length::Four, 0),
-        seen: vec![Seen {
+        seen: vec![SideSeen {
             side: Side::Host,
-            counts: Counts { passes: 10, torn, ..Counts::default() },
+            counts: PassCounts { passes: 10, torn, ..PassCounts::default() },
             stores: 1,
             seconds: 1.0,
             odd: Default::default(),
@@ -128,7 +128,7 @@ fn a_broken_promise_is_a_failure_with_and_without_a_finding() {
         survey.host.cpu = "Intel".into();
         survey.rows.push(row(1));
     }));
-    let finding = |broken| Finding {
+    let finding = |broken| SurveyFinding {
         what: "store 4".into(),
         offset: 61,
         crosses: Crosses::Line,

@@ -4,7 +4,8 @@ use crossmod::explore::Limits;
 use crossmod::plan::Ring;
 use crossmod::property::Property;
 use crossmod::reference;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::scenario::{Options, Scenario};
 use crossmod::{CheckOptions, Checker};
 
@@ -87,7 +88,7 @@ fn steps_that_no_schedule_comes_to_are_named() {
     let report = checker.check(&example, &bounded(), |_| {}).unwrap();
     assert_eq!(report.unreached, ["tracepoint.check-1", "tracepoint.goto-2"]);
     assert!(
-        detail(&report).contains("unreached  no schedule came to tracepoint.check-1, "),
+        detail(&report).contains("unreached  no schedule reached tracepoint.check-1, "),
         "{}",
         detail(&report)
     );
@@ -117,16 +118,16 @@ fn what_is_wrong_in_a_program_has_a_place_and_a_remedy() {
     for (program, message, remedy) in [
         ("{ wait = { gard = 0 } }", "no word `gard`", "`guard`"),
         ("{ goto = \"there\" }", "no step `there`", "`label`"),
-        ("{ load = { d = 1 } }", "`d` is no register", "a, b or c"),
+        ("{ load = { d = 1 } }", "`d` is not a register", "a, b or c"),
         ("{ load = { a = { text = 4, size = 4 } } }", "cannot be read", "1, 2 or 4 of its 5 bytes"),
         ("{ check = { a = 1, else = \"tron\" } }", "no property `tron`", "`torn`"),
         ("{ check = { a = 1 } }", "`else` is missing", "else"),
         ("{ if = { a = 1, b = 2, goto = \"end\" } }", "one condition", "one thing"),
-        ("{ quiesce = {} }", "no step for `mine`", "[[step]]"),
-        ("{ decline = {} }", "no step for `mine`", "[handler]"),
+        ("{ quiesce = {} }", "not a step for `mine`", "[[step]]"),
+        ("{ decline = {} }", "not a step for `mine`", "[handler]"),
         ("{ wait = { opcode = 1 } }", "[handler] only", "a word"),
         ("{ broadcast = { run = \"mien\" } }", "no program `mien`", "`mine`"),
-        ("{ flags = { df = 1 } }", "no status flag", "zf"),
+        ("{ flags = { df = 1 } }", "not a status flag", "zf"),
         ("{ add = { guard = 5000 } }", "how much", "1 or -1"),
         ("{ add = { guard = 1, unless = 0 } }", "with a condition", "neither"),
         ("{ set = { guard = 3000000000 } }", "does not fit", "smaller"),

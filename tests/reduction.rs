@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossmod::explore::{Ended, Limits, Stalls};
 use crossmod::property::Property;
+use crossmod::results::Outcome;
 use crossmod::{CheckOptions, Report, Scenario, scenario};
 
 use crate::bench::{options, plain, violated};
@@ -16,7 +17,7 @@ use crate::{harness, kvm, random};
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     violated: BTreeSet<Property>,
-    outcomes: Vec<String>,
+    outcomes: Vec<Outcome>,
     stalls: Vec<u32>,
 }
 

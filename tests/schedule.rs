@@ -2,7 +2,8 @@
 //! proves nothing and says so, and no other schedule has fewer context switches than the most readable one.
 
 use crossmod::property::Property;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::{CheckOptions, Mode, Report};
 
 use crate::bench::{check, options, plain, shipped, violated};

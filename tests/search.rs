@@ -1,14 +1,15 @@
 //! How a search is made changes nothing that it finds: workers, symmetry, memory, limits.
 
 use crossmod::explore::{Ended, Limits};
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::{Outcome, Status};
 use crossmod::{CheckOptions, Report};
 
 use crate::bench::{inline, options, plain, shipped, violated};
 use crate::shipped::without_catalogue;
 use crate::{harness, kvm};
 
-fn verdict(report: &Report) -> (Status, String, Vec<String>, Vec<u32>) {
+fn verdict(report: &Report) -> (Status, String, Vec<Outcome>, Vec<u32>) {
     let found: Vec<&str> = violated(report).into_iter().map(|property| property.name()).collect();
     let stalls = report.stalls.iter().map(|stall| stall.patcher).collect();
     (report.status, found.join(" "), report.outcomes.clone(), stalls)

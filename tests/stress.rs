@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crossmod::freerun::stress::{Options, Rates, Stress, stress};
-use crossmod::machine::free::{Course, Ground, Message, Pass, Rig, Trap, Waited, Watch};
+use crossmod::freerun::stress::{Rates, Stress, StressOptions, stress};
+use crossmod::machine::free::bench::BenchVm;
+use crossmod::machine::free::stress::{Observer, StressConfig, StressVm, Trap, Waited};
+use crossmod::machine::free::{Message, Pass};
 use crossmod::plan::Function;
 use crossmod::property::Property;
 use crossmod::scenario;
@@ -16,8 +18,8 @@ use crate::freerun::counting_required;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 
-fn options(findings: &Path) -> Options {
-    Options {
+fn options(findings: &Path) -> StressOptions {
+    StressOptions {
         executors: None,
         duration: Duration::from_secs(60),
         rounds: 100,
@@ -28,7 +30,7 @@ fn options(findings: &Path) -> Options {
     }
 }
 
-fn run(name: &'static str, change: impl FnOnce(&mut Options)) -> Stress {
+fn run(name: &'static str, change: impl FnOnce(&mut StressOptions)) -> Stress {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     change(&mut options);
@@ -114,7 +116,7 @@ fn a_two_valued_site_claims_no_order() {
 }
 
 #[test]
-fn a_patcher_that_waits_for_ever_is_a_finding() {
+fn a_patcher_that_deadlocks_is_a_finding() {
     counting_required();
     let result = run("seed/hold-acked", |_| {});
     let found: Vec<Property> = result.findings.iter().map(|finding| finding.event.property).collect();
@@ -123,7 +125,7 @@ fn a_patcher_that_waits_for_ever_is_a_finding() {
 }
 
 #[test]
-fn what_makes_no_sense_at_full_speed_says_why_and_what_to_do() {
+fn what_cannot_run_at_full_speed_says_why_and_what_to_do() {
     counting_required();
     for (name, reason, remedy) in [
         (
@@ -171,10 +173,10 @@ fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
 }
 
 /// One executor of a RET, and what it sees is of no interest.
-fn bare() -> Course {
+fn bare() -> StressVm {
     let mut text = vec![0xcc; 0x200];
     text[0x100] = 0xc3;
-    Course::new(Ground {
+    StressVm::new(StressConfig {
         executors: 1,
         site: crossmod_abi::va::SITE + 0x100,
         text,
@@ -187,7 +189,7 @@ fn bare() -> Course {
 
 struct Blind;
 
-impl Watch for Blind {
+impl Observer for Blind {
     fn passes(&mut self, _: &[Pass]) {}
 
     fn trap(&mut self, _: u64) -> Trap {
@@ -207,7 +209,7 @@ fn every_message_that_meets_no_other_arrives() {
     const PATIENCE: Duration = Duration::from_secs(10);
     counting_required();
     let cpus = crossmod::machine::allowed_cpus();
-    let sent = bare().run(&cpus[1..], vec![Blind], |hands, injector| {
+    let sent = bare().run(&cpus[1..], vec![Blind], |handle, injector| {
         for message in [Message::Nmi, Message::Irq] {
             for number in 1..=200 {
                 assert!(!injector.outstanding(message, 0), "{message:?} {number}");
@@ -217,8 +219,8 @@ fn every_message_that_meets_no_other_arrives() {
                 while injector.counted(message, 0) < number && began.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                hands.broadcast(Function::Sync, 1)?;
-                assert_eq!(hands.wait_acks(1), Waited::Done);
+                handle.broadcast(Function::Sync, 1)?;
+                assert_eq!(handle.wait_acks(1), Waited::Done);
                 assert_eq!(injector.counted(message, 0), number, "{message:?}");
             }
         }
@@ -241,8 +243,8 @@ fn executors_stop_when_their_patcher_panics() {
     });
     panics(|| {
         let cpus = crossmod::machine::allowed_cpus();
-        let rig = Rig::new(1, 0x100, &[0xc3], false).unwrap();
-        let _ = rig.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
+        let vm = BenchVm::new(1, 0x100, &[0xc3], false).unwrap();
+        let _ = vm.run(&cpus[1..], |_, _| -> Result<(), _> { panic!("on purpose") });
     });
 }
 

@@ -13,7 +13,8 @@ mod harness;
 use std::process::ExitCode;
 
 use crossmod::plan::Ring;
-use crossmod::report::{Status, detail};
+use crossmod::report::detail;
+use crossmod::results::Status;
 use crossmod::suite::{self, Case};
 use crossmod::{CheckOptions, Report, scenario};
 use libtest_mimic::Failed;
@@ -31,6 +32,10 @@ fn check(case: &Case, ring: Ring) -> Result<Report, Failed> {
     Ok(harness::checker().check(&case.scenario, &options, |_| {})?)
 }
 
+fn reason(report: &Report) -> String {
+    report.reason.as_ref().map_or_else(|| "no reason".into(), ToString::to_string)
+}
+
 fn judge(case: &Case) -> Result<(), Failed> {
     kvm::required();
     let (kernel, user) = (check(case, Ring::Kernel)?, check(case, Ring::User)?);
@@ -41,11 +46,11 @@ fn judge(case: &Case) -> Result<(), Failed> {
     }
     // What ring 3 cannot have, interrupts-off executors, is skipped there. Whatever the host lacks is skipped at both.
     let only_user = user.status == Status::Skipped && kernel.status != Status::Skipped;
-    if only_user && !user.reason.as_deref().is_some_and(|reason| reason.contains("ring 3")) {
-        return Err(format!("skipped at ring 3 only: {:?}", user.reason).into());
+    if only_user && !reason(&user).contains("ring 3") {
+        return Err(format!("skipped at ring 3 only: {:?}", reason(&user)).into());
     }
     if kernel.status == Status::Skipped {
-        harness::ignore(kernel.reason.as_deref().unwrap_or("no reason"));
+        harness::ignore(reason(&kernel));
     }
     if !only_user && (kernel.status, &kernel.outcomes) != (user.status, &user.outcomes) {
         return Err(

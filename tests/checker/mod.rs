@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crossmod::explore::Stalls;
-use crossmod::report::Status;
+use crossmod::results::Status;
 use crossmod::{CheckError, CheckOptions, Checker, Report};
 
 use crate::bench::{inline, options, violated};
@@ -76,7 +76,7 @@ fn found(report: &Report) -> Found {
     assert!(matches!(report.status, Status::Safe | Status::Hazard), "{}: {:?}", report.name, report.ended);
     Found {
         violated: violated(report).into_iter().map(|property| property.name()).collect(),
-        outcomes: report.outcomes.iter().cloned().collect(),
+        outcomes: report.outcomes.iter().map(ToString::to_string).collect(),
     }
 }
 

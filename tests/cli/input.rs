@@ -13,7 +13,7 @@ fn names_that_mean_nothing_are_told_with_where_to_look() {
     );
     refused(&["show", "seed/nonsense"], &["`seed/nonsense`", "crossmod list"]);
     refused(&["replay", "nowhere.json"], &["nowhere.json", "No such file"]);
-    refused(&["check", "--ring", "1", "seed/fixup"], &["0 and 3 are the rings"]);
+    refused(&["check", "--ring", "1", "seed/fixup"], &["executors run at ring 0 or 3"]);
     refused(&["check", "--format", "yaml"], &["json", "ktap", "junit"]);
     refused(&["check", "--random", "5", "--pct", "5"], &["cannot be used with"]);
     refused(&["chekc"], &["check"]);
@@ -56,7 +56,7 @@ fn a_huge_file_is_refused_without_being_read() {
     File::create(&path).unwrap().set_len(100 << 20).unwrap();
     let path = path.to_str().unwrap();
     refused(&["check", path], &["104857600 bytes", "largest scenario", "is this another file?"]);
-    refused(&["replay", path], &["larger than 64 MiB, so not a trace"]);
+    refused(&["replay", path], &["not a trace: larger than 64 MiB"]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn a_mutant_that_is_no_scenario_says_why() {
     kvm::required();
     let text = ok(&["matrix", "matrix/stop-machine", "--fetch", "coherent"]).out;
     let line = text.lines().find(|line| line.contains("without stop ")).unwrap();
-    assert!(line.contains("no scenario: no broadcast before this wait counts arrivals"), "{text}");
+    assert!(line.contains("not a scenario: no broadcast before this wait counts arrivals"), "{text}");
 }
 
 #[test]
@@ -84,13 +84,13 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
     refused(&["matrix", "seed/fixup", "--costs", "no-such.json"], &["no-such.json"]);
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "costs.json", "{}");
-    refused(&["matrix", "seed/fixup", "--costs", &file], &["no report of `crossmod check --format json`"]);
+    refused(&["matrix", "seed/fixup", "--costs", &file], &["not a report of `crossmod check --format json`"]);
     let model = BROKEN.replace("expect", "fetch = \"line\"\nexpect");
     for (bad, message) in [
         ("fetch = \"lines\"", "did you mean `line`?"),
-        ("fetch = []", "no fetch model is asked for"),
+        ("fetch = []", "the list of fetch models is empty"),
         ("fetch = [\"amd\", \"amd\"]", "asked for twice"),
-        ("fetch = { atom = 3, stale = false }", "3 is no size of a block"),
+        ("fetch = { atom = 3, stale = false }", "3 is not a block size"),
         ("fetch = { atom = 8, stale = true }", "no order"),
         ("fetch = { atom = 8, stale = false, order = \"any\" }", "have no order"),
         ("fetch = { atom = 8, stale = true, order = \"some\" }", "unknown variant"),

@@ -456,6 +456,6 @@ fn an_interrupted_judgement_ends_as_one() {
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(130), "{out}{err}");
-    assert!(err.contains("interrupted: the output contains the results until then"), "{err}");
+    assert!(err.contains("interrupted: the output covers only what was known until then"), "{err}");
     assert!(out.contains("1 sites were not judged") && out.contains("1 are not decided"), "{out}");
 }

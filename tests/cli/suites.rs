@@ -56,7 +56,7 @@ fn cases_are_selected_by_pattern_tag_and_property() {
     refused(&["check", "--property", "tron"], &["there is no property `tron`", "safe"]);
     refused(&["check", "seed/softirq-none", "--property", "torn"], &["none of 1 cases expects torn"]);
     refused(&["check", "seed/*-elephant"], &["no shipped scenario matches", "crossmod list"]);
-    refused(&["check", "seed/[a"], &["is no pattern"]);
+    refused(&["check", "seed/[a"], &["is not a valid pattern"]);
     refused(&["list", "--tag", "N M I"], &["a tag is a word"]);
 }
 
@@ -137,14 +137,20 @@ fn shards_joined_are_the_run_as_a_whole() {
     with(&changed("i.json", &|r| r["image"] = "00".into()), &["guest image", "`00`"]);
     with(&changed("o.json", &|r| r["options"] = "--ring 3".into()), &["options", "`--ring 3`", "`none`"]);
     with(&changed("c.json", &|r| r["shard"]["count"] = 4.into()), &["shard 3 of 3 is missing"]);
-    with(&changed("n.json", &|r| r["reports"] = Value::Array(vec![])), &["should report `", "complete?"]);
+    with(
+        &changed("n.json", &|r| r["reports"] = Value::Array(vec![])),
+        &["but no file reports it", "run that shard again"],
+    );
     let disagree = changed("d.json", &|r| r["reports"][0]["status"] = "not-decided".into());
     refused(
         &["merge", files[0], files[1], files[2], &disagree],
         &["disagree about `", "not decided", "leave the failed one out"],
     );
     let cut = std::fs::read_to_string(files[0]).unwrap();
-    with(&write(directory.path(), "cut.json", &cut[..cut.len() / 2]), &["cut.json", "ends too early"]);
+    with(
+        &write(directory.path(), "cut.json", &cut[..cut.len() / 2]),
+        &["cut.json", "the file is incomplete"],
+    );
     with(&write(directory.path(), "empty.json", ""), &["empty.json", "run that shard again"]);
     with(&write(directory.path(), "other.json", "{\"a\": 1}"), &["other.json", "no results of this version"]);
     with(&directory.path().join("none.json").display().to_string(), &["none.json", "No such file"]);
@@ -275,11 +281,11 @@ fn what_is_no_journal_is_left_as_it_is() {
         let path = write(directory.path(), name, bytes);
         let run = resume(&path, &[]);
         assert_eq!(run.status, UNUSABLE, "{}{}", run.out, run.err);
-        assert!(run.err.contains("is no journal, and was left as it is"), "{}", run.err);
+        assert!(run.err.contains("is not a journal and was not changed"), "{}", run.err);
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
     let run = resume(directory.path().to_str().unwrap(), &[]);
-    assert!(run.status == UNUSABLE && run.err.contains("no regular file"), "{}", run.err);
+    assert!(run.status == UNUSABLE && run.err.contains("not a regular file"), "{}", run.err);
     let run = resume(directory.path().join("no/such/directory").to_str().unwrap(), &[]);
     assert!(run.status == UNUSABLE && run.err.contains("No such file"), "{}", run.err);
 }

@@ -45,7 +45,7 @@ fn traces_of_something_else_are_refused_with_a_reason() {
     let text = trace["text"].as_str().unwrap();
     let zeroes = "0".repeat(64);
     for (key, value, parts) in [
-        ("format", json!(1), &["another format", "it says 1, here it is 2"][..]),
+        ("format", json!(1), &["another format", "it has 1, this program has 2"][..]),
         ("image", json!(zeroes), &["another guest image", &zeroes]),
         ("plan", json!(zeroes), &["another plan", &zeroes]),
         ("text", json!(text.replace("nop5", "nop6")), &["the scenario inside the trace"]),
@@ -54,9 +54,9 @@ fn traces_of_something_else_are_refused_with_a_reason() {
         ("ring", json!(3), &["another plan"]),
         ("fetch", json!("line"), &["another plan"]),
         ("fetch", json!("itanium"), &["`itanium` is no fetch model"]),
-        ("ring", json!(7), &["there is no ring 7"]),
+        ("ring", json!(7), &["ring 0 or 3, not 7"]),
         ("violation", json!({ "property": "torn-ish", "detail": "" }), &["not a trace", "torn-ish"]),
-        ("moves", json!([{ "move": "jump", "state": "" }]), &["move 1 is `jump`, which is no move"]),
+        ("moves", json!([{ "move": "jump", "state": "" }]), &["move 1: `jump` is not a move"]),
         ("moves", json!("none"), &["not a trace"]),
     ] {
         let mut changed = trace.clone();

@@ -3,8 +3,11 @@
 //!
 //! `cargo bench --bench overhead`
 
-use crossmod::freerun::cell::Cell;
-use crossmod::machine::free::{BATCH, FreeMachine, Job, Length, Pass, Place, Plain, Shape, Writer};
+use crossmod::freerun::survey::Cell;
+use crossmod::machine::free::Pass;
+use crossmod::machine::free::survey::{
+    BATCH, Job, Length, Pinning, PlainThreads, Shape, Slice, SurveyVm, Writer,
+};
 use crossmod::machine::{MachineError, allowed_cpus, pin};
 use crossmod::plan::Ring;
 
@@ -29,7 +32,7 @@ fn main() -> Result<(), MachineError> {
         seed: 1,
         duration: std::time::Duration::from_millis(20),
     };
-    let (mut machine, mut plain) = (FreeMachine::new(Ring::User)?, Plain::new()?);
+    let (mut machine, mut plain) = (SurveyVm::new(Ring::User)?, PlainThreads::new()?);
     let passes = (BATCHES * BATCH as u64) as f64;
     let (mut ratios, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
     for pair in 0..PAIRS {
@@ -54,11 +57,11 @@ fn main() -> Result<(), MachineError> {
     // With an exit for each batch, as the survey looks at its passes.
     if let [executor, writer, ..] = cpus[..] {
         let job = Job { spacing: 0xffff, ..job };
-        let place = Place { executor, writer };
+        let place = Pinning { executor, writer };
         let sink = |_: &[Pass]| {};
         let guest = machine.slice(&job, Writer::Host, place, sink)?;
         let thread = plain.slice(&job, place, sink)?;
-        let rate = |slice: &crossmod::machine::free::Slice| slice.passes as f64 / slice.seconds / 1e6;
+        let rate = |slice: &Slice| slice.passes as f64 / slice.seconds / 1e6;
         eprintln!(
             "with a look at each batch of {BATCH} and a writer beside: {:.1} and {:.1}",
             rate(&guest),

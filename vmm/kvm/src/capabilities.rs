@@ -1,5 +1,5 @@
-//! What the KVM of a host can do, as far as exploring uses it, and what a plan needs of it. Each entry was found out
-//! by a tiny guest run (see `probe`), none from a name: of three KVMs, each lacks something that the others have.
+//! What the KVM of a host can do for exploration, and what a plan needs. Each entry is the result of a small guest run
+//! (see `probe`), not derived from a name: each of three KVMs lacks something that the others have.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crossmod_model::plan::{Function, OpKind, Plan, Ring, Start};
 use crossmod_model::x86::decode::INT3;
 use serde::{Serialize, Serializer};
 
-/// Something that exploring may use.
+/// A feature of KVM that exploration may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Feature {
     /// Stepping instructions one by one.
@@ -20,16 +20,16 @@ pub enum Feature {
     NmiMask,
     /// A maskable interrupt, its handler, and the return from it.
     Interrupt(Ring),
-    /// MOV to CR2, by which the guest's handlers serialise.
+    /// MOV to CR2, with which the guest's handlers serialise.
     Serialise,
     /// A machine check, its handler, and the return from it.
     MachineCheck(Ring),
-    /// A system-management interrupt, entered and left again. Where this is missing, SMIs are modelled.
+    /// A system-management interrupt, its handler, and the return from it. Without this, SMIs are modelled.
     Smi,
 }
 
 impl Feature {
-    /// All of them, in the order in which they are told.
+    /// All features, in the order of reports.
     pub const ALL: [Feature; 13] = [
         Feature::Step(Ring::Kernel),
         Feature::Step(Ring::User),
@@ -46,7 +46,7 @@ impl Feature {
         Feature::Smi,
     ];
 
-    /// True if scenarios that have nothing to do with it are the rule: a host without it is usable.
+    /// True if a host without it is usable, because few scenarios need it.
     pub fn optional(self) -> bool {
         matches!(self, Feature::MachineCheck(_) | Feature::Smi)
     }
@@ -71,15 +71,15 @@ impl fmt::Display for Feature {
     }
 }
 
-/// How far a host has a feature.
+/// The state of a feature on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
-    /// KVM does it.
+    /// KVM provides it.
     Works,
-    /// KVM does not; the host does it in its place, and counts it.
+    /// KVM does not. Crossmod does it instead, and counts it.
     HostHelps,
-    /// Not to be had, and why.
+    /// Not available, with the reason.
     Missing(String),
 }
 
@@ -94,23 +94,23 @@ impl Capabilities {
         Capabilities { entries }
     }
 
-    /// How far a feature is there.
+    /// The state of a feature.
     pub fn ability(&self, feature: Feature) -> &Ability {
         const UNKNOWN: &Ability = &Ability::Missing(String::new());
         self.entries.iter().find(|(known, _)| *known == feature).map_or(UNKNOWN, |(_, ability)| ability)
     }
 
-    /// True if a feature can be used.
+    /// True if a feature is available.
     pub fn has(&self, feature: Feature) -> bool {
         !matches!(self.ability(feature), Ability::Missing(_))
     }
 
-    /// True if everything that is not optional is there.
+    /// True if every feature is available that is not optional.
     pub fn usable(&self) -> bool {
         Feature::ALL.into_iter().all(|feature| feature.optional() || self.has(feature))
     }
 
-    /// The same host without a feature: how a host that lacks it is treated can be seen on one that has it.
+    /// The same host without a feature, to see on this host how others are treated.
     #[must_use]
     pub fn without(mut self, feature: Feature) -> Capabilities {
         self.entries.retain(|(known, _)| *known != feature);
@@ -118,7 +118,7 @@ impl Capabilities {
         self
     }
 
-    /// What a plan needs and this host lacks, if anything: the reason for skipping it.
+    /// The reason for skipping a plan, if this host lacks something that it needs.
     pub fn lacking(&self, plan: &Plan) -> Option<String> {
         let missing = needed(plan).into_iter().find(|feature| !self.has(*feature))?;
         let why = match self.ability(missing) {
@@ -136,7 +136,7 @@ impl Serialize for Capabilities {
     }
 }
 
-/// What a plan cannot do without. SMIs are not among it: they can be modelled.
+/// The features that a plan needs. SMIs are not among them, because they can be modelled.
 pub fn needed(plan: &Plan) -> Vec<Feature> {
     let mut rings = vec![Ring::Kernel]; // of handlers
     if plan.executors.iter().any(|executor| executor.ring == Ring::User) {

@@ -1,9 +1,9 @@
-//! What can go wrong between Crossmod and KVM. None of these is ever a verdict.
+//! Failures of the machine. None of them is a verdict.
 
 use crossmod_model::image::ImageError;
 use thiserror::Error;
 
-/// A failure of the machine: the host, KVM, or a guest that left its contract.
+/// A failure of the host, of KVM, or of a guest that violates its contract with the host.
 #[derive(Debug, Error)]
 pub enum MachineError {
     /// `/dev/kvm` cannot be used at all.
@@ -12,10 +12,10 @@ pub enum MachineError {
         /// Why, and what to do.
         reason: String,
     },
-    /// KVM lacks something that exploration rests on.
+    /// KVM lacks something that exploration needs.
     #[error("KVM on this host lacks {0}")]
     Unavailable(String),
-    /// What is to be run needs something that this host lacks.
+    /// The command needs something else that this host lacks.
     #[error("{0}")]
     NotHere(String),
     /// An ioctl failed.
@@ -33,7 +33,7 @@ pub enum MachineError {
     /// The embedded guest image is not what the host expects.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// KVM returned for a reason that has no place in a step.
+    /// KVM returned for a reason that does not belong to a step.
     #[error("unexpected KVM exit {exit} at RIP {rip:#x} (step began at {from:#x})")]
     UnexpectedExit {
         /// Name and details of the exit.
@@ -43,7 +43,7 @@ pub enum MachineError {
         /// RIP at which the step began.
         from: u64,
     },
-    /// The vCPU did not come back within the time limit.
+    /// The vCPU did not return within the time limit.
     #[error("guest code ran {millis} ms without an exit (step began at {from:#x}): endless loop")]
     Endless {
         /// The limit.
@@ -51,22 +51,13 @@ pub enum MachineError {
         /// RIP at which the step began.
         from: u64,
     },
-    /// A signal asked us to stop.
+    /// A signal asked Crossmod to stop.
     #[error("interrupted by a signal")]
     Interrupted,
-    /// A step did not end where the decoded instruction says.
-    #[error("stepping {instruction} at {from:#x} ended at {rip:#x}, expected {expected}")]
-    Misstep {
-        /// The decoded instruction.
-        instruction: String,
-        /// Where it stands.
-        from: u64,
-        /// Where the vCPU is.
-        rip: u64,
-        /// Where it could be.
-        expected: String,
-    },
-    /// The guest broke a rule that the explorer relies on.
+    /// The numbers of messages sent to vCPUs and received by them do not match.
+    #[error("messages to vCPUs were lost or invented: {0}")]
+    Messages(String),
+    /// The guest violated a rule that the host relies on.
     #[error("guest contract broken at RIP {rip:#x}: {what}")]
     Contract {
         /// Where.

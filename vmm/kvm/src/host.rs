@@ -1,27 +1,27 @@
-//! Facts about the host that go with every result.
+//! Facts about the host that accompany every result.
 
 use serde::{Deserialize, Serialize};
 
-/// What a result was obtained on.
+/// The host of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// `model name` of the first CPU.
     pub cpu: String,
-    /// `microcode` of the first CPU, if the kernel tells.
+    /// `microcode` of the first CPU, if the kernel reports it.
     pub microcode: Option<String>,
     /// CPUs online.
     pub cpus: usize,
     /// Kernel release.
     pub kernel: String,
-    /// The CPU is QEMU's emulation (TCG) of one: what it executes is right, how long it takes means nothing,
-    /// and it is no silicon.
+    /// The CPU is emulated by QEMU (TCG): what it executes is right, but its times mean nothing, and neither does what
+    /// it shows of a CPU's fetches.
     pub emulated: bool,
-    /// Which KVM is loaded: `kvm_intel`, `kvm_amd`, `kvm_pvm`, or `built in / unknown`.
+    /// The KVM module that is loaded: `kvm_intel`, `kvm_amd`, `kvm_pvm`, or `built in or unknown`.
     pub kvm: String,
 }
 
 impl Host {
-    /// Reads them; what cannot be read is `unknown`.
+    /// Reads the facts. Those that cannot be read are `unknown`.
     pub fn read() -> Host {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
@@ -45,12 +45,12 @@ impl Host {
         }
     }
 
-    /// The fetch model of what the CPU's vendor promises: `amd`, or else `intel`, which promises least.
+    /// The fetch model of the vendor's promises: `amd`, or else `intel`, which promises least.
     pub fn vendor(&self) -> &'static str {
         if self.cpu.contains("AMD") { "amd" } else { "intel" }
     }
 
-    /// True where KVM emulates ring 0 instead of running it: without hardware virtualisation.
+    /// True if KVM emulates ring 0 instead of running it, for lack of hardware virtualisation.
     pub fn emulates_ring_0(&self) -> bool {
         self.kvm == "kvm_pvm"
     }
@@ -62,8 +62,8 @@ impl Host {
     }
 }
 
-/// True where the hypervisor leaf of CPUID has TCG's signature. Asked of the CPU, not of an option: a
-/// measurement made on an emulator cannot be passed off as one by forgetting to say so.
+/// True if the hypervisor leaf of CPUID has TCG's signature. The CPU says so, not an option, so that no measurement on an
+/// emulator is mistaken for one of silicon.
 pub fn emulated() -> bool {
     let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
     [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes).concat() == *b"TCGTCGTCGTCG"

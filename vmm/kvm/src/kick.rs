@@ -1,8 +1,8 @@
-//! Gets a vCPU out of guest code that never exits, and turns SIGINT and SIGTERM into an orderly end.
+//! Stops a vCPU in guest code that never exits, and turns SIGINT and SIGTERM into an orderly end.
 //!
-//! A guard thread looks at a counter that the vCPU thread increments before and after each KVM_RUN. If it
-//! is odd and has not moved for the time limit, the guard signals the vCPU thread until it moves; the signal
-//! makes KVM_RUN return. Nothing is armed or disarmed on the fast path.
+//! A guard thread watches a counter that the vCPU thread increments before and after each KVM_RUN. If the counter
+//! is odd and has not changed for the time limit, the guard signals the vCPU thread until it changes; the signal
+//! makes KVM_RUN return. The fast path arms and disarms nothing.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::error::MachineError;
 
-/// How long one KVM_RUN may take before the guest is declared to be in an endless loop.
+/// Longest duration of one KVM_RUN. A guest that exceeds it is in an endless loop.
 pub const RUN_LIMIT: Duration = Duration::from_millis(1000);
 const TICK: Duration = Duration::from_millis(50);
 
@@ -25,13 +25,13 @@ pub fn stop_requested() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Asks everything that runs to end in order, as a signal would.
+/// Asks all runs to end in order, as a signal does.
 pub fn request_stop() {
     STOP.store(true, Ordering::Relaxed);
 }
 
 extern "C" fn on_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // A second signal means it: the default action would have ended the process at the first.
+    // The user insists: the default action would have ended the process at the first signal.
     if STOP.swap(true, Ordering::Relaxed) {
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(130) };
@@ -40,7 +40,7 @@ extern "C" fn on_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// From now on SIGINT and SIGTERM set a flag that searches and KVM_RUN obey; a second one exits at once.
+/// Lets SIGINT and SIGTERM set a flag that searches and KVM_RUN obey. A second signal exits at once.
 pub fn catch_signals() -> Result<(), MachineError> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         register_signal_handler(signal, on_stop).map_err(|error| MachineError::Memory(error.to_string()))?;
@@ -51,9 +51,9 @@ pub fn catch_signals() -> Result<(), MachineError> {
 /// State shared by the vCPU thread and its guard.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Odd while KVM_RUN is under way.
+    /// Odd during KVM_RUN.
     runs: AtomicU64,
-    /// The run that took too long, if one did: a late signal must not end another one.
+    /// The run that exceeded the limit, so that a late signal does not end another one.
     expired: AtomicU64,
     quit: AtomicBool,
 }
@@ -63,7 +63,7 @@ struct Shared {
 pub(super) struct Guard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Not `Send`: signals go to the thread that made the guard, so that one must be the one that runs vCPUs.
+    /// Not `Send`: signals go to the thread that made the guard, which must be the one that runs vCPUs.
     _here: PhantomData<*const ()>,
 }
 
@@ -104,7 +104,7 @@ impl Drop for Guard {
         self.shared.quit.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // The guard's loop has nothing that can panic; a failed join only means it is gone already.
+            // The loop of the guard does not panic; a failed join would mean that it has ended.
             let _ = thread.join();
         }
     }
@@ -124,7 +124,7 @@ fn watch(shared: &Shared, target: libc::pthread_t) {
         if ticks >= limit || stop_requested() {
             // Again at every tick: a signal that lands just before KVM_RUN is lost.
             shared.expired.store(runs, Ordering::Relaxed);
-            // SAFETY: the vCPU thread owns the Guard, which cannot leave it, and joins this thread before it ends.
+            // SAFETY: the target thread owns the Guard, which is not Send, and joins this thread before it ends.
             unsafe { libc::pthread_kill(target, SIGRTMIN()) };
         }
     }

@@ -1,4 +1,4 @@
-//! Guest-physical addresses, and nothing else. Virtual ones are in `crossmod_abi::va`.
+//! Guest-physical addresses. Virtual ones are in `crossmod_abi::va`.
 //!
 //! ```text
 //! 0x030000  SMRAM             0x100000  guest image (identity mapped)
@@ -19,7 +19,7 @@ pub const SMI_HANDLER: u64 = 0x3_8000;
 pub const IMAGE: u64 = 0x10_0000;
 /// One past the last byte the image may use.
 pub const IMAGE_END: u64 = 0x20_0000;
-/// The page behind every address that a branch out of the site may reach.
+/// The page mapped at every address that a branch out of the site may reach.
 pub const LANDING: u64 = 0x20_0000;
 /// The shared page.
 pub const SHARED: u64 = 0x20_1000;

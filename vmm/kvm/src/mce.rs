@@ -1,5 +1,5 @@
-//! Machine checks, injected the way that a VMM tells a guest of a memory error: a bank is filled and KVM raises
-//! #MC. No wrapper exists for these three ioctls.
+//! Machine checks, injected as a VMM reports a memory error to a guest: it fills a bank, and KVM raises #MC. There is no
+//! wrapper for these three ioctls.
 
 use crossmod_abi::msr;
 use kvm_bindings::{KVMIO, Msrs, kvm_msr_entry, kvm_x86_mce};
@@ -18,7 +18,7 @@ const STATUS: u64 = 1 << 63 | 1 << 61 | 1 << 60;
 /// IA32_MCG_STATUS: the program can be restarted at the saved RIP; a machine check is in progress.
 const RESTARTABLE_IN_PROGRESS: u64 = 1 | 1 << 2;
 
-/// What a vCPU's IA32_MCG_CAP is set to: one bank, and what KVM supports. `None` where it has no machine checks.
+/// The value of a vCPU's IA32_MCG_CAP: one bank, and what KVM supports. `None` if KVM has no machine checks.
 pub(super) fn supported(kvm: &Kvm) -> Option<u64> {
     if !kvm.check_extension(Cap::Mce) {
         return None;
@@ -29,14 +29,14 @@ pub(super) fn supported(kvm: &Kvm) -> Option<u64> {
     (result == 0).then_some(cap & !0xff | 1)
 }
 
-/// Gives a vCPU its bank. False where KVM does not want to.
+/// Gives a vCPU its bank. Returns false if KVM refuses.
 pub(super) fn set_up(vcpu: &VcpuFd, cap: u64) -> bool {
     // SAFETY: the kernel reads one u64.
     unsafe { ioctl_with_ref(vcpu, KVM_X86_SETUP_MCE(), &cap) == 0 }
 }
 
-/// Raises #MC. The state must be in the vCPU already: a restore of events afterwards would take it back. Whatever an
-/// earlier one left in IA32_MCG_STATUS goes first, because a machine check inside one shuts the CPU down.
+/// Raises #MC. The vCPU must have its state already, because restoring events later would cancel it. Clears
+/// IA32_MCG_STATUS first, because a machine check during another one shuts the CPU down.
 pub(super) fn raise(vcpu: &VcpuFd) -> Result<(), MachineError> {
     let clear = kvm_msr_entry { index: msr::MCG_STATUS, data: 0, ..kvm_msr_entry::default() };
     let clear =

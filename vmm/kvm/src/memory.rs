@@ -1,4 +1,4 @@
-//! Guest memory, accessed by volatile copies only: no reference into it ever exists.
+//! Guest memory, accessed by volatile copies only, so that there are never references into it.
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 

@@ -1,9 +1,11 @@
-//! Finds out what this host can do, by doing it.
+//! Finds out what this host can do by trying it.
 
 use std::sync::OnceLock;
 
 use crossmod_abi::{va, vector};
+use crossmod_model::layout::FILLER;
 use crossmod_model::plan::{Action, Code, Events, Handler, HandlerVariant, Part, Plan, Programs, Ring, Site};
+use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::VendorRule;
 use crossmod_model::x86::cpu::Cpu;
 use crossmod_model::x86::decode;
@@ -14,36 +16,38 @@ use serde::Serialize;
 
 use super::capabilities::{Ability, Capabilities, Feature};
 use super::layout::CpuPages;
+use super::machine::Backing;
 use super::vcpu::{Exit, Inject};
-use super::{Backing, FILLER, Landing, Machine, MachineError, Stimulus, open};
+use super::vm::open;
+use super::{Machine, MachineError};
 
-/// One fact with what follows from it.
+/// A fact about this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact {
-    /// What was asked.
+    /// The question.
     pub question: String,
     /// The answer.
     pub answer: String,
-    /// What follows for Crossmod.
+    /// The consequence for Crossmod.
     pub consequence: String,
     /// False if exploration cannot run because of it.
     pub usable: bool,
 }
 
-/// Everything that this host was asked, for people. An error means that there is no KVM at all.
+/// All facts about this host. An error means that there is no usable KVM.
 pub fn probe() -> Result<Vec<Fact>, MachineError> {
     let kvm = open()?;
     let mut facts = vec![
-        fact("KVM API", kvm.get_api_version().to_string(), "12 is the only one there is"),
+        fact("KVM API", kvm.get_api_version().to_string(), "12 is the only version"),
         fact(
             "state through the kvm_run page (KVM_CAP_SYNC_REGS)",
             format!("mask {:#x}", kvm.check_extension_int(Cap::SyncRegs)),
-            "registers, segments and events travel without ioctls; 0x7 is needed",
+            "transfers registers, segments and events without ioctls; 0x7 is needed",
         ),
         fact(
-            "recommended and most vCPUs",
+            "recommended and maximum number of vCPUs",
             format!("{} and {}", kvm.get_nr_vcpus(), kvm.get_max_vcpus()),
-            "exploring steps one vCPU at a time: eight executors work with any number of cores",
+            "exploration steps one vCPU at a time, so that eight executors work with any number of cores",
         ),
     ];
     let capabilities = capabilities()?;
@@ -64,7 +68,11 @@ pub fn probe() -> Result<Vec<Fact>, MachineError> {
     ] {
         let missing = scratch()?.cannot_execute(va::SITE + 0x100, code, Ring::Kernel)?;
         let answer = missing.map_or("works".into(), |why| format!("no: {why}"));
-        facts.push(fact(name, answer, "scenarios with it at their site are skipped where it is missing"));
+        facts.push(fact(
+            name,
+            answer,
+            "without it, scenarios with this instruction at their site are skipped",
+        ));
     }
     let answer = match Machine::message(&kvm) {
         Ok(()) => "works".into(),
@@ -74,12 +82,12 @@ pub fn probe() -> Result<Vec<Fact>, MachineError> {
     facts.push(fact(
         "in-kernel interrupt controller, NMI by message",
         answer,
-        "not used to explore: all events are injected",
+        "stress and bench need it; exploration injects all events",
     ));
     Ok(facts)
 }
 
-/// What this host can do. Found out once a process.
+/// What this host can do. The first call of a process finds out.
 pub fn capabilities() -> Result<Capabilities, MachineError> {
     static KNOWN: OnceLock<Capabilities> = OnceLock::new();
     if let Some(known) = KNOWN.get() {
@@ -91,7 +99,7 @@ pub fn capabilities() -> Result<Capabilities, MachineError> {
         machine.reset(&tiny())?;
         let ability = ability(&mut machine, feature)?;
         if matches!(ability, Ability::Missing(_)) {
-            // What fails may leave a vCPU in any state.
+            // A failure may leave a vCPU in any state.
             machine = scratch()?;
         }
         entries.push((feature, ability));
@@ -127,10 +135,10 @@ fn ability(machine: &mut Machine, feature: Feature) -> Result<Ability, MachineEr
     })
 }
 
-/// An answer, or why there is none; or the reason for which there is none.
+/// The result of a try: it works, or the reason why not.
 type Tried = Result<Result<(), String>, MachineError>;
 
-/// Where a NOP stands, with an INT3 behind it.
+/// Address of a NOP, which an INT3 follows.
 const NOP: u64 = va::SITE + 0x100;
 
 fn scratch() -> Result<Machine, MachineError> {
@@ -197,15 +205,15 @@ fn smi(machine: &mut Machine) -> Tried {
         let before = start(NOP, ring);
         let (after, landing) = machine.step(0, &before, Stimulus::Smi)?;
         if after != before || landing != Landing::Boundary {
-            return Ok(Err(format!("at ring {} it came back to another state", ring.number())));
+            return Ok(Err(format!("at ring {} it returned to another state", ring.number())));
         }
     }
     Ok(Ok(()))
 }
 
 impl Machine {
-    /// Why an instruction cannot be executed here, if so, although its bytes are one: KVM cannot emulate it, or
-    /// the CPU does not have it. To be followed by a reset.
+    /// The reason why a valid instruction cannot be executed here, if any: KVM cannot emulate it, or the CPU lacks it.
+    /// The machine needs a reset afterwards.
     pub fn cannot_execute(
         &mut self,
         address: u64,
@@ -233,17 +241,17 @@ impl Machine {
         self.assists = counted;
         let what = || format!("`{}` at ring {}", decode::format(&instruction), ring.number());
         Ok(match result {
-            Ok((_, Landing::Handler(vector::UD))) => Some(format!("the CPU does not know {}", what())),
+            Ok((_, Landing::Handler(vector::UD))) => Some(format!("the CPU lacks {}", what())),
             Err(MachineError::UnexpectedExit { exit, .. }) if exit.contains("emulation failed") => {
                 Some(format!("KVM cannot emulate {}", what()))
             }
             Err(error @ (MachineError::Interrupted | MachineError::Kvm { .. })) => return Err(error),
-            // Faults, and whatever else it does, are for the exploration to judge.
+            // Exploration judges faults and everything else.
             _ => None,
         })
     }
 
-    /// The same for every instruction of a plan's site, at each ring that runs it.
+    /// The same for every instruction of a plan's site, at each ring that executes it.
     pub fn cannot_execute_site(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
         self.reset(plan)?;
         let site = &plan.site;
@@ -306,20 +314,18 @@ fn tiny() -> Plan {
 fn consequence(feature: Feature, ability: &Ability) -> &'static str {
     let missing = matches!(ability, Ability::Missing(_));
     match feature {
-        Feature::Smi if missing => {
-            "SMIs are modelled: nothing is visible of one but that its RSM serialises; reports say so"
-        }
-        Feature::Smi => "SMIs are raised in KVM, enter SMM and come back by RSM",
+        Feature::Smi if missing => "SMIs are modelled: only the serialising RSM is visible; reports say so",
+        Feature::Smi => "SMIs are raised in KVM, enter SMM and return by RSM",
         _ if missing => "scenarios that need it are skipped",
         Feature::Breakpoint(_) if *ability == Ability::HostHelps => {
             "the host completes the #BP delivery itself, and counts it"
         }
         Feature::Breakpoint(_) => "the CPU delivers #BP through the guest's gate",
-        Feature::Step(_) => "instructions are stepped one by one by RFLAGS.TF",
+        Feature::Step(_) => "instructions are stepped one by one with RFLAGS.TF",
         Feature::Nmi(_) | Feature::Interrupt(_) => "delivered at chosen boundaries, through the guest's gate",
         Feature::NmiMask => "NMIs stay blocked from a delivery until IRET",
-        Feature::Serialise => "the guest's handlers serialise by it",
-        Feature::MachineCheck(_) => "raised by KVM_X86_SET_MCE at chosen boundaries",
+        Feature::Serialise => "the guest's handlers serialise with it",
+        Feature::MachineCheck(_) => "raised with KVM_X86_SET_MCE at chosen boundaries",
     }
 }
 
@@ -328,7 +334,7 @@ fn fact(question: &str, answer: String, consequence: &str) -> Fact {
 }
 
 impl Machine {
-    /// Sends a vCPU an NMI through the in-kernel interrupt controller.
+    /// Sends an NMI to a vCPU through the interrupt controller in the kernel.
     fn message(kvm: &Kvm) -> Result<(), MachineError> {
         for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
             if !kvm.check_extension(cap) {
@@ -341,14 +347,14 @@ impl Machine {
         machine.write_private(0, &before)?;
         let vcpu = &mut machine.vcpus[0];
         vcpu.restore(CpuPages::of(0).pml4(), &before.regs, false, Inject::Nothing)?;
-        // KVM takes the state now: later it would forget the NMI.
+        // KVM must take the state now: later that would cancel the NMI.
         vcpu.settle()?;
         vcpu.announce()?;
         // SDM vol. 3, 11.11: delivery mode NMI, to the local APIC with ID 0.
         let message = kvm_msi { address_lo: 0xfee0_0000, data: 4 << 8, ..kvm_msi::default() };
         let takers = machine.vm.signal_msi(message).map_err(MachineError::kvm("KVM_SIGNAL_MSI"))?;
         if takers < 1 {
-            return Err(MachineError::Unavailable(format!("a vCPU that takes it ({takers})")));
+            return Err(MachineError::Unavailable(format!("a vCPU that accepts it ({takers})")));
         }
         match machine.vcpus[0].run(&machine.guard, NOP)? {
             Exit::Doorbell(vector::NMI) => Ok(()),

@@ -1,13 +1,13 @@
-//! Page tables, GDT, TSS and IDT, as the guest finds them. Built once, before the first run: on hosts that
-//! shadow page tables a later change would not be seen. Only the IDT's gates change between scenarios.
+//! Page tables, GDT, TSS and IDT of the guest. Built once, before the first run, because hosts that shadow page tables
+//! would not see a later change. Only the gates of the IDT change between scenarios.
 
-use crossmod_abi::{PAGE, port, private, selector, va};
+use crossmod_abi::{PAGE, port, private, selector, va, vector};
 
 use super::error::MachineError;
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
 
-/// Present, writable, user, accessed. KVM sets accessed bits itself on some hosts: preset, they never change.
+/// Present, writable, user, accessed. Some hosts set accessed bits: preset, they never change.
 const TABLE: u64 = 0x27;
 /// The same for a page, with the dirty bit.
 const LEAF: u64 = 0x67;
@@ -28,11 +28,31 @@ const IST_TRAP: u8 = 4;
 /// Offset of the first of them in the TSS.
 const IST: u64 = 36;
 
+/// Vectors that have a gate, each with its plain handler in the image.
+pub(super) const HANDLERS: [(u8, &str); 16] = [
+    (vector::DE, "de_stub"),
+    (vector::DB, "db_stub"),
+    (vector::UD, "ud_stub"),
+    (vector::DF, "df_stub"),
+    (vector::GP, "gp_stub"),
+    (vector::PF, "pf_stub"),
+    (vector::IPI_SYNC, "ipi_sync"),
+    (vector::IPI_ACK_FIRST, "ipi_ack_first"),
+    (vector::IPI_ACK_ONLY, "ipi_ack_only"),
+    (vector::IPI_HOLD, "ipi_hold"),
+    (vector::IPI_STOP, "ipi_stop"),
+    (vector::IPI_EARLY, "ipi_early"),
+    (vector::NMI, "nmi_plain"),
+    (vector::IRQ, "irq_plain"),
+    (vector::BP, "bp_plain"),
+    (vector::MC, "mc_plain"),
+];
+
 fn index(address: u64, level: u32) -> u64 {
     (address >> (12 + 9 * level)) & 0x1ff
 }
 
-/// Page tables of one vCPU, and the ones all share.
+/// Writes the page tables of one vCPU, and the shared ones.
 pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
     let entry = |table: u64, slot: u64, value: u64| memory.write_u64(table + 8 * slot, value);
     for slot in 0..512 {
@@ -69,7 +89,7 @@ pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineE
     Ok(())
 }
 
-/// Lets a vCPU fetch from the master copy of the site pages instead of a view of its own, as at full speed.
+/// Lets a vCPU fetch from the master copy of the site pages instead of its own view, as at full speed.
 pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
     for page in 0..2 {
         let slot = index(va::SITE, 0) + page;
@@ -78,12 +98,12 @@ pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<(), MachineErro
     Ok(())
 }
 
-/// Maps one more page of the 2 MiB that hold private, shared and system pages.
+/// Maps another page in the 2 MiB of private, shared and system pages.
 pub(super) fn map(memory: &Memory, cpu: CpuPages, virt: u64, phys: u64) -> Result<(), MachineError> {
     memory.write_u64(cpu.data_table() + 8 * index(virt, 0), phys | LEAF)
 }
 
-/// GDT and TSS.
+/// Writes GDT and TSS.
 pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
     let code = |dpl: u64| 0x00af_9b00_0000_ffff | dpl << 45;
     let data = |dpl: u64| 0x00cf_9300_0000_ffff | dpl << 45;
@@ -113,18 +133,18 @@ pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
     memory.write(base + TSS_LIMIT, &[0xff])
 }
 
-/// One interrupt gate, callable from ring 3. Vectors without a handler have no gate: meeting one is a fault.
-pub(super) fn gate(memory: &Memory, vector: u8, handler: u64) -> Result<(), MachineError> {
-    let ist = match vector {
-        crossmod_abi::vector::NMI => IST_NMI,
-        crossmod_abi::vector::DF => IST_DF,
-        crossmod_abi::vector::DB => IST_DB,
+/// Writes an interrupt gate, callable from ring 3. Vectors without a handler have no gate, so that their use faults.
+pub(super) fn gate(memory: &Memory, number: u8, handler: u64) -> Result<(), MachineError> {
+    let ist = match number {
+        vector::NMI => IST_NMI,
+        vector::DF => IST_DF,
+        vector::DB => IST_DB,
         _ => 0,
     };
-    gate_on(memory, vector, handler, ist)
+    gate_on(memory, number, handler, ist)
 }
 
-/// The same on a stack of one's own, which [`trap_stack`] sets.
+/// Writes an interrupt gate whose handler runs on the stack that [`trap_stack`] sets.
 pub(super) fn gate_on_trap_stack(memory: &Memory, vector: u8, handler: u64) -> Result<(), MachineError> {
     gate_on(memory, vector, handler, IST_TRAP)
 }

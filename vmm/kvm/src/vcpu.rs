@@ -20,7 +20,7 @@ pub(super) const TF: u64 = 1 << 8;
 pub(super) const IOPL: u64 = 3 << 12;
 const SYNC: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
-/// What is delivered before the first instruction.
+/// The event that is delivered before the first instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inject {
     Nothing,
@@ -30,7 +30,7 @@ pub(super) enum Inject {
     MachineCheck,
 }
 
-/// Why KVM_RUN came back. Every exit has a name; only the first three are part of a step.
+/// Why KVM_RUN returned. Only the first three belong to a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Exit {
     /// OUT to a doorbell port.
@@ -39,9 +39,9 @@ pub(super) enum Exit {
     Debug,
     /// HLT.
     Halt,
-    /// KVM could not emulate the instruction at RIP; suberror and data for the message.
+    /// KVM could not emulate the instruction at RIP. Suberror and data, for messages.
     Internal(String),
-    /// Anything else, by name.
+    /// Any other exit, by name.
     Other(String),
 }
 
@@ -50,14 +50,14 @@ pub(super) struct Vcpu {
     sregs: kvm_sregs,
     single_step: bool,
     unfinished: Unfinished,
-    /// A HLT that was stepped over: see [`owes_halt`](Vcpu::owes_halt).
+    /// A single step passed over a HLT: see [`owes_halt`](Vcpu::owes_halt).
     halt_owed: bool,
-    /// It has a bank for machine checks.
+    /// The vCPU has a bank for machine checks.
     machine_checks: bool,
 }
 
-/// What KVM still has to do for the instruction that caused the last exit. It does so at the beginning of the
-/// next KVM_RUN, after it took the restored state: to the wrong one, unless it is made to do so before.
+/// What KVM has still to do for the instruction that caused the last exit. KVM does it at the start of the next
+/// KVM_RUN, after it took the restored state, which would then be the wrong one: it must happen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unfinished {
     Nothing,
@@ -69,7 +69,7 @@ enum Unfinished {
 
 impl Vcpu {
     /// A vCPU in 64-bit mode: long mode, paging, NX off, write protection on, our tables loaded.
-    /// `mcg_cap` is what [`mce::supported`] says.
+    /// `mcg_cap` is the result of [`mce::supported`].
     pub(super) fn new(
         vm: &VmFd,
         index: usize,
@@ -110,8 +110,8 @@ impl Vcpu {
         })
     }
 
-    /// With an in-kernel interrupt controller: enables the local APIC and makes the vCPU runnable. Written back
-    /// once even where nothing would change: KVM routes no message to an APIC that was never set.
+    /// With an interrupt controller in the kernel: enables the local APIC and makes the vCPU runnable. Sets the APIC even
+    /// if nothing changes, because KVM routes no message to an APIC that was never set.
     pub(super) fn accept_messages(&mut self) -> Result<(), MachineError> {
         // The spurious-interrupt vector register; bit 8 enables the APIC (SDM vol. 3, 11.9).
         const SVR: usize = 0xf0;
@@ -122,7 +122,7 @@ impl Vcpu {
         self.fd.set_mp_state(runnable).map_err(MachineError::kvm("KVM_SET_MP_STATE"))
     }
 
-    /// Turns KVM's own single-stepping on or off; an ioctl only when it changes.
+    /// Turns KVM's own single-stepping on or off. Needs an ioctl only if that is a change.
     pub(super) fn set_single_step(&mut self, on: bool) -> Result<(), MachineError> {
         if on != self.single_step {
             let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
@@ -134,7 +134,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Puts a complete state into the sync-regs page; KVM takes it at the next run.
+    /// Writes a complete state to the sync-regs page, from which KVM takes it at the next run.
     pub(super) fn restore(
         &mut self,
         cr3: u64,
@@ -157,7 +157,7 @@ impl Vcpu {
         match inject {
             Inject::Smi => self.fd.smi().map_err(MachineError::kvm("KVM_SMI")),
             Inject::MachineCheck if self.machine_checks => {
-                // KVM takes the state now: later it would undo what is raised here.
+                // KVM must take the state now: later that would cancel the machine check.
                 self.settle()?;
                 mce::raise(&self.fd)
             }
@@ -166,8 +166,8 @@ impl Vcpu {
         }
     }
 
-    /// Goes on from other registers after a doorbell. What is pending in the interrupt controller stays pending, and
-    /// NMIs stay as blocked as they are: unlike [`restore`](Self::restore), this does not touch events.
+    /// Continues from other registers after a doorbell. Unlike [`restore`](Self::restore), this does not change events:
+    /// what is pending in the interrupt controller stays pending, and NMIs stay blocked if they are.
     pub(super) fn resume(&mut self, cr3: u64, regs: &Regs) -> Result<(), MachineError> {
         if std::mem::replace(&mut self.unfinished, Unfinished::Nothing) == Unfinished::Data {
             self.settle()?;
@@ -181,7 +181,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// An NMI is pending at the last exit.
+    /// True if an NMI was pending at the last exit.
     pub(super) fn nmi_pending(&self) -> bool {
         self.fd.sync_regs().events.nmi.pending != 0
     }
@@ -197,33 +197,33 @@ impl Vcpu {
         }
     }
 
-    /// Writes the local APIC back as it is: KVM's map of who has which ID, by which messages find their vCPU, was
-    /// made before the vCPU was there.
+    /// Writes the local APIC back unchanged: KVM made its map of APIC IDs, which routes messages, before this vCPU
+    /// existed.
     pub(super) fn announce(&self) -> Result<(), MachineError> {
         let apic = self.fd.get_lapic().map_err(MachineError::kvm("KVM_GET_LAPIC"))?;
         self.fd.set_lapic(&apic).map_err(MachineError::kvm("KVM_SET_LAPIC"))
     }
 
-    /// The OUT at this address ended the last run and RIP still stands at it: KVM will step over it at the
-    /// next run if that begins at the same address, whatever instruction is there by then.
+    /// Notes that the OUT at this address ended the last run, with RIP still at it. If the next run starts at the same
+    /// address, KVM skips the instruction there, whatever it is by then.
     pub(super) fn owes_completion_at(&mut self, rip: u64) {
         self.unfinished = Unfinished::Out(rip);
     }
 
-    /// A single step ended behind a HLT. kvm-pvm emulates that, and remembers that it is to halt until some later
-    /// instruction, in whatever state, is emulated without a single step: it is that one which then ends in an exit.
-    /// No ioctl takes it back.
+    /// Notes that a single step passed over a HLT. kvm-pvm emulates HLT and remembers to halt until it emulates a later
+    /// instruction without a single step, from any state. The step of that instruction then ends in an exit, and no
+    /// ioctl prevents it.
     pub(super) fn owes_halt(&mut self) {
         self.halt_owed = true;
     }
 
-    /// An exit of that name came: true if one was owed. None is from then on, as KVM remembers one at most.
+    /// Notes an exit of a HLT. Returns true if an earlier HLT caused it. KVM remembers one at most.
     pub(super) fn pays_halt(&mut self) -> bool {
         std::mem::take(&mut self.halt_owed)
     }
 
-    /// Lets KVM take the state from the page and finish the instruction of the last exit, and nothing else
-    /// (KVM_RUN with `immediate_exit`).
+    /// Lets KVM only take the state from the page and finish the instruction of the last exit (KVM_RUN with
+    /// `immediate_exit`).
     pub(super) fn settle(&mut self) -> Result<(), MachineError> {
         self.fd.set_kvm_immediate_exit(1);
         let result = self.fd.run().map(|_| ());
@@ -236,7 +236,7 @@ impl Vcpu {
         }
     }
 
-    /// Goes on from where the last run ended, with one more thing injected.
+    /// Injects an exception at `rip`, in the state of the last exit.
     pub(super) fn inject_at(&mut self, rip: u64, vector: u8) {
         let page = self.fd.sync_regs_mut();
         page.regs.rip = rip;
@@ -246,7 +246,7 @@ impl Vcpu {
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS);
     }
 
-    /// KVM_RUN until something other than a stray signal ends it. `from` is for messages.
+    /// KVM_RUN, again after signals meant for others. `from` is for messages.
     pub(super) fn run(&mut self, guard: &Guard, from: u64) -> Result<Exit, MachineError> {
         loop {
             let run = guard.enter();
@@ -271,7 +271,7 @@ impl Vcpu {
                         let millis = super::kick::RUN_LIMIT.as_millis() as u64;
                         Err(MachineError::Endless { millis, from })
                     } else {
-                        continue; // a signal that is not for us: KVM kept the state
+                        continue; // a signal meant for others: KVM kept the state
                     }
                 }
                 Err(source) => Err(MachineError::Kvm { what: "KVM_RUN", source }),
@@ -279,11 +279,14 @@ impl Vcpu {
         }
     }
 
-    /// Registers at the last exit, canonical but for what the stepper knows better.
+    /// Registers at the last exit. The caller canonicalises those that depend on the KVM.
     pub(super) fn regs(&self) -> Result<Regs, MachineError> {
         let kvm_sync_regs { regs, sregs, events } = self.fd.sync_regs();
         if events.interrupt.shadow != 0 {
-            return Err(MachineError::Contract { rip: regs.rip, what: "an interrupt shadow is open".into() });
+            return Err(MachineError::Contract {
+                rip: regs.rip,
+                what: "an interrupt shadow is open after a step".into(),
+            });
         }
         Ok(from_kvm(&regs, &sregs, &events))
     }
@@ -305,7 +308,7 @@ impl Vcpu {
     }
 
     fn internal_error(&mut self) -> String {
-        // SAFETY: KVM just returned KVM_EXIT_INTERNAL_ERROR, so this is the union's live member.
+        // SAFETY: the last KVM_RUN returned KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union.
         let internal = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
         let data: Vec<String> =
             internal.data.iter().take(internal.ndata as usize).map(|word| format!("{word:#x}")).collect();
@@ -422,7 +425,7 @@ fn name(exit: &VcpuExit<'_>) -> String {
     }
 }
 
-/// Names of the exits that the bindings know and the wrapper does not (include/uapi/linux/kvm.h).
+/// Names of exits that the wrapper does not know (include/uapi/linux/kvm.h).
 fn number_name(reason: u32) -> &'static str {
     match reason {
         28 => "ARM_NISV",

@@ -1,36 +1,36 @@
-//! What every machine begins as: a VM whose memory is set, with the image, page tables and descriptors in it.
+//! The start of every machine: a VM whose memory holds the image, page tables and descriptors.
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
-use super::{MachineError, image, mce, open, tables};
+use super::{MachineError, image, mce, tables};
 
-/// Upper half of the number of a memory slot that is seen in system-management mode.
+/// Upper half of the number of a memory slot in the address space of system-management mode.
 const SMM_ADDRESS_SPACE: u32 = 1;
 
-/// Who routes interrupts.
+/// The interrupt controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Controller {
-    /// Nobody: events are injected.
+    /// None: all events are injected.
     None,
-    /// KVM: IPIs and NMIs by message.
+    /// In KVM: IPIs and NMIs are sent as messages.
     InKernel,
 }
 
-/// A VM without vCPUs. The order of the fields is the order to drop them in.
+/// A VM without vCPUs. Drop the fields in this order.
 pub(super) struct Vm {
     pub fd: VmFd,
     pub memory: Memory,
-    /// What vCPUs are told of the CPU.
+    /// CPUID of the vCPUs.
     pub cpuid: CpuId,
-    /// What [`mce::supported`] says.
+    /// The result of [`mce::supported`].
     pub mcg_cap: Option<u64>,
 }
 
 impl Vm {
-    /// A VM with tables for so many vCPUs.
+    /// Makes a VM with tables for `cpus` vCPUs.
     pub fn new(cpus: usize, controller: Controller) -> Result<Vm, MachineError> {
         let kvm = open()?;
         if controller == Controller::InKernel {
@@ -44,7 +44,7 @@ impl Vm {
         let memory = Memory::new()?;
         set_memory(&kvm, &fd, &memory)?;
         if controller == Controller::InKernel {
-            // After the memory, which takes many times as long with the chip there.
+            // After the memory: setting that takes many times as long once the chip exists.
             fd.create_irq_chip().map_err(MachineError::kvm("KVM_CREATE_IRQCHIP"))?;
         }
         image::load(&memory)?;
@@ -77,14 +77,50 @@ fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<(), MachineError>
         memory_size: layout::MEMORY as u64,
         userspace_addr: memory.host_address()?,
     };
-    // SAFETY: the region is the whole of a mapping that lives as long as the VM (see the field order).
+    // SAFETY: the region is a whole mapping, which lives as long as the VM (see the order of the fields).
     unsafe { fd.set_user_memory_region(region) }.map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
     if kvm.check_extension(Cap::X86Smm) {
         // A vCPU in SMM sees the slots of an address space of its own.
         let smram = kvm_userspace_memory_region { slot: SMM_ADDRESS_SPACE << 16, ..region };
-        // SAFETY: as above.
+        // SAFETY: the same mapping.
         unsafe { fd.set_user_memory_region(smram) }
             .map_err(MachineError::kvm("KVM_SET_USER_MEMORY_REGION for SMM"))?;
     }
     Ok(())
+}
+
+/// Opens `/dev/kvm`, and checks what every machine needs of it.
+pub(super) fn open() -> Result<Kvm, MachineError> {
+    let kvm = Kvm::new().map_err(|error| MachineError::NoKvm {
+        reason: match error.errno() {
+            libc::ENOENT => {
+                "it does not exist (no KVM module is loaded, or this machine has no virtualisation)".into()
+            }
+            libc::EACCES | libc::EPERM => {
+                "permission denied (run as root, or join the group that owns it)".into()
+            }
+            libc::ENODEV | libc::ENXIO => "the device has no driver behind it".into(),
+            _ => error.to_string(),
+        },
+    })?;
+    let version = kvm.get_api_version();
+    match version {
+        12 => {}
+        ..0 => return Err(MachineError::NoKvm { reason: "it is not KVM".into() }),
+        _ => {
+            return Err(MachineError::NoKvm {
+                reason: format!("its API version is {version}, but 12 is needed"),
+            });
+        }
+    }
+    for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
+        if !kvm.check_extension(cap) {
+            return Err(MachineError::Unavailable(name.into()));
+        }
+    }
+    if kvm.check_extension_int(Cap::SyncRegs) & 7 != 7 {
+        let what = "KVM_CAP_SYNC_REGS for registers, segments and events";
+        return Err(MachineError::Unavailable(what.into()));
+    }
+    Ok(kvm)
 }

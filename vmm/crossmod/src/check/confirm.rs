@@ -1,47 +1,39 @@
-//! Evidence: a finding is executed again before it is reported, and a trace whenever somebody asks.
+//! Evidence: the schedule of a counterexample is executed again before it is reported, and that of a trace on request.
 
 use std::collections::btree_map::Entry;
 
+use crossmod_explore::{Counterexample, Memo, Model, Transition};
+use crossmod_kvm::{Feature, Machine, MachineError};
+use crossmod_model::image::Image;
+use crossmod_model::plan::{Plan, Ring};
+use crossmod_scenario::Scenario;
+
 use super::{CheckError, CheckOptions, Checker, ReplayReport};
 use crate::engine::SteppingEngine;
-use crate::explore::{Memo, Model, Transition};
-use crate::image::Image;
-use crate::machine::{Feature, Machine, MachineError};
-use crate::plan::{Plan, Ring};
-use crate::report::Finding;
-use crate::scenario::Scenario;
+use crate::results::Finding;
 use crate::trace::{self, FORMAT, Trace, TraceMove};
 
 impl Checker {
-    /// Executes a finding again: once by the oracle without a memo, once live with a vCPU for each executor.
-    /// Both must agree in every state; the live run gives the evidence.
+    /// Executes a counterexample twice: on the oracle without a memo, and live with one vCPU for each executor. Both
+    /// runs must agree in every state; the live run is the evidence.
     pub(super) fn confirm(
         &mut self,
         plan: &Plan,
         scenario: &Scenario,
         options: &CheckOptions,
-        finding: &mut Finding,
-    ) -> Result<(), CheckError> {
-        let property = finding.violation.property;
-        let mut states = Vec::with_capacity(finding.schedule.len());
-        let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
-        let mut state = model.initial()?;
-        let initial = model.digest(&state);
-        for &step in &finding.schedule {
-            state = model.apply(&state, step)?.next;
-            states.push(model.digest(&state));
-        }
-        drop(model);
-        let replayed = self.run_live(plan, &finding.schedule)?;
+        Counterexample { violation, schedule }: Counterexample,
+    ) -> Result<Finding, CheckError> {
+        let property = violation.property;
+        let (initial, states) = self.run_on_oracle(plan, &schedule)?;
+        let replayed = self.run_live(plan, &schedule)?;
         if let Some(index) = first_difference(&states, &replayed.states) {
             return Err(CheckError::Inconsistent(format!(
                 "{}: {property} is not reproduced: the live run {} move {} of {} (`{}`)",
                 plan.name,
                 if replayed.impossible == Some(index) { "cannot make" } else { "differs after" },
                 index + 1,
-                finding.schedule.len(),
-                finding.schedule[index],
+                schedule.len(),
+                schedule[index],
             )));
         }
         if replayed.initial != initial || !replayed.shows(property) {
@@ -50,9 +42,8 @@ impl Checker {
                 plan.name
             )));
         }
-        finding.rendering = trace::render(plan, &replayed.rows, options.width);
-        let moves = finding.schedule.iter().zip(&replayed.states);
-        finding.trace = Some(Trace {
+        let moves = schedule.iter().zip(&replayed.states);
+        let trace = Trace {
             format: FORMAT,
             crossmod: env!("CARGO_PKG_VERSION").into(),
             scenario: scenario.name.clone(),
@@ -62,13 +53,38 @@ impl Checker {
             plan: plan.digest(),
             image: Image::digest(),
             host: self.host.line(),
-            violation: finding.violation.clone(),
+            violation: violation.clone(),
             initial: trace::hex(initial),
             moves: moves
                 .map(|(step, state)| TraceMove { step: step.to_string(), state: trace::hex(*state) })
                 .collect(),
-        });
-        Ok(())
+        };
+        Ok(Finding {
+            expected: plan.expect.contains(&property),
+            switches: schedule.windows(2).filter(|pair| pair[0].actor() != pair[1].actor()).count(),
+            rendering: trace::render(plan, &replayed.rows, options.width),
+            trace: Some(trace),
+            violation,
+            schedule,
+        })
+    }
+
+    /// Digests of the initial state and of the state after each step of `schedule`.
+    fn run_on_oracle(
+        &mut self,
+        plan: &Plan,
+        schedule: &[Transition],
+    ) -> Result<(u128, Vec<u128>), CheckError> {
+        let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
+        let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+        let mut state = model.initial()?;
+        let initial = model.digest(&state);
+        let mut states = Vec::with_capacity(schedule.len());
+        for &step in schedule {
+            state = model.apply(&state, step)?.next;
+            states.push(model.digest(&state));
+        }
+        Ok((initial, states))
     }
 
     fn run_live(&mut self, plan: &Plan, schedule: &[Transition]) -> Result<trace::Replayed, CheckError> {
@@ -84,7 +100,12 @@ impl Checker {
         Ok(trace::run(live, &mut self.oracle, plan, schedule)?)
     }
 
-    /// Replays a trace live and compares every state.
+    /// Replays a trace live and compares every state; `width` is that of the rendering, in characters.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError::Trace`] if the trace does not belong to this program, [`CheckError::Machine`] if KVM cannot run it.
+    /// A trace that is not reproduced is not an error, but a report with a difference.
     pub fn replay(&mut self, trace: &Trace, width: usize) -> Result<ReplayReport, CheckError> {
         let plan = trace.plan()?;
         let schedule = trace.schedule()?;

@@ -7,26 +7,26 @@ mod search;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crossmod_explore::error::EngineError;
+use crossmod_explore::{Ended, SearchProgress};
+use crossmod_kvm::host::Host;
+use crossmod_kvm::{Assists, Capabilities, Feature, Machine, MachineError, capabilities};
+use crossmod_model::plan::Plan;
+use crossmod_scenario::{ErrorKind, Options, Scenario, ScenarioError};
 use thiserror::Error;
 
-use crate::explore::error::EngineError;
-use crate::explore::{Ended, MemoStats, SearchProgress};
-use crate::host::Host;
-use crate::machine::{self, Capabilities, Feature, Machine, MachineError};
-use crate::plan::Plan;
-use crate::report::{Finding, Report, Status};
-use crate::scenario::{ErrorKind, Options, Scenario, ScenarioError};
+use crate::results::{Reason, Report};
 use crate::trace::TraceError;
 
 pub use options::{CheckOptions, Mode};
 
-/// Why there is no verdict.
+/// The reason why a check has no verdict, or why a trace cannot be replayed.
 #[derive(Debug, Error)]
 pub enum CheckError {
     /// The scenario cannot be used.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// The machine failed.
+    /// KVM is missing, or failed.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// The guest or the explorer broke a rule of the exploration.
@@ -35,7 +35,7 @@ pub enum CheckError {
     /// The trace cannot be used.
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// Crossmod contradicts itself; the message says where.
+    /// Two runs that must agree differ: an error in Crossmod or in the host.
     #[error("{0}")]
     Inconsistent(String),
 }
@@ -55,18 +55,18 @@ impl From<EngineError> for CheckError {
     }
 }
 
-/// Result of replaying a trace file.
+/// Result of replaying a trace.
 #[derive(Debug)]
 pub struct ReplayReport {
     /// The schedule in columns.
     pub rendering: String,
-    /// First difference, if any: its place and what differs.
+    /// The first difference from the recorded run, if any.
     pub difference: Option<String>,
     /// Steps executed on KVM.
     pub steps: u64,
 }
 
-/// Checks scenarios, on machines that are made once.
+/// Checks scenarios and replays traces on machines that it creates once.
 pub struct Checker {
     oracle: Machine,
     live: BTreeMap<usize, Machine>,
@@ -75,19 +75,27 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Opens KVM, and finds out what it can do.
+    /// Opens KVM and probes its capabilities.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::NoKvm`] if the host has no usable KVM.
     pub fn new() -> Result<Checker, MachineError> {
-        Checker::on(Host::read(), machine::capabilities()?)
+        Checker::on(Host::read(), capabilities()?)
     }
 
-    /// As if on a host of which these are the facts. What this one really lacks fails when it is used.
+    /// Pretends to run on a host with these capabilities. A capability that the real host lacks fails on use.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::NoKvm`] if the host has no usable KVM.
     pub fn on(host: Host, capabilities: Capabilities) -> Result<Checker, MachineError> {
         let mut oracle = Machine::oracle()?;
         oracle.set_real_smis(capabilities.has(Feature::Smi));
         Ok(Checker { oracle, live: BTreeMap::new(), host, capabilities })
     }
 
-    /// What this host can do.
+    /// Capabilities of this host.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -97,12 +105,18 @@ impl Checker {
         &self.host
     }
 
-    /// What the host had to do by itself so far.
-    pub fn assists(&self) -> crate::machine::Assists {
+    /// Steps on KVM so far, and how the host assisted.
+    pub fn assists(&self) -> Assists {
         self.oracle.assists()
     }
 
-    /// Checks one scenario.
+    /// Checks one scenario; calls `tick` now and then with the progress of the search.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError::Scenario`] if the scenario cannot be used, [`CheckError::Machine`] if KVM fails or a signal arrives
+    /// while findings are confirmed. A scenario that only `options` or this host exclude is not an error, but a report of
+    /// status [`Skipped`](crate::results::Status::Skipped).
     pub fn check(
         &mut self,
         scenario: &Scenario,
@@ -112,22 +126,24 @@ impl Checker {
         let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
             Ok(plan) => plan,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return Ok(Report::skipped(&scenario.name, &error.to_string()).under(options.fetch));
+                return Ok(
+                    Report::skipped(&scenario.name, Reason::Other(error.to_string())).under(options.fetch)
+                );
             }
             Err(error) => return Err(error.into()),
         };
         if let Some(reason) = self.lacking(&plan)? {
-            return Ok(Report::skipped(&scenario.name, &reason));
+            return Ok(Report::skipped(&scenario.name, Reason::Other(reason)).under(Some(plan.fetch)));
         }
         let until = options.case_time.map(|time| Instant::now() + time);
         let before = self.assists();
-        let mut report = self.search(&plan, options, until, &mut tick)?;
-        if options.verify && !cut_by_chance(&report) {
-            let again = self.search(&plan, options, until, &mut tick)?;
+        let (mut report, found) = self.search(&plan, options, until, &mut tick)?;
+        if options.verify && !depends_on_time(&report) {
+            let (again, _) = self.search(&plan, options, until, &mut tick)?;
             if again.ended == Some(Ended::Interrupted) {
                 return Err(MachineError::Interrupted.into());
             }
-            if !cut_by_chance(&again) {
+            if !depends_on_time(&again) {
                 if again.digest != report.digest {
                     return Err(CheckError::Inconsistent(format!(
                         "two searches of {} differ: {} and {}",
@@ -137,14 +153,13 @@ impl Checker {
                 report.verified = true;
             }
         }
-        for index in 0..report.findings.len() {
-            self.confirm(&plan, scenario, options, &mut report.findings[index])?;
-        }
+        let findings = found.into_iter().map(|found| self.confirm(&plan, scenario, options, found));
+        report.conclude(findings.collect::<Result<_, _>>()?);
         report.assists = self.assists().since(before);
         Ok(report)
     }
 
-    /// Why this host cannot run a plan, if so.
+    /// The reason why this host cannot run a plan, if there is one.
     fn lacking(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
         match self.capabilities.lacking(plan) {
             Some(reason) => Ok(Some(reason)),
@@ -153,28 +168,7 @@ impl Checker {
     }
 }
 
-/// What was looked at then is not what another search looks at.
-fn cut_by_chance(report: &Report) -> bool {
+/// Where such a search was cut off depends on the time: another one covers something else.
+fn depends_on_time(report: &Report) -> bool {
     matches!(report.ended, Some(Ended::Interrupted | Ended::Timeout))
-}
-
-/// The counts of a memo that was not used.
-pub(crate) const NO_MEMO: MemoStats =
-    MemoStats { moves: 0, outcome_hits: 0, step_hits: 0, executed: 0, rechecked: 0 };
-
-/// The status that a search's end and its findings amount to.
-pub(crate) fn status(plan: &Plan, findings: &[Finding], ended: Ended, sampled: bool) -> (Status, bool) {
-    let surplus = findings.iter().any(|finding| !finding.expected);
-    let missing =
-        plan.expect.iter().any(|property| !findings.iter().any(|f| f.violation.property == *property));
-    let status = if !findings.is_empty() {
-        Status::Hazard
-    } else if sampled || ended != Ended::Exhausted {
-        Status::NotDecided
-    } else {
-        Status::Safe
-    };
-    // What was not searched through may hold what is missing; what was found and not expected stays found.
-    let as_expected = !surplus && ended == Ended::Exhausted && (sampled || !missing);
-    (status, as_expected)
 }

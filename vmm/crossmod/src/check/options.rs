@@ -1,26 +1,26 @@
-//! How a scenario is to be checked.
+//! Options of a check.
 
 use std::time::Duration;
 
-use crate::explore::{Limits, Stalls};
-use crate::fetch::FetchModel;
-use crate::plan::Ring;
+use crossmod_explore::{Limits, Stalls};
+use crossmod_model::fetch::FetchModel;
+use crossmod_model::plan::Ring;
 
-/// How to look.
+/// How to look for violations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// Every interleaving.
+    /// Search every interleaving.
     Exhaustive,
-    /// Random walks.
+    /// Sample random walks.
     Random {
-        /// How many.
+        /// Number of runs.
         runs: u64,
     },
-    /// Probabilistic concurrency testing.
+    /// Sample by probabilistic concurrency testing.
     Pct {
-        /// How many runs.
+        /// Number of runs.
         runs: u64,
-        /// Ordering constraints of the violations looked for.
+        /// Number of ordering constraints of the targeted violations.
         depth: usize,
     },
 }
@@ -30,29 +30,29 @@ pub enum Mode {
 pub struct CheckOptions {
     /// Forces the ring of every executor.
     pub ring: Option<Ring>,
-    /// The fetch model, instead of the first that the scenario asks for.
+    /// The fetch model, instead of the first one in the scenario.
     pub fetch: Option<FetchModel>,
-    /// How to look.
+    /// How to look for violations.
     pub mode: Mode,
-    /// When to give up a search.
+    /// Limits of each search.
     pub limits: Limits,
-    /// When to give up the whole: searching, searching again, sampling. What was found by then is still proved.
+    /// Time limit of the whole check: search, second search or samples. Violations found by then are still confirmed.
     pub case_time: Option<Duration>,
-    /// For sampling, and for choosing which remembered transitions are executed again.
+    /// Seed of sampling, and of the choice of remembered transitions that are executed again.
     pub seed: u64,
-    /// One use of a remembered list of successors in this many is executed again and compared; 0 = none.
+    /// One in this many look-ups of remembered successors is executed again and compared; 0 = none.
     pub recheck: u32,
-    /// Remember transitions. Without it each is executed whenever it is used, and compared with its first time.
+    /// Remember transitions. Otherwise every use of a transition executes it again and compares it with the first time.
     pub memo: bool,
-    /// Threads of a search.
+    /// Number of threads of a search.
     pub workers: usize,
-    /// Whether a search takes the alternatives that only stalls need.
+    /// Whether a search explores transitions that matter only for measuring stalls.
     pub stalls: Stalls,
-    /// Treat states as one that differ by an exchange of executors that the scenario treats alike.
+    /// Identify states that differ only by a permutation of executors that the scenario does not distinguish.
     pub symmetry: bool,
-    /// Skip over instructions that no other actor can tell from their neighbours.
+    /// Do not interleave after instructions whose effect no other actor can observe.
     pub reduce: bool,
-    /// Search twice and compare.
+    /// Search twice and compare the digests.
     pub verify: bool,
     /// Show the schedule with the fewest context switches instead of the shortest.
     pub readable: bool,

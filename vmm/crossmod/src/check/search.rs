@@ -1,133 +1,129 @@
 //! The search, or the sample, behind a report.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crossmod_explore::error::{EngineError, StopToken};
+use crossmod_explore::schedule::{self, Pct, Random, Strategy};
+use crossmod_explore::{
+    self as explore, Counterexample, Ended, Limits, Memo, MemoStats, Model, SearchOptions, SearchProgress,
+};
+use crossmod_kvm::{Feature, stop_requested};
+use crossmod_model::plan::Plan;
+use crossmod_model::property::Property;
 
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
-use crate::explore::error::{EngineError, StopToken};
-use crate::explore::{
-    self, Counterexample, Ended, Limits, Memo, MemoStats, Model, SearchOptions, SearchProgress, Transition,
-};
-use crate::machine::{Feature, stop_requested};
-use crate::plan::Plan;
-use crate::property::Property;
-use crate::report::{Bounds, Counts, Finding, Report};
-use crate::schedule::{self, Pct, Random, Strategy};
+use crate::results::{Modelled, Outcome, Report, SearchCounts, SiteVersion};
 
 /// Every search and sample stops on a signal.
 const STOP: StopToken = StopToken::new(stop_requested);
+/// Most transitions in one sampled run.
+const RUN_LIMIT: usize = 100_000;
+
+/// The first violation of each property, and how the search ended.
+type Found = (BTreeMap<Property, Counterexample>, Ended);
 
 impl Checker {
-    /// Searches or samples; the findings have no evidence yet.
+    /// Searches or samples. The report has no findings yet: the counterexamples are still to be confirmed.
     pub(super) fn search(
         &mut self,
         plan: &Plan,
         options: &CheckOptions,
         until: Option<Instant>,
         tick: &mut dyn FnMut(SearchProgress),
-    ) -> Result<Report, CheckError> {
-        let exhaustive = options.mode == Mode::Exhaustive;
-        // A search has tables of its own, and executes a sample of what it looks up there.
-        let memo = match (exhaustive, options.memo) {
-            (true, _) => Memo::new(0, options.seed),
-            (false, true) => Memo::new(options.recheck, options.seed),
-            (false, false) => Memo::disabled(),
-        };
-        let manner = SearchOptions {
-            workers: options.workers,
-            symmetry: options.symmetry,
-            recheck: if options.memo { options.recheck } else { 1 },
-            seed: options.seed,
-            stalls: options.stalls,
-        };
-        let emulated = self.host.emulated;
-        let time = |elapsed: Duration| (!emulated).then_some(elapsed.as_secs_f64());
-        let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, memo, options.reduce)?;
+    ) -> Result<(Report, Vec<Counterexample>), CheckError> {
         let begun = Instant::now();
+        let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
+        let mut model = Model::new(plan, &mut engine, memo(options), options.reduce)?;
+        let mut report = Report::new(plan);
+        if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
+            report.modelled.push(Modelled::Smi);
+        }
         let limits = || {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            Limits {
-                timeout: options.limits.timeout.into_iter().chain(left).min(),
-                stop: STOP,
-                ..options.limits
-            }
+            let timeout = options.limits.timeout.into_iter().chain(left).min();
+            Limits { timeout, stop: STOP, ..options.limits }
         };
-        let mut report = Report::new(plan, Bounds::of(plan));
-        if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
-            report.modelled.push("smi".into());
-        }
         let (found, ended) = match options.mode {
-            Mode::Exhaustive => {
-                let search = explore::explore(&mut model, limits(), manner, tick)?;
-                report.counts = Counts {
-                    states: search.states as u64,
-                    expanded: search.expanded as u64,
-                    transitions: search.transitions,
-                    depth: search.depth,
-                    seconds: time(search.elapsed),
-                    memory: search.memory as u64,
-                    lookups: search.lookups[0],
-                    memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
-                };
-                report.stalls = search.stalls;
-                report.outcomes = search.outcomes.iter().map(|outcome| name_of(&model, outcome)).collect();
-                report.outcomes.dedup();
-                report.set_digest(search.states_digest, &search.found);
-                (search.found, search.ended)
-            }
+            Mode::Exhaustive => search_all(&mut model, limits(), options, tick, &mut report)?,
             Mode::Random { runs } => {
-                let mut strategy = Random::new(options.seed);
-                sample(&mut model, &mut strategy, (runs, until), &mut report)?
+                sample(&mut model, &mut Random::new(options.seed), (runs, until), &mut report)?
             }
             Mode::Pct { runs, depth } => {
-                // How long runs are is not known beforehand: a few random ones tell, doubled for safety.
-                let probe = schedule::Limits { runs: 32, length: RUN_LIMIT, until, stop: STOP };
-                let (probe, _) =
-                    schedule::sample(&mut model, &mut Random::new(options.seed), probe, |_, _| {})?;
-                let mut strategy = Pct::new(plan.executors.len(), depth, 2 * probe.longest, options.seed);
+                let mut strategy = pct(&mut model, depth, options.seed, until)?;
                 sample(&mut model, &mut strategy, (runs, until), &mut report)?
             }
         };
+        report.ended = Some(ended);
         if report.sampled.is_some() {
-            report.counts.seconds = time(begun.elapsed());
+            report.counts.seconds = Some(begun.elapsed().as_secs_f64());
             report.counts.memo = model.memo_stats();
         }
-        report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
-        let mut findings = Vec::new();
-        for (property, Counterexample { violation, schedule }) in found {
-            let mut schedule = schedule;
-            if options.readable
-                && let Some(better) = explore::fewest_switches(&mut model, property, &schedule, limits())?
-            {
-                schedule = better;
-            }
-            let schedule = model.expand(&schedule, property)?;
-            let schedule = explore::without_surplus(&mut model, &violation, schedule)?;
-            findings.push(Finding {
-                expected: plan.expect.contains(&property),
-                violation,
-                switches: switches(&schedule),
-                schedule,
-                rendering: String::new(),
-                trace: None,
-            });
+        if self.host.emulated {
+            report.counts.seconds = None;
         }
-        report.conclude(plan, findings, ended);
-        Ok(report)
+        report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
+        let found = found.into_values().map(|found| minimize(&mut model, found, options, limits()));
+        let found = found.collect::<Result<_, _>>()?;
+        Ok((report, found))
     }
 }
 
-/// Most moves in one sampled run.
-const RUN_LIMIT: usize = 100_000;
+/// A search has tables of its own and executes a sample of its look-ups again; only sampling uses the memo for that.
+fn memo(options: &CheckOptions) -> Memo {
+    match (options.mode, options.memo) {
+        (Mode::Exhaustive, _) => Memo::new(0, options.seed),
+        (_, true) => Memo::new(options.recheck, options.seed),
+        (_, false) => Memo::disabled(),
+    }
+}
+
+fn search_all(
+    model: &mut Model<'_>,
+    limits: Limits,
+    options: &CheckOptions,
+    tick: &mut dyn FnMut(SearchProgress),
+    report: &mut Report,
+) -> Result<Found, EngineError> {
+    let search_options = SearchOptions {
+        workers: options.workers,
+        symmetry: options.symmetry,
+        recheck: if options.memo { options.recheck } else { 1 },
+        seed: options.seed,
+        stalls: options.stalls,
+    };
+    let search = explore::explore(model, limits, search_options, tick)?;
+    report.counts = SearchCounts {
+        states: search.states as u64,
+        expanded: search.expanded as u64,
+        transitions: search.transitions,
+        depth: search.depth,
+        seconds: Some(search.elapsed.as_secs_f64()),
+        memory: search.memory as u64,
+        lookups: search.lookups[0],
+        memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
+    };
+    report.stalls = search.stalls;
+    report.outcomes = search.outcomes.iter().map(|outcome| outcome_of(model, outcome)).collect();
+    report.outcomes.dedup();
+    report.set_digest(search.states_digest, &search.found);
+    Ok((search.found, search.ended))
+}
+
+/// The length of runs is unknown beforehand: a few random runs show it, and the strategy assumes twice that length.
+fn pct(model: &mut Model<'_>, depth: usize, seed: u64, until: Option<Instant>) -> Result<Pct, EngineError> {
+    let limits = schedule::Limits { runs: 32, length: RUN_LIMIT, until, stop: STOP };
+    let (probe, _) = schedule::sample(model, &mut Random::new(seed), limits, |_, _| {})?;
+    Ok(Pct::new(model.plan().executors.len(), depth, 2 * probe.longest, seed))
+}
 
 fn sample(
     model: &mut Model<'_>,
     strategy: &mut dyn Strategy,
     (runs, until): (u64, Option<Instant>),
     report: &mut Report,
-) -> Result<(BTreeMap<Property, Counterexample>, Ended), EngineError> {
+) -> Result<Found, EngineError> {
     let limits = schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
     let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
@@ -141,17 +137,30 @@ fn sample(
     Ok((found, ended))
 }
 
-fn name_of(model: &Model<'_>, outcome: &explore::PassOutcome) -> String {
-    let version = match (outcome.old, outcome.new) {
-        (true, true) => "old = new",
-        (true, false) => "old",
-        (false, true) => "new",
-        (false, false) => "neither",
-    };
-    let how = if outcome.trapped { " through the trap" } else { "" };
-    format!("{}: {version}{how}", model.pass_context(outcome.label))
+/// The schedule in steps of one instruction each, without steps that the violation does not need.
+fn minimize(
+    model: &mut Model<'_>,
+    found: Counterexample,
+    options: &CheckOptions,
+    limits: Limits,
+) -> Result<Counterexample, EngineError> {
+    let Counterexample { violation, mut schedule } = found;
+    if options.readable
+        && let Some(better) = explore::fewest_switches(model, violation.property, &schedule, limits)?
+    {
+        schedule = better;
+    }
+    let schedule = model.expand(&schedule, violation.property)?;
+    let schedule = explore::without_surplus(model, &violation, schedule)?;
+    Ok(Counterexample { violation, schedule })
 }
 
-fn switches(schedule: &[Transition]) -> usize {
-    schedule.windows(2).filter(|pair| pair[0].actor() != pair[1].actor()).count()
+fn outcome_of(model: &Model<'_>, outcome: &explore::PassOutcome) -> Outcome {
+    let version = match (outcome.old, outcome.new) {
+        (true, true) => SiteVersion::Either,
+        (true, false) => SiteVersion::Old,
+        (false, true) => SiteVersion::New,
+        (false, false) => SiteVersion::Neither,
+    };
+    Outcome { context: model.pass_context(outcome.label).to_owned(), version, trapped: outcome.trapped }
 }

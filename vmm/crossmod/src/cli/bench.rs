@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use crossmod::freerun::bench::{Bench, Case, Options, bench, compare, same_machine};
+use crossmod::freerun::bench::{Bench, BenchOptions, Case, bench, compare, same_machine};
 use crossmod::freerun::stress::write;
 use crossmod::host::Host;
 use crossmod::layout::MAX_CPUS;
 use crossmod::machine::allowed_cpus;
 use crossmod::report;
 
-use super::free::{Format, begin, end, fail, json, progress};
-use super::{Failure, HELD, print};
+use super::freerun_common::{Format, begin, end, fail, json, progress};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -21,34 +21,34 @@ use super::{Failure, HELD, print};
   crossmod bench --compare before.json
   crossmod bench --format json > bench.json")]
 pub struct Arguments {
-    /// vCPUs that pass through the site; without it, one for each CPU beside the patcher's. More than that are
-    /// measured, and labelled.
+    /// Number of vCPUs that pass through the site [default: one for each CPU besides the patcher's]. Reports mark a
+    /// higher number.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CPUS as u64))]
     executors: Option<u64>,
-    /// Only one site and so many executors, without the cases that vary one thing: sites, executors, NMIs, delay.
+    /// Measure only the plain case, not those with other numbers of sites and executors, NMIs, or a delay.
     #[arg(long)]
     plain: bool,
-    /// How long to run.
+    /// Duration in seconds.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// Stop after so many rounds of each case, if not before.
+    /// Stop after N rounds of each case.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Form of the result.
+    /// Format of the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Also write the result to this file, as JSON, for --compare and `crossmod report`.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Say what has changed since this saved result, and whether that is significant.
+    /// Compare with this saved result, and say which changes are significant.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Seed of the order of protocols and cases, of the pauses between patches, and of NMIs.
+    /// Seed of the order of protocols and cases, of pauses, and of NMIs.
     #[arg(long, value_name = "N", env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     // Before anything is measured that could not be compared in the end.
     let baseline = arguments.compare.as_deref().map(load).transpose()?;
     begin()?;
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let spare = allowed_cpus().len().saturating_sub(1).clamp(1, MAX_CPUS);
     let executors = arguments.executors.map_or(spare, |count| count as usize);
-    let options = Options {
+    let options = BenchOptions {
         cases: if arguments.plain { vec![Case::plain(executors)] } else { Case::sweep(executors, spare) },
         duration: Duration::from_secs(arguments.seconds),
         rounds: arguments.rounds,
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(path) = &arguments.save {
         write(path, &(json(&bench)? + "\n")).map_err(|error| {
             Failure::unusable(format!(
-                "error: {}: {error}\nlet --save name a file that can be written",
+                "error: {}: {error}\nuse --save with a file that can be written to",
                 path.display()
             ))
         })?;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Format::Text => print(&report::bench::text(&bench)),
         Format::Json => print(&json(&bench)?),
         Format::Html => {
-            let results = report::free::Results { survey: None, bench: Some(bench.clone()) };
+            let results = report::free::SavedResults { survey: None, bench: Some(bench.clone()) };
             print(&report::free::html(&results));
         }
     }
@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let text = report::bench::comparisons(&changes, &name);
         if arguments.format == Format::Text { print(&text) } else { eprintln!("{text}") }
     }
-    Ok(end(bench.interrupted, HELD))
+    Ok(end(bench.interrupted, Exit::Held))
 }
 
 fn load(path: &Path) -> Result<Bench, Failure> {
@@ -105,5 +105,5 @@ fn load(path: &Path) -> Result<Bench, Failure> {
         Failure::unusable(format!("error: {}: {error}\n{remedy}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
-    serde_json::from_str(&text).map_err(|error| unusable(&format!("no saved benchmark: {error}")))
+    serde_json::from_str(&text).map_err(|error| unusable(&format!("not a saved benchmark: {error}")))
 }

@@ -10,8 +10,7 @@ use crossmod::reference;
 use crossmod::scenario::{self, Entry, Scenario, nearest};
 use crossmod::suite::{self, Case};
 
-use super::choose::unusable;
-use super::{Failure, HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -24,16 +23,16 @@ pub struct Arguments {
 /// Names shown of a list of cases.
 const SHOWN: usize = 8;
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let library = scenario::library();
-    let cases = suite::cases(&library, &[]).map_err(unusable)?;
+    let cases = suite::cases(&library, &[])?;
     let Some(name) = &arguments.name else {
         print(&overview(&library, &cases));
-        return Ok(HELD);
+        return Ok(Exit::Held);
     };
     if name == "language" {
         print(&reference::markdown());
-        return Ok(HELD);
+        return Ok(Exit::Held);
     }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
@@ -58,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(unknown(name, &library, &cases));
     }
     print(&found.join("\n"));
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
 fn overview(library: &[Scenario], cases: &[Case]) -> String {

@@ -6,13 +6,13 @@ use crossmod::reference;
 use crossmod::scenario;
 use crossmod::suite::{self, Case};
 
-use super::choose::{FilterArguments, unusable};
 use super::explain::{counted, tags};
-use super::{Failure, HELD, print};
+use super::selection::FilterArguments;
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Only scenarios whose name, title or expectation contains this.
+    /// List only scenarios whose name, title or expectation contains this text.
     contains: Option<String>,
     #[command(flatten)]
     filter: FilterArguments,
@@ -28,24 +28,24 @@ pub struct ShowArguments {
     name: String,
 }
 
-/// A scenario, with those of its cases that are wanted.
-struct Row {
+/// A scenario with its selected cases.
+struct ListRow {
     name: String,
     title: String,
-    /// Under the first of its models.
+    /// Expectation under the first of its fetch models.
     expect: String,
     cases: Vec<Case>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let all = suite::cases(&scenario::library(), &[]).map_err(unusable)?;
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let all = suite::cases(&scenario::library(), &[])?;
     let known = counted(&tags(&all));
-    let wanted = arguments.filter.filter().apply(all).map_err(unusable)?;
-    let mut rows: Vec<Row> = Vec::new();
+    let wanted = arguments.filter.filter().apply(all)?;
+    let mut rows: Vec<ListRow> = Vec::new();
     for case in wanted {
         match rows.last_mut().filter(|row| row.name == case.scenario.name) {
             Some(row) => row.cases.push(case),
-            None => rows.push(Row {
+            None => rows.push(ListRow {
                 name: case.scenario.name.clone(),
                 title: case.plan.title.clone(),
                 expect: expectation(&case.plan.expect),
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.json {
         let rows: Vec<_> = rows.iter().map(json).collect();
         print(&serde_json::Value::Array(rows).to_string());
-        return Ok(HELD);
+        return Ok(Exit::Held);
     }
     let widths = rows
         .iter()
@@ -74,10 +74,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
     text.push_str(&format!("\nprotocols: {}\ntags: {known}\n", protocols.join(", ")));
     print(&text);
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
-fn json(row: &Row) -> serde_json::Value {
+fn json(row: &ListRow) -> serde_json::Value {
     let cases: Vec<_> = row
         .cases
         .iter()
@@ -94,16 +94,16 @@ fn json(row: &Row) -> serde_json::Value {
     })
 }
 
-pub fn show(arguments: &ShowArguments) -> Result<u8, Failure> {
+pub fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
     let name = arguments.name.trim_end_matches(".toml");
     match name {
         "reference" => {
             print(&reference::markdown());
-            return Ok(HELD);
+            return Ok(Exit::Held);
         }
         "schema" => {
             print(&format!("{:#}", scenario::schema()));
-            return Ok(HELD);
+            return Ok(Exit::Held);
         }
         _ => {}
     }
@@ -117,5 +117,5 @@ pub fn show(arguments: &ShowArguments) -> Result<u8, Failure> {
         Failure::unusable(format!("error: nothing shipped is called `{name}`; `crossmod list` shows what is"))
     })?;
     print(&text);
-    Ok(HELD)
+    Ok(Exit::Held)
 }

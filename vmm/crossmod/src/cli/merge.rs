@@ -3,29 +3,30 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use crossmod::suite::{self, Results};
+use crossmod::results::Results;
+use crossmod::suite;
 
-use super::Failure;
-use super::tell::{Format, SearchOptions, finish};
+use super::output::{Format, TextOptions, finish};
+use super::{Exit, Failure};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Results that `crossmod check --shard K/N --format json` has written: of every shard.
+    /// Results that `crossmod check --shard K/N --format json` printed, those of every shard.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Form of the report.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Show each finding's schedule, not only the unexpected ones'.
+    /// Show the schedule of every finding, not only of unexpected ones.
     #[arg(short, long)]
     verbose: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let files = arguments.files.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
     let results = suite::join(&files).map_err(|error| Failure::unusable(format!("error: {error}")))?;
-    let manner = SearchOptions {
+    let text = TextOptions {
         verbose: arguments.verbose,
         alone: results.reports.len() == 1,
         sampled: results.reports.iter().any(|report| report.sampled.is_some()),
@@ -33,10 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         traces: None,
     };
     if arguments.format == Format::Text {
-        manner.head(!results.hosts().any(|host| host.emulated));
-        results.reports.iter().for_each(|report| manner.tell(report));
+        text.print_header(!results.hosts().any(|host| host.emulated));
+        results.reports.iter().for_each(|report| text.print_report(report));
     }
-    finish(&results, arguments.format, &manner)
+    finish(&results, arguments.format, &text)
 }
 
 fn read(path: &Path) -> Result<Results, Failure> {
@@ -52,14 +53,14 @@ fn read(path: &Path) -> Result<Results, Failure> {
     match serde_json::from_slice(&text) {
         Ok(results) => Ok(results),
         Err(error) if text.is_empty() => {
-            fail(error.to_string(), "the file is empty: its run did not come to an end; run that shard again")
+            fail(error.to_string(), "the file is empty: its run did not finish; run that shard again")
         }
         Err(error) if error.is_eof() => {
-            fail(error.to_string(), "the file ends too early: is it complete? run that shard again")
+            fail(error.to_string(), "the file is incomplete: run that shard again")
         }
         Err(error) => fail(
             error.to_string(),
-            "these are no results of this version: write them with `crossmod check --format json`",
+            "these are not results of this version: write them with `crossmod check --format json`",
         ),
     }
 }

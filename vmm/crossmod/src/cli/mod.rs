@@ -2,60 +2,48 @@
 
 mod bench;
 mod check;
-mod choose;
 mod completions;
+mod exit;
 mod explain;
-mod free;
+mod freerun_common;
 mod list;
 mod man;
 mod matrix;
 mod merge;
+mod output;
 mod probe;
 mod progress;
 mod replay;
 mod report;
+mod selection;
 mod sites;
 mod stress;
 mod survey;
-mod tell;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The expectation held.
-pub const HELD: u8 = 0;
-/// It did not.
-pub const NOT_HELD: u8 = 1;
-/// The input cannot be used.
-pub const UNUSABLE: u8 = 2;
-/// Nothing could be run here.
-pub const SKIPPED: u8 = 4;
-/// Crossmod or the host failed.
-pub const HARNESS: u8 = 70;
-/// How messages of such failures begin.
-pub const HARNESS_ERROR: &str = "harness error: ";
-/// SIGINT or SIGTERM ended it (128 + SIGINT, as shells say it).
-pub const INTERRUPTED: u8 = 130;
+use exit::{Exit, Failure};
 
 /// Test bench for cross-modifying code on x86-64.
 #[derive(Parser)]
 #[command(
     version,
     about,
-    long_about = "Crossmod executes a patch site's real bytes on KVM, one instruction at a time, while a patcher \
-rewrites them and interrupts arrive, in every order, and shows the schedule by which a patching protocol breaks.",
+    long_about = "Crossmod runs the real bytes of a patch site on KVM, one instruction at a time, while a patcher \
+rewrites them and interrupts arrive, in every order. If a patching protocol breaks, it shows the schedule.",
     after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
 /dev/kvm, or nothing that could run), 70 harness error or a trace that is not reproduced: no verdict, 130 \
-interrupted (what is known until then is printed).\n\nExamples:
-  crossmod check                         everything that is shipped
+interrupted (the output covers what was known until then).\n\nExamples:
+  crossmod check                         every shipped scenario
   crossmod check seed/hold-acked         one scenario, with its schedules
-  crossmod check my.toml --traces out    a scenario of yours, with trace files
-  crossmod check my.toml --fetch intel   the same, where fetches may be stale byte by byte
-  crossmod check --tag nmi --shard 2/4   the second quarter of what has NMIs, for one of four machines
-  crossmod check my --resume my.journal  again after an interruption, without what is known already
-  crossmod matrix my.toml                the same with every step left out, exchanged, weakened in turn
+  crossmod check my.toml --traces out    your own scenario, with trace files
+  crossmod check my.toml --fetch intel   the same, with fetches that may be stale byte by byte
+  crossmod check --tag nmi --shard 2/4   the scenarios with NMIs: the second of four parts
+  crossmod check my --resume my.journal  resumes an interrupted run
+  crossmod matrix my.toml                the scenario and each of its mutants
   crossmod replay out/my.torn.trace.json
   crossmod sites /boot/vmlinuz           the patch sites of a kernel
   crossmod survey --quick                where this CPU tears instructions
@@ -68,11 +56,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Explore scenarios and compare what is found with what they expect.
+    /// Explore scenarios and compare the violations with the expectations.
     Check(Box<check::Arguments>),
     /// Join the JSON results of shards, or of several runs, into one report.
     Merge(merge::Arguments),
-    /// Check scenarios and every single-step mutant of them under each fetch model, as one table.
+    /// Check scenarios and all their single-step mutants under each fetch model, as one table.
     Matrix(matrix::Arguments),
     /// Execute a recorded schedule again, live, and compare every state.
     Replay(replay::Arguments),
@@ -82,17 +70,17 @@ enum Command {
     List(list::Arguments),
     /// Explain a key, step, property, fetch model, word of reports, protocol, scenario or tag.
     Explain(explain::Arguments),
-    /// Print a shipped scenario or protocol, to copy and change; or the reference, or the schema.
+    /// Print a shipped scenario or protocol, to copy and modify; or the reference, or the schema.
     Show(list::ShowArguments),
-    /// Count what this CPU does with stores to code that it executes, at full speed.
+    /// Count how this CPU executes code that another CPU stores to, at full speed.
     Survey(survey::Arguments),
-    /// Run a scenario at full speed, again and again, and count what this CPU shows.
+    /// Run a scenario repeatedly at full speed and count the violations.
     Stress(stress::Arguments),
-    /// Measure what patching protocols cost, all in one interleaved run.
+    /// Measure the cost of patching protocols in one interleaved run.
     Bench(bench::Arguments),
-    /// Make one page of a saved survey and a saved benchmark.
+    /// Create one page from a saved survey and a saved benchmark.
     Report(report::Arguments),
-    /// Print what this host can do, with what follows from it.
+    /// Print the capabilities of this host and their consequences.
     Probe(probe::Arguments),
     /// Print a script that completes `crossmod` in a shell.
     Completions(completions::Arguments),
@@ -120,75 +108,15 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(failure) => {
-            eprintln!("{}", failure.message.trim_end());
-            ExitCode::from(failure.status)
-        }
-    }
+    let exit = result.unwrap_or_else(|failure| {
+        eprintln!("{}", failure.to_string().trim_end());
+        failure.exit()
+    });
+    exit.into()
 }
 
-/// An end without a result.
-pub struct Failure {
-    /// Exit status.
-    pub status: u8,
-    /// For people.
-    pub message: String,
-}
-
-impl Failure {
-    /// Input that cannot be used.
-    pub fn unusable(message: impl Into<String>) -> Failure {
-        Failure { status: UNUSABLE, message: message.into() }
-    }
-
-    /// From an error of the library: its kind decides the status.
-    pub fn of(error: crossmod::CheckError) -> Failure {
-        use crossmod::CheckError;
-        use crossmod::machine::MachineError;
-        match error {
-            CheckError::Scenario(error) => {
-                Failure { status: UNUSABLE, message: format!("{:?}", miette::Report::new(error)) }
-            }
-            CheckError::Trace(error) => Failure::unusable(format!("error: {error}")),
-            CheckError::Machine(error @ (MachineError::NoKvm { .. } | MachineError::Unavailable(_))) => {
-                Failure {
-                    status: SKIPPED,
-                    message: format!(
-                        "skipped: {error}\nExploring executes on KVM. On a machine without it, `crossmod list` and \
-                     `crossmod show` still work."
-                    ),
-                }
-            }
-            CheckError::Machine(error @ MachineError::NotHere(_)) => {
-                Failure { status: SKIPPED, message: format!("skipped: {error}") }
-            }
-            CheckError::Machine(error @ MachineError::Interrupted) => {
-                Failure { status: INTERRUPTED, message: error.to_string() }
-            }
-            CheckError::Machine(error) => {
-                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{}", chain(&error)) }
-            }
-            error @ (CheckError::Engine(_) | CheckError::Inconsistent(_)) => {
-                Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") }
-            }
-        }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
-}
-
-/// Prints to standard output. A closed pipe is the reader's wish, not an error: the work goes on, so that the
-/// exit status says what it always says. Any other failure would lose a result: it ends the program.
+/// Prints to standard output. A closed pipe is not an error: the work continues, so that the exit status does not depend
+/// on the reader. Any other failure would lose a result, so it ends the program.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out
@@ -196,14 +124,15 @@ pub fn print(text: &str) {
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("harness error: standard output: {error}");
-            std::process::exit(i32::from(HARNESS));
+            let failure = Failure::harness(format_args!("standard output: {error}"));
+            eprintln!("{failure}");
+            std::process::exit(failure.exit() as i32);
         }
         _ => {}
     }
 }
 
-/// `COLUMNS` if set, else the width of the terminal, else a wide default.
+/// Width of the output in characters: `COLUMNS` if set, else that of the terminal, else 140.
 pub fn width() -> usize {
     let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));

@@ -1,11 +1,10 @@
 //! `crossmod probe`.
 
 use clap::Args;
-use crossmod::CheckError;
 use crossmod::host::Host;
 use crossmod::machine;
 
-use super::{Failure, HELD, SKIPPED, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -14,13 +13,12 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let host = Host::read();
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    let facts = machine::probe().map_err(fail)?;
+    let facts = machine::probe()?;
     let usable = facts.iter().all(|fact| fact.usable);
     if arguments.json {
-        let capabilities = machine::capabilities().map_err(fail)?;
+        let capabilities = machine::capabilities()?;
         let json = serde_json::json!({
             "host": host, "usable": usable, "capabilities": capabilities, "facts": facts
         });
@@ -33,9 +31,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         text.push_str(if usable {
             "\nThis host can explore.\n"
         } else {
-            "\nThis host cannot explore everything.\n"
+            "\nThis host cannot explore every scenario.\n"
         });
         print(&text);
     }
-    Ok(if usable { HELD } else { SKIPPED })
+    Ok(if usable { Exit::Held } else { Exit::Skipped })
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use crossmod::machine::{MachineError, catch_signals, stop_requested};
+use crossmod::machine::{catch_signals, stop_requested};
 use crossmod::property::{Property, Violation};
 use crossmod::{CheckError, Checker, Trace};
 
-use super::{Failure, HARNESS, HELD, print, width};
+use super::{Exit, Failure, print, width};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -22,49 +22,45 @@ pub struct Arguments {
     quiet: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut traces = Vec::new();
     for path in &arguments.traces {
-        let trace = Trace::load(path).map_err(|error| Failure::of(error.into()))?;
-        // A trace that does not belong here is refused before KVM is opened.
+        let trace = Trace::load(path).map_err(CheckError::from)?;
+        // A trace of another program is rejected before KVM is opened.
         trace
             .plan()
             .and_then(|_| trace.schedule())
             .map_err(|error| Failure::unusable(format!("error: {}: {error}", path.display())))?;
         traces.push((path, trace));
     }
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
-    let mut checker = Checker::new().map_err(fail)?;
+    catch_signals()?;
+    let mut checker = Checker::new()?;
     for (path, trace) in traces {
         let (mut steps, times) = (0, arguments.times.max(1));
         for time in 0..times {
             if stop_requested() {
                 print(&format!("{}: interrupted after {time} of {times} replays", path.display()));
-                return Err(fail(MachineError::Interrupted));
+                return Err(Failure::Interrupted);
             }
-            let report = checker.replay(&trace, width()).map_err(Failure::of)?;
+            let report = checker.replay(&trace, width())?;
             steps += report.steps;
             if time == 0 && !arguments.quiet {
                 let Violation { property, detail } = &trace.violation;
                 print(&format!("{}: {property}: {detail}\n\n{}\n", trace.scenario, report.rendering));
             }
             if let Some(difference) = report.difference {
-                return Err(Failure {
-                    status: HARNESS,
-                    message: format!(
-                        "{}: not reproduced (replay {}): {difference}",
-                        path.display(),
-                        time + 1
-                    ),
-                });
+                return Err(Failure::NotReproduced(format!(
+                    "{}: not reproduced (replay {}): {difference}",
+                    path.display(),
+                    time + 1
+                )));
             }
         }
         print(&format!(
             "{}: `{}` {} {times} of {times}; {} moves, every state equal; {steps} steps on KVM",
             path.display(),
             trace.violation.property,
-            // That nothing completes from there is a fact of the whole graph, not of one schedule.
+            // A schedule can only reach the state; that no schedule completes from there is a fact about the whole graph.
             match trace.violation.property {
                 Property::Deadlock | Property::Livelock => "reached",
                 _ => "reproduced",
@@ -72,5 +68,5 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             trace.moves.len()
         ));
     }
-    Ok(HELD)
+    Ok(Exit::Held)
 }

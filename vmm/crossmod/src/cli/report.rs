@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use crossmod::freerun::stress::write;
 use crossmod::report::bench::comparison_svg;
-use crossmod::report::free::{Results, html};
+use crossmod::report::free::{SavedResults, html};
 use crossmod::report::survey::map_svg;
 
-use super::{Failure, HELD, print};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -16,16 +16,16 @@ use super::{Failure, HELD, print};
   crossmod bench --format json > bench.json
   crossmod report survey.json bench.json > report.html")]
 pub struct Arguments {
-    /// A survey and a benchmark, or one of them, as `--format json` printed them.
+    /// A survey, a benchmark, or both, as `--format json` printed them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Write pictures, survey-map.svg and protocols.svg, into this directory instead of a page.
+    /// Instead of a page, write the pictures survey-map.svg and protocols.svg to this directory.
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let mut results = Results::default();
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut results = SavedResults::default();
     for path in &arguments.files {
         let unusable = |error: &dyn std::fmt::Display| {
             let remedy = "give what `crossmod survey --format json` and `crossmod bench --format json` print";
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let Some(directory) = &arguments.pictures else {
         print(&html(&results));
-        return Ok(HELD);
+        return Ok(Exit::Held);
     };
     let pictures = [
         ("survey-map.svg", results.survey.as_ref().map(map_svg)),
@@ -47,11 +47,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         if let Some(picture) = picture {
             write(&path, &(picture + "\n")).map_err(|error| {
                 Failure::unusable(format!(
-                    "error: {}: {error}\nlet --pictures name a directory that can be written to",
+                    "error: {}: {error}\ngive --pictures a writable directory",
                     path.display()
                 ))
             })?;
         }
     }
-    Ok(HELD)
+    Ok(Exit::Held)
 }

@@ -3,47 +3,45 @@
 use std::time::Duration;
 
 use clap::Args;
-use crossmod::freerun::cell::Cell;
-use crossmod::freerun::pairs::PairCell;
-use crossmod::freerun::{self, Done, Options};
+use crossmod::freerun::survey::{Cell, Done, PairCell, SurveyOptions, survey};
 use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
 use super::check::ring;
-use super::free::{Format, begin, end, fail, json};
-use super::{Failure, HELD, NOT_HELD, print};
+use super::freerun_common::{Format, begin, end, fail, json};
+use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Few places, in about 10 seconds.
+    /// Survey few places, in about 10 seconds.
     #[arg(long)]
     quick: bool,
-    /// How long to run altogether; 45 seconds without it, 8 with --quick.
+    /// Duration in seconds [default: 45, or 8 with --quick].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
-    /// Ring that the executors run at, 0 or 3; 3 without it, the one that is native under every KVM.
+    /// Ring of the executors, 0 or 3 [default: 3, which is native on every KVM].
     #[arg(long, value_parser = ring)]
     ring: Option<Ring>,
-    /// Form of the result.
+    /// Format of the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Seed of the pauses between stores. It makes a run similar, not the same.
+    /// Seed of the pauses between stores. The same seed makes a similar run, not the same one.
     #[arg(long, value_name = "N", env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     begin()?;
-    let options = Options {
+    let options = SurveyOptions {
         pairs: if arguments.quick { PairCell::few() } else { PairCell::all() },
         cells: if arguments.quick { Cell::few() } else { Cell::all() },
         duration: Duration::from_secs(arguments.seconds.unwrap_or(if arguments.quick { 8 } else { 45 })),
         seed: arguments.seed,
         ring: arguments.ring.unwrap_or(Ring::User),
     };
-    // Each line as soon as it is known: what was found stays found if the process is killed.
+    // Each line is printed at once, so that a killed process has printed what it knew.
     let text = arguments.format == Format::Text;
-    // Not before something runs: a host that cannot gets the reason alone.
+    // The header comes with the first line: a host that cannot run a survey gets only the reason.
     let headed = std::cell::Cell::new(None);
     let say = |header: Option<&'static str>, line: &str| {
         let header = header.or(headed.get()).unwrap_or(report::HEADER);
@@ -52,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let line = header + line;
         if text { print(&line) } else { eprintln!("{line}") }
     };
-    let survey = freerun::survey(
+    let survey = survey(
         &options,
         |finding| say(None, &format!("FINDING: {finding}")),
         |done| match done {
@@ -64,11 +62,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match arguments.format {
         Format::Text => print(&report::summary(&survey)),
         Format::Html => {
-            let results = crossmod::report::free::Results { survey: Some(survey.clone()), bench: None };
+            let results = crossmod::report::free::SavedResults { survey: Some(survey.clone()), bench: None };
             print(&crossmod::report::free::html(&results));
         }
         Format::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.
-    Ok(end(survey.interrupted, if survey.held() { HELD } else { NOT_HELD }))
+    Ok(end(survey.interrupted, if survey.held() { Exit::Held } else { Exit::NotHeld }))
 }

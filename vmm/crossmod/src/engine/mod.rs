@@ -1,4 +1,4 @@
-//! What executes the explorer's steps on KVM: one vCPU for every executor's transitions, or one for each executor.
+//! Engines that execute the explorer's steps on KVM: on one vCPU for all executors, or on one vCPU for each.
 
 mod replay;
 mod stepping;
@@ -9,7 +9,7 @@ pub use stepping::SteppingEngine;
 use crossmod_explore::error::EngineError;
 use crossmod_kvm::MachineError;
 
-/// A failure of the machine, as the explorer has it.
+/// Converts an error of the machine into one of the explorer.
 pub(crate) fn failed(error: MachineError) -> EngineError {
     match error {
         MachineError::Interrupted => EngineError::Interrupted,

@@ -1,4 +1,4 @@
-//! Executes each executor on a vCPU of its own, which goes on from what its last step left.
+//! Executes each executor on its own vCPU, which continues from the state that its last step left.
 
 use crossmod_explore::engine::{Engine, Executed};
 use crossmod_explore::error::EngineError;
@@ -51,13 +51,13 @@ impl Engine for ReplayEngine<'_> {
     ) -> Result<Executed, EngineError> {
         let broken = |what: &str| EngineError::Contract { rip: cpu.regs.rip, what: what.into() };
         if self.machine.read_shared().map_err(failed)? != *shared {
-            return Err(broken("the shared page is not what the schedule made of it"));
+            return Err(broken("the shared page differs from what the schedule implies"));
         }
         if let Some(data) = data {
             let mut found = vec![0; data.len()];
             self.machine.read_master(self.site, &mut found).map_err(failed)?;
             if found != data {
-                return Err(broken("the site's master copy is not what the schedule made of it"));
+                return Err(broken("the site's master copy differs from what the schedule implies"));
             }
         }
         if near_site_pages(cpu.regs.rip) {
@@ -66,7 +66,7 @@ impl Engine for ReplayEngine<'_> {
         let (after, landing) = if self.started[slot] {
             let mut left = Cpu { regs: cpu.regs, private: self.machine.read_private(slot).map_err(failed)? };
             if !left.clear_dead_stack() || left != *cpu {
-                return Err(broken("the private page is not what the vCPU's own steps made of it"));
+                return Err(broken("the private page differs from what the vCPU's own steps imply"));
             }
             self.machine.continue_step(slot, &cpu.regs, stimulus).map_err(failed)?
         } else {

@@ -1,4 +1,4 @@
-//! NMIs and device interrupts from a thread of their own, at moments that a seed decides, and what became of them.
+//! NMIs and device interrupts that a thread injects at random moments, and their accounting.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 use crate::machine::MachineError;
 use crate::machine::free::{Injector, Message};
 
-/// One in so many is the first of a burst, whose members do not wait for each other.
+/// One in this many messages starts a burst, whose members do not wait for each other.
 const BURSTS: u32 = 8;
 /// Members of a burst.
 const BURST: u32 = 3;
-/// Longest time between two messages.
+/// Longest time between two messages, in seconds.
 const LONGEST: f64 = 0.1;
 
 /// Messages of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
-    /// Sent.
+    /// Messages sent.
     pub injected: u64,
-    /// Counted by handlers in the guest.
+    /// Messages that handlers in the guest counted.
     pub delivered: u64,
-    /// Sent and not counted when everything pending had been taken: they became one with a message that was pending.
+    /// Messages sent, but not counted after everything pending was taken: they coalesced with a pending one.
     pub coalesced: u64,
-    /// Sent and not counted by an executor that did not answer in the end: pending, or coalesced.
+    /// Messages sent to, but not counted by, an executor that did not answer at the end: pending, or coalesced.
     pub pending: u64,
-    /// Sent while an earlier one to the same executor was not counted yet: only these can have coalesced.
+    /// Messages sent before an earlier one to the same executor was counted: only these can coalesce.
     pub crowded: u64,
 }
 
 impl Messages {
-    /// What became of so many. `settled`: every executor has taken what was pending.
+    /// Accounts for messages. `settled`: every executor has taken what was pending.
     ///
     /// # Errors
     ///
-    /// [`MachineError::Contract`]: messages are missing that nothing can have coalesced with, since nothing was pending
-    /// when they were sent; or handlers counted more than were sent.
+    /// [`MachineError::Messages`]: more messages are missing than can have coalesced, or handlers counted more than were
+    /// sent.
     pub(super) fn account(
         injected: u64,
         delivered: u64,
@@ -49,15 +49,15 @@ impl Messages {
             Some(missing) if missing <= crowded => Ok(Messages { coalesced: missing, ..messages }),
             _ => {
                 let what = format!(
-                    "{injected} messages injected, {delivered} counted in the guest, and only {crowded} of them could \
-                     have coalesced"
+                    "{injected} injected, {delivered} counted in the guest, but only {crowded} of them could have \
+                     coalesced"
                 );
-                Err(MachineError::Contract { rip: 0, what })
+                Err(MachineError::Messages(what))
             }
         }
     }
 
-    /// Those of one kind, of a machine that is still there.
+    /// Accounts for the messages of one kind to a running machine.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Messages {
         settled: bool,
     ) -> Result<Messages, MachineError> {
         let sum = |count: &dyn Fn(usize) -> u64| (0..injector.executors()).map(count).sum::<u64>();
-        // What is counted in between was sent before.
+        // In this order: what a handler counts in between was sent before.
         let delivered = sum(&|executor| injector.counted(message, executor));
         let injected = sum(&|executor| injector.sent(message, executor));
         Messages::account(injected, delivered, crowded[message as usize], settled)
@@ -91,13 +91,13 @@ impl std::fmt::Display for Messages {
         let Messages { injected, delivered, coalesced, pending, crowded } = self;
         write!(f, "{injected} injected = {delivered} counted in the guest + {coalesced} coalesced")?;
         if *pending > 0 {
-            write!(f, " + {pending} that were pending at the end, or coalesced")?;
+            write!(f, " + {pending} pending at the end, or coalesced")?;
         }
-        write!(f, " (of {crowded} sent close behind another)")
+        write!(f, " (of {crowded} sent while another was outstanding)")
     }
 }
 
-/// How many of each kind a second.
+/// Messages of each kind per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// NMIs.
@@ -106,7 +106,7 @@ pub struct Rates {
     pub irq: f64,
 }
 
-/// Sends until told to stop. Returns how many of each kind were crowded.
+/// Sends messages until `stop` is set. Returns the number of crowded ones of each kind.
 pub(super) fn inject(
     injector: Injector<'_>,
     rates: Rates,
@@ -117,7 +117,7 @@ pub(super) fn inject(
     let mut crowded = [0; 2];
     let all = rates.nmi + rates.irq;
     while all > 0.0 && !stop.load(Ordering::Relaxed) {
-        // Exponential, so that no phase of the patcher is favoured.
+        // Exponentially distributed, so that no phase of the patcher is favoured.
         let pause = (-(1.0 - random.f64()).ln() / all).min(LONGEST);
         std::thread::sleep(Duration::from_secs_f64(pause));
         let message = if random.f64() * all < rates.nmi { Message::Nmi } else { Message::Irq };
@@ -147,7 +147,7 @@ mod tests {
         // One was lost: nothing was pending when it was sent.
         assert!(settled(5, 4, 0).unwrap_err().to_string().contains("only 0 of them could have coalesced"));
         assert!(settled(5, 2, 2).is_err());
-        // Nobody sent these.
+        // More than were sent.
         for settled in [false, true] {
             assert!(Messages::account(5, 6, 5, settled).is_err());
         }
@@ -157,7 +157,7 @@ mod tests {
     fn executors_that_do_not_answer_owe_what_they_were_sent() {
         let owed = Messages::account(5, 3, 0, false).unwrap();
         assert_eq!((owed.coalesced, owed.pending), (0, 2));
-        assert!(owed.to_string().contains("3 counted in the guest + 0 coalesced + 2 that were pending"));
+        assert!(owed.to_string().contains("3 counted in the guest + 0 coalesced + 2 pending"));
         let mut sum = owed;
         sum.add(&Messages::account(4, 3, 1, true).unwrap());
         assert_eq!(sum, Messages { injected: 9, delivered: 6, coalesced: 1, pending: 2, crowded: 1 });

@@ -5,10 +5,14 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
 use super::text::{claim, short};
-use super::{MODELLED_SMI, Report, Status, detail};
-use crate::suite::Results;
+use super::{MODELLED_SMI, detail};
+use crate::results::{Report, Results, Status};
 
 /// One JSON object.
+///
+/// # Errors
+///
+/// The error of the serialiser.
 pub fn json(results: &Results) -> Result<String, String> {
     serde_json::to_string_pretty(results).map_err(|error| error.to_string())
 }
@@ -37,7 +41,15 @@ pub fn ktap(reports: &[Report]) -> String {
     out
 }
 
+fn reason(report: &Report) -> String {
+    report.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
 /// JUnit XML.
+///
+/// # Errors
+///
+/// A text that XML cannot hold.
 pub fn junit(reports: &[Report]) -> Result<String, String> {
     let mut junit = Junit::new("crossmod");
     let mut suite = TestSuite::new("crossmod check");
@@ -45,12 +57,12 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
         let status = match (report.status, report.as_expected) {
             (Status::Skipped, _) => {
                 let mut status = TestCaseStatus::skipped();
-                status.set_message(report.reason.clone().unwrap_or_default());
+                status.set_message(reason(report));
                 status
             }
             (Status::HarnessError, _) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                status.set_message(report.reason.clone().unwrap_or_default());
+                status.set_message(reason(report));
                 status
             }
             (_, true) => TestCaseStatus::success(),

@@ -1,13 +1,13 @@
-//! One page about what a machine does at full speed: self-contained, without script or network, for a screen of any
-//! width and for paper.
+//! One page about a machine at full speed: self-contained, without script or network, for screens of any width and for
+//! paper.
 
 use maud::{DOCTYPE, PreEscaped, html};
 use serde::Deserialize;
 
 use super::matrix::STYLE;
 use super::{bench, chart, survey};
-use crate::freerun::Survey;
 use crate::freerun::bench::Bench;
+use crate::freerun::survey::Survey;
 
 const MORE: &str = "
 h3 { font-size: 1rem; margin: 1.6rem 0 0.2rem; } td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -20,9 +20,9 @@ td.wide { min-width: 11rem; }
 @media print { .pair { grid-template-columns: 1fr 1fr; } figure, .figure { break-inside: avoid; } svg.chart * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
 
-/// Results that a page can be made of.
+/// The results on a page.
 #[derive(Debug, Default)]
-pub struct Results {
+pub struct SavedResults {
     /// A survey.
     pub survey: Option<Survey>,
     /// A benchmark.
@@ -36,17 +36,17 @@ enum Saved {
     Bench(Box<Bench>),
 }
 
-impl Results {
-    /// Adds what `crossmod survey --format json` or `crossmod bench --format json` printed.
+impl SavedResults {
+    /// Adds the output of `crossmod survey --format json` or `crossmod bench --format json`.
     ///
     /// # Errors
     ///
-    /// It is neither, or there is one of its kind already.
+    /// It is neither, or the second of its kind.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         let saved = serde_json::from_str(text).map_err(|error| {
-            // What is no JSON at all has a place; what is another JSON has none.
+            // Invalid JSON has a position; other JSON has none.
             let place = if error.line() > 0 { format!(" ({error})") } else { String::new() };
-            format!("neither a survey nor a benchmark as `--format json` writes it{place}")
+            format!("neither a survey nor a benchmark in the form of `--format json`{place}")
         })?;
         let twice = match saved {
             Saved::Survey(survey) => self.survey.replace(*survey).is_some(),
@@ -61,7 +61,7 @@ impl Results {
 }
 
 /// The page.
-pub fn html(results: &Results) -> String {
+pub fn html(results: &SavedResults) -> String {
     let host = results
         .survey
         .as_ref()

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use crossmod_model::property::Property;
+
 use super::survey::per_million;
 use crate::freerun::stress::Stress;
-use crate::property::Property;
 
-/// What the run came to.
+/// The results of a run.
 pub fn text(stress: &Stress) -> String {
     let (run, counts) = (&stress.run, &stress.counts);
     let mut out = format!("{}: {}\n", run.scenario, stress.title);
@@ -27,11 +28,11 @@ pub fn text(stress: &Stress) -> String {
     let silent: Vec<&str> =
         stress.expect.iter().filter(|property| !stress.claims.contains(property)).map(|p| p.name()).collect();
     if !silent.is_empty() {
-        let _ = writeln!(out, "  expected, and not to be seen at full speed: {}", silent.join(", "));
+        let _ = writeln!(out, "  expected, but not visible at full speed: {}", silent.join(", "));
     }
     if stress.two_valued {
         out.push_str(
-            "  two-valued site: neither version has room for a number, so that `stale` and `order` are not claimed\n",
+            "  two-valued site: neither version has room for a number, so there is no claim about `stale` and `order`\n",
         );
     }
     if counts.ahead > 0 {
@@ -55,7 +56,7 @@ pub fn text(stress: &Stress) -> String {
         "{} executor{}{}, seed {}{}\n{}\n{}, microcode {}",
         run.executors,
         if run.executors == 1 { "" } else { "s" },
-        if stress.overcommitted { " (OVERCOMMITTED: more than CPUs beside the patcher's)" } else { "" },
+        if stress.overcommitted { " (OVERCOMMITTED: more than CPUs besides the patcher's)" } else { "" },
         run.seed,
         if stress.interrupted { "; INTERRUPTED" } else { "" },
         run.tier,

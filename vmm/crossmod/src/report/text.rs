@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
-use super::{Bounds, Report, Status};
-use crate::explore::Ended;
-use crate::property::expectation;
-use crate::property::stall::Stall;
-use crate::x86::VendorRule;
+use crossmod_explore::Ended;
+use crossmod_explore::schedule::Sampled;
+use crossmod_model::property::expectation;
+use crossmod_model::property::stall::Stall;
+use crossmod_model::x86::VendorRule;
 
-/// One line: verdict, name, what was found, counts.
+use crate::results::{Bounds, Outcome, Report, SearchCounts, Status};
+
+/// One line: verdict, name, violated properties, counts.
 pub fn line(report: &Report, name_width: usize) -> String {
     let mark = match (report.status, report.as_expected) {
         (Status::Skipped, _) => "skip",
@@ -16,18 +18,18 @@ pub fn line(report: &Report, name_width: usize) -> String {
         (_, true) => "ok",
         (_, false) => "FAIL",
     };
-    let found: Vec<&str> = report.findings.iter().map(|finding| finding.violation.property.name()).collect();
     let verdict = match report.status {
         Status::Safe => "safe".to_owned(),
-        Status::Hazard => found.join(", ") + &short(report).map_or(String::new(), |why| format!(" ({why})")),
+        Status::Hazard => violated(report) + &short(report).map_or(String::new(), |why| format!(" ({why})")),
         Status::NotDecided => format!("not decided: {}", short(report).unwrap_or("not exhaustive")),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    let rule = rule(report);
-    let bounds = report.bounds.as_ref().map_or_else(|| "-".into(), Bounds::short);
+    let bounds = report.bounds.as_ref().map_or_else(|| "-".into(), short_bounds);
     let mut line = format!(
-        "{mark:<4} {:name_width$}  {rule:<5}  {:<15}  {bounds:<9}  {verdict:<30}",
-        report.name, report.fetch
+        "{mark:<4} {:name_width$}  {:<5}  {:<15}  {bounds:<9}  {verdict:<30}",
+        report.name,
+        rule(report),
+        report.fetch.to_string()
     );
     if report.bounds.is_some() {
         let stall = report.stalls.iter().map(|stall| stall.patcher).max();
@@ -40,7 +42,7 @@ pub fn line(report: &Report, name_width: usize) -> String {
     line.trim_end().to_owned()
 }
 
-/// The header of a table of lines, with or without times.
+/// The header of a table of lines, with or without a column for times.
 pub fn table(name_width: usize, timed: bool) -> String {
     let header = format!(
         "     {:name_width$}  {:<5}  {:<15}  {:<9}  {:<30} {:>9} {:>10} {:>6}",
@@ -50,18 +52,19 @@ pub fn table(name_width: usize, timed: bool) -> String {
 }
 
 /// What the columns of a table mean.
-pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code \
-fetch are in force. fetch: which bytes a fetch may see. bounds: executors x passes of each, then how many NMIs (n), \
-interrupts (i), SMIs (s) and machine checks (m) may come; safe means within these. stall: most patcher moves in one interrupts-off window of an executor.";
+pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code fetch \
+apply. fetch: which bytes a fetch may see. bounds: executors x passes of each, then the most NMIs (n), interrupts (i), \
+SMIs (s) and machine checks (m); safe means within these. stall: most patcher moves in one interrupts-off window of an \
+executor.";
 
 /// The tier, as every text report names it.
 pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them";
 
-/// What a report says where KVM cannot raise SMIs.
+/// The note about SMIs that were modelled instead of raised.
 pub const MODELLED_SMI: &str =
-    "SMIs: KVM here has no SMM; of one, only that its RSM serialises the CPU is taken into account";
+    "SMIs: KVM here has no SMM; of an SMI, only that its RSM serialises the CPU is taken into account";
 
-/// Why a search or sample is not the whole, for a table.
+/// Why a search or a sample does not cover everything, for a table.
 pub(super) fn short(report: &Report) -> Option<&'static str> {
     match report.ended? {
         Ended::MaxStates => Some("state limit"),
@@ -76,12 +79,34 @@ fn rule(report: &Report) -> &'static str {
     report.rule.map_or("-", VendorRule::name)
 }
 
-fn no_verdict(report: &Report) -> String {
-    let what = if report.status == Status::Skipped { "skipped" } else { "harness error" };
-    format!("{what}: {}", report.reason.as_deref().unwrap_or("no reason"))
+/// The violated properties, separated by commas.
+fn violated(report: &Report) -> String {
+    report.violated().map(|property| property.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// The bounds of a verdict in one line.
+fn no_verdict(report: &Report) -> String {
+    let reason = report.reason.as_ref().map_or("no reason".into(), ToString::to_string);
+    format!("{}: {reason}", report.status.name())
+}
+
+/// Bounds in a few characters: `2x1+1n` is two executors with a pass each and one NMI; `1,2` are the passes of executors
+/// that differ.
+fn short_bounds(bounds: &Bounds) -> String {
+    let mut out = match bounds.passes.split_first() {
+        Some((first, rest)) if rest.iter().all(|passes| passes == first) => {
+            format!("{}x{first}", bounds.executors)
+        }
+        _ => bounds.passes.iter().map(u8::to_string).collect::<Vec<_>>().join(","),
+    };
+    for (count, letter) in [(bounds.nmi, 'n'), (bounds.irq, 'i'), (bounds.smi, 's'), (bounds.mce, 'm')] {
+        if count > 0 {
+            let _ = write!(out, "+{count}{letter}");
+        }
+    }
+    out
+}
+
+/// The bounds of a verdict, in one line.
 pub fn bounds(report: &Report) -> String {
     let Some(bounds) = &report.bounds else { return "none".into() };
     format!(
@@ -98,7 +123,7 @@ pub fn bounds(report: &Report) -> String {
     )
 }
 
-/// What a verdict says, and within what, in one line: for formats that have no room for more.
+/// The verdict and its bounds in one line, for formats without room for more.
 pub(super) fn claim(report: &Report) -> String {
     let found = match report.status {
         Status::Skipped | Status::HarnessError => return no_verdict(report),
@@ -110,120 +135,137 @@ pub(super) fn claim(report: &Report) -> String {
 
 /// The whole report of one scenario.
 pub fn detail(report: &Report) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "{}: {}", report.name, report.title);
+    let mut out = format!("{}: {}\n", report.name, report.title);
     if matches!(report.status, Status::Skipped | Status::HarnessError) {
         let _ = writeln!(out, "  {}", no_verdict(report));
         return out;
     }
-    let _ = writeln!(out, "  verdict    {}", verdict(report));
-    let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
-    if !report.as_expected || missing {
-        let _ = writeln!(out, "  expected   {}", expectation(&report.expect));
+    for (label, text) in facts(report) {
+        let _ = writeln!(out, "  {label:<10} {text}");
     }
-    let _ =
-        writeln!(out, "  bounds     {}; fetch model {}, rule {}", bounds(report), report.fetch, rule(report));
-    let counts = &report.counts;
-    if let Some(sampled) = &report.sampled {
-        let bound = match sampled.bound {
-            Some(bound) => format!(
-                "a violation of the chosen depth, if there is one, is found by a run with probability at least \
-                 {:.1e}; {} runs count, in {} a spinning actor had to be set back or there were more than {} moves",
-                bound.chance,
-                sampled.runs - sampled.uncovered,
-                sampled.uncovered,
-                bound.length
-            ),
-            None => "no bound on what may have been missed".into(),
-        };
-        let _ = writeln!(
-            out,
-            "  sampled    {} runs, {} complete, {} moves, longest {}; NOT exhaustive: {bound}",
-            sampled.runs, sampled.completed, sampled.moves, sampled.longest
-        );
-    } else {
-        let time = counts.seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
-        let _ = writeln!(
-            out,
-            "  explored   {} states, {} transitions, depth {}{time}",
-            counts.states, counts.transitions, counts.depth
-        );
-        if report.ended.is_some_and(|ended| ended != Ended::Exhausted) {
-            let _ = writeln!(
-                out,
-                "  covered    {} states with all their successors: every schedule of fewer than {} moves",
-                counts.expanded,
-                counts.depth + 1
-            );
-        }
-        let _ = writeln!(
-            out,
-            "  memory     {:.1} MiB, {} bytes a state",
-            counts.memory as f64 / f64::from(1 << 20),
-            counts.memory / counts.states.max(1)
-        );
-    }
-    let _ = writeln!(out, "  tier       {}: single-stepped on KVM, not timed", report.tier);
-    if !report.modelled.is_empty() {
-        let _ = writeln!(out, "  modelled   {MODELLED_SMI}");
-    }
-    let memo = &counts.memo;
-    let _ = writeln!(
-        out,
-        "  executed   {} steps on KVM for {} moves of executors; remembered for {} uses, {} of them executed again and \
-         compared",
-        memo.executed,
-        memo.moves,
-        counts.lookups.max(memo.outcome_hits),
-        memo.rechecked
-    );
-    if !report.outcomes.is_empty() {
-        let _ = writeln!(out, "  outcomes   {}", report.outcomes.join("; "));
-    }
-    if !report.unreached.is_empty() {
-        let _ = writeln!(out, "  unreached  no schedule came to {}", report.unreached.join(", "));
-    }
-    if !report.stalls.is_empty() {
-        let window = |stall: &Stall| {
-            let patcher = number(stall.patcher as usize, "patcher move", "patcher moves");
-            format!("{patcher} ({} of all other actors)", stall.others)
-        };
-        let text = if report.stalls.iter().all(|stall| *stall == report.stalls[0]) {
-            window(&report.stalls[0])
-        } else {
-            let each = report.stalls.iter().enumerate();
-            each.map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).collect::<Vec<_>>().join(", ")
-        };
-        let _ = writeln!(out, "  stall      longest interrupts-off window: {text}");
-    } else if report.ended == Some(Ended::Exhausted) && report.sampled.is_none() {
-        let _ = writeln!(out, "  stall      not measured");
-    }
-    if !report.digest.is_empty() {
-        let again = if report.verified { " (twice)" } else { "" };
-        let _ = writeln!(out, "  hash       {}{again}", report.digest);
-    }
-    for (index, finding) in report.findings.iter().enumerate() {
-        let note = if finding.expected { "expected" } else { "NOT EXPECTED" };
-        let _ = writeln!(out, "\n  {} ({note}): {}", finding.violation.property, finding.violation.detail);
-        let earlier = report.findings[..index].iter().find(|earlier| earlier.schedule == finding.schedule);
-        if let Some(earlier) = earlier.filter(|earlier| !earlier.schedule.is_empty()) {
-            let _ = writeln!(out, "  the schedule is that of `{}` above", earlier.violation.property);
-            continue;
-        }
-        let _ = writeln!(
-            out,
-            "  {}, {}\n",
-            number(finding.schedule.len(), "move", "moves"),
-            number(finding.switches, "context switch", "context switches")
-        );
-        for line in finding.rendering.lines() {
-            let _ = writeln!(out, "  {line}");
-        }
+    for index in 0..report.findings.len() {
+        out.push_str(&finding(report, index));
     }
     out
 }
 
-/// The events that most scenarios do without.
+/// The labelled lines of [`detail`].
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("verdict", verdict(report))];
+    let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
+    if !report.as_expected || missing {
+        facts.push(("expected", expectation(&report.expect)));
+    }
+    let models = format!("fetch model {}, rule {}", report.fetch, rule(report));
+    facts.push(("bounds", format!("{}; {models}", bounds(report))));
+    match &report.sampled {
+        Some(sampled) => facts.push(("sampled", coverage_of_sample(sampled))),
+        None => facts.extend(search_facts(report)),
+    }
+    facts.push(("tier", format!("{}: single-stepped on KVM, not timed", report.tier)));
+    if !report.modelled.is_empty() {
+        facts.push(("modelled", MODELLED_SMI.into()));
+    }
+    facts.push(("executed", executed(&report.counts)));
+    if !report.outcomes.is_empty() {
+        let outcomes: Vec<String> = report.outcomes.iter().map(Outcome::to_string).collect();
+        facts.push(("outcomes", outcomes.join("; ")));
+    }
+    if !report.unreached.is_empty() {
+        facts.push(("unreached", format!("no schedule reached {}", report.unreached.join(", "))));
+    }
+    if !report.stalls.is_empty() {
+        facts.push(("stall", format!("longest interrupts-off window: {}", stalls(&report.stalls))));
+    } else if report.ended == Some(Ended::Exhausted) && report.sampled.is_none() {
+        facts.push(("stall", "not measured".into()));
+    }
+    if !report.digest.is_empty() {
+        let again = if report.verified { " (twice)" } else { "" };
+        facts.push(("hash", format!("{}{again}", report.digest)));
+    }
+    facts
+}
+
+fn coverage_of_sample(sampled: &Sampled) -> String {
+    let bound = match sampled.bound {
+        Some(bound) => format!(
+            "a violation of the chosen depth, if there is one, is found by a run with probability at least {:.1e}; {} runs \
+             count, in {} a spinning actor had to be set back or there were more than {} moves",
+            bound.chance,
+            sampled.runs - sampled.uncovered,
+            sampled.uncovered,
+            bound.length
+        ),
+        None => "no bound on what may have been missed".into(),
+    };
+    format!(
+        "{} runs, {} complete, {} moves, longest {}; NOT exhaustive: {bound}",
+        sampled.runs, sampled.completed, sampled.moves, sampled.longest
+    )
+}
+
+fn search_facts(report: &Report) -> Vec<(&'static str, String)> {
+    let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
+    let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
+    let mut facts =
+        vec![("explored", format!("{states} states, {transitions} transitions, depth {depth}{time}"))];
+    if report.ended.is_some_and(|ended| ended != Ended::Exhausted) {
+        let covered = format!("every schedule of fewer than {} moves", depth + 1);
+        facts.push(("covered", format!("{expanded} states with all their successors: {covered}")));
+    }
+    let mebibytes = memory as f64 / f64::from(1 << 20);
+    facts.push(("memory", format!("{mebibytes:.1} MiB, {} bytes a state", memory / states.max(1))));
+    facts
+}
+
+fn executed(counts: &SearchCounts) -> String {
+    let memo = &counts.memo;
+    format!(
+        "{} steps on KVM for {} moves of executors; remembered for {} uses, {} of them executed again and compared",
+        memo.executed,
+        memo.moves,
+        counts.lookups.max(memo.outcome_hits),
+        memo.rechecked
+    )
+}
+
+fn stalls(stalls: &[Stall]) -> String {
+    let window = |stall: &Stall| {
+        let patcher = number(stall.patcher as usize, "patcher move", "patcher moves");
+        format!("{patcher} ({} of all other actors)", stall.others)
+    };
+    match stalls {
+        [first, rest @ ..] if rest.iter().all(|stall| stall == first) => window(first),
+        _ => {
+            let each = stalls.iter().enumerate();
+            each.map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// A violation with its schedule, unless an earlier finding has the same one.
+fn finding(report: &Report, index: usize) -> String {
+    let finding = &report.findings[index];
+    let note = if finding.expected { "expected" } else { "NOT EXPECTED" };
+    let mut out = format!("\n  {} ({note}): {}\n", finding.violation.property, finding.violation.detail);
+    let earlier = report.findings[..index].iter().find(|earlier| earlier.schedule == finding.schedule);
+    if let Some(earlier) = earlier.filter(|earlier| !earlier.schedule.is_empty()) {
+        let _ = writeln!(out, "  the schedule is that of `{}` above", earlier.violation.property);
+        return out;
+    }
+    let _ = writeln!(
+        out,
+        "  {}, {}\n",
+        number(finding.schedule.len(), "move", "moves"),
+        number(finding.switches, "context switch", "context switches")
+    );
+    for line in finding.rendering.lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+    out
+}
+
+/// Events that most scenarios do not have.
 fn rarer(bounds: &Bounds) -> String {
     let mut text = String::new();
     for (count, one, many) in [(bounds.smi, "SMI", "SMIs"), (bounds.mce, "machine check", "machine checks")] {
@@ -242,7 +284,7 @@ fn list(numbers: &[u8]) -> String {
     numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// `2 passes each`, or the number of every executor in turn.
+/// `2 passes each`, or the number of each executor in turn.
 fn each(numbers: &[u8], one: &str, many: &str) -> String {
     match numbers {
         [only] => number(usize::from(*only), one, many),
@@ -254,20 +296,23 @@ fn each(numbers: &[u8], one: &str, many: &str) -> String {
 }
 
 fn verdict(report: &Report) -> String {
-    let found: Vec<&str> = report.findings.iter().map(|finding| finding.violation.property.name()).collect();
     let mut text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
-        Status::Hazard => format!("hazard: {}", found.join(", ")),
+        Status::Hazard => format!("hazard: {}", violated(report)),
         Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    text.push_str(match report.ended {
-        Some(Ended::MaxStates) => " (bounded, not exhaustive: the limit of states was reached)",
-        Some(Ended::MaxMemory) => " (bounded, not exhaustive: the limit of memory was reached)",
-        Some(Ended::Timeout) => " (bounded, not exhaustive: the time limit was reached)",
-        Some(Ended::Interrupted) => " (bounded, not exhaustive: interrupted)",
-        Some(Ended::Exhausted) if report.sampled.is_some() => " (sampled, not exhaustive)",
-        Some(Ended::Exhausted) | None => "",
-    });
-    text
+    let limit = match report.ended {
+        Some(Ended::MaxStates) => "the limit of states was reached",
+        Some(Ended::MaxMemory) => "the limit of memory was reached",
+        Some(Ended::Timeout) => "the time limit was reached",
+        Some(Ended::Interrupted) => "interrupted",
+        Some(Ended::Exhausted) | None => {
+            if report.sampled.is_some() {
+                text.push_str(" (sampled, not exhaustive)");
+            }
+            return text;
+        }
+    };
+    format!("{text} (bounded, not exhaustive: {limit})")
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Shape;
 use crate::host::Host;
 use crate::property::Property;
-use crate::report::{Report, Status, TIER, bounds, detail};
+use crate::report::{TIER, bounds, detail};
+use crate::results::{Report, Status};
 use crate::scenario::Scenario;
 
 /// Shapes, each with the windows that have it, in the order of the first window.
@@ -141,6 +142,7 @@ impl Exploration {
 mod tests {
     use super::*;
     use crate::explore::Ended;
+    use crate::results::Reason;
 
     /// Windows of `count` different shapes.
     fn windows(count: u64) -> Vec<ProbeWindow> {
@@ -158,7 +160,7 @@ mod tests {
     }
 
     fn report(status: Status, ended: Option<Ended>) -> Report {
-        Report { status, ended, ..Report::skipped("windows/f", "a reason") }
+        Report { status, ended, ..Report::skipped("windows/f", Reason::Other("a reason".into())) }
     }
 
     fn exploration(reports: Vec<Report>, legal: bool) -> Exploration {

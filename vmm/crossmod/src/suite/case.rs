@@ -1,19 +1,19 @@
 //! The cases of scenarios.
 
+use crossmod_model::fetch::FetchModel;
+use crossmod_model::plan::{Plan, Ring};
+use crossmod_scenario::{Options, Scenario, ScenarioError};
 use thiserror::Error;
 
-use crate::fetch::FetchModel;
-use crate::plan::{Plan, Ring};
-use crate::report;
-use crate::scenario::{Options, Scenario, ScenarioError};
+use crate::results::{PlanDigest, Selection, case_name};
 
-/// Why a suite cannot be put together.
+/// Why a suite cannot be assembled.
 #[derive(Debug, Error)]
 pub enum SuiteError {
     /// A scenario cannot be used.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// Two files make cases of one name; a report could not tell them apart.
+    /// Cases of two files have the same name, so a report could not distinguish them.
     #[error(
         "{first} and {second} are both called `{name}`: rename one, or its directory, or check them one by one"
     )]
@@ -30,7 +30,7 @@ pub enum SuiteError {
     NoSuchTag {
         /// The tag.
         tag: String,
-        /// Which there are.
+        /// A tag that is similar, or all of them.
         help: String,
     },
     /// Every case was excluded.
@@ -38,9 +38,9 @@ pub enum SuiteError {
         "none of {cases} cases {what}: ask for less at a time; `crossmod list --json` has tags and expectations"
     )]
     Nothing {
-        /// How many there were.
+        /// Number of cases before the exclusion.
         cases: usize,
-        /// What was asked for.
+        /// The filter, as a predicate.
         what: String,
     },
 }
@@ -48,37 +48,46 @@ pub enum SuiteError {
 /// A scenario under one fetch model.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// `group/stem`, with `@model` unless that is the plain one.
+    /// `group/stem`, followed by `@model` unless the fetch model is the coherent one.
     pub name: String,
     /// The scenario.
     pub scenario: Scenario,
     /// The fetch model.
     pub model: FetchModel,
-    /// What it resolves to, at the rings that the scenario asks for.
+    /// The resolved plan, at the rings that the scenario asks for.
     pub plan: Plan,
     /// Its tags.
     pub tags: Vec<String>,
 }
 
 impl Case {
-    /// The digest of what is run with every executor at `ring`, or as written; none if that is impossible.
-    pub fn digest(&self, ring: Option<Ring>) -> Option<String> {
-        match ring {
-            None => Some(self.plan.digest()),
-            ring => {
-                let options = Options { ring, fetch: Some(self.model) };
-                self.scenario.plan(&options).ok().map(|plan| plan.digest())
-            }
+    /// Digest of the plan with every executor at `ring`, or at the rings of the scenario; none if the scenario cannot
+    /// run at that ring.
+    pub fn digest(&self, ring: Option<Ring>) -> Option<PlanDigest> {
+        if ring.is_none() {
+            return Some(PlanDigest::of(&self.plan));
         }
+        let options = Options { ring, fetch: Some(self.model) };
+        self.scenario.plan(&options).ok().map(|plan| PlanDigest::of(&plan))
     }
 }
 
-/// Each scenario under every fetch model of `forced`, or under those that it asks for. A scenario that is given twice
-/// counts once.
+impl Selection {
+    /// The selection of `cases`.
+    pub fn of(cases: &[Case]) -> Selection {
+        Selection::new(cases.iter().map(|case| {
+            let expect: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
+            (case.name.clone(), format!("{} {}", case.plan.digest(), expect.join(" ")))
+        }))
+    }
+}
+
+/// Each scenario under every fetch model of `forced`, or, if `forced` is empty, under those that the scenario asks for.
+/// A scenario that occurs twice counts once.
 ///
 /// # Errors
 ///
-/// [`SuiteError::Scenario`] for the first that cannot be used, on whatever machine; [`SuiteError::SameName`].
+/// [`SuiteError::Scenario`] for the first scenario that no machine could run; [`SuiteError::SameName`].
 pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>, SuiteError> {
     let mut cases: Vec<Case> = Vec::new();
     let mut seen = std::collections::BTreeMap::<&str, &Scenario>::new();
@@ -98,7 +107,7 @@ pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>,
         let tags = scenario.tags()?;
         for model in models {
             cases.push(Case {
-                name: report::case(&scenario.name, &model.to_string()),
+                name: case_name(&scenario.name, model),
                 plan: scenario.plan(&Options { ring: None, fetch: Some(model) })?,
                 scenario: scenario.clone(),
                 model,

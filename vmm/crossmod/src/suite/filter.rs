@@ -1,19 +1,20 @@
-//! Which cases are wanted, by tag and by expectation.
+//! Filters for cases, by tag and by expectation.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Case, SuiteError};
-use crate::property::Property;
-use crate::scenario::{self, nearest};
+use crossmod_model::property::Property;
+use crossmod_scenario::{current_name, is_tag, nearest};
 
-/// `nmi`: scenarios that have the tag; `!nmi`: those that have it not.
+use super::{Case, SuiteError};
+
+/// `nmi` selects scenarios with that tag, `!nmi` those without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagRule {
     /// The tag.
     pub tag: String,
-    /// Have it, or have it not.
+    /// Whether selected scenarios have the tag.
     pub has: bool,
 }
 
@@ -22,8 +23,8 @@ impl FromStr for TagRule {
 
     fn from_str(text: &str) -> Result<TagRule, String> {
         let (tag, has) = text.strip_prefix('!').map_or((text, true), |tag| (tag, false));
-        match scenario::is_tag(tag) {
-            true => Ok(TagRule { tag: scenario::current_name(tag).into_owned(), has }),
+        match is_tag(tag) {
+            true => Ok(TagRule { tag: current_name(tag).into_owned(), has }),
             false => Err("a tag is a word of a-z, 0-9 and -, with ! in front to exclude it".into()),
         }
     }
@@ -35,12 +36,12 @@ impl fmt::Display for TagRule {
     }
 }
 
-/// What a case has to expect.
+/// The expectation that a selected case has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Nothing is violated.
+    /// No property is violated.
     Safe,
-    /// This is violated.
+    /// This property is violated.
     Violated(Property),
 }
 
@@ -64,23 +65,23 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// Every rule has to hold.
+/// Rules that a selected case fulfils, all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of the scenario's tags.
+    /// Rules for the scenario's tags.
     pub tags: Vec<TagRule>,
-    /// Of what the case expects under its fetch model.
+    /// Rules for the expectation under the case's fetch model.
     pub wanted: Vec<Wanted>,
 }
 
 impl Filter {
-    /// True if it lets everything through.
+    /// True if the filter selects every case.
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty() && self.wanted.is_empty()
     }
 
-    /// Whether a case is wanted.
-    pub fn lets(&self, case: &Case) -> bool {
+    /// Whether the filter selects `case`.
+    pub fn selects(&self, case: &Case) -> bool {
         self.tags.iter().all(|rule| case.tags.contains(&rule.tag) == rule.has)
             && self.wanted.iter().all(|wanted| match wanted {
                 Wanted::Safe => case.plan.expect.is_empty(),
@@ -88,12 +89,12 @@ impl Filter {
             })
     }
 
-    /// The cases that are wanted, in their order.
+    /// The selected cases, in their order.
     ///
     /// # Errors
     ///
-    /// [`SuiteError::NoSuchTag`] for a tag that no case has: a misspelt exclusion would exclude nothing.
-    /// [`SuiteError::Nothing`] if nothing is left.
+    /// [`SuiteError::NoSuchTag`] for a tag that no case has, because a misspelt exclusion would exclude nothing.
+    /// [`SuiteError::Nothing`] if no case is left.
     pub fn apply(&self, cases: Vec<Case>) -> Result<Vec<Case>, SuiteError> {
         let known: BTreeSet<&str> = cases.iter().flat_map(|case| &case.tags).map(String::as_str).collect();
         if let Some(rule) = self.tags.iter().find(|rule| !known.contains(rule.tag.as_str())) {
@@ -105,7 +106,7 @@ impl Filter {
             return Err(SuiteError::NoSuchTag { tag: rule.tag.clone(), help });
         }
         let all = cases.len();
-        let left: Vec<Case> = cases.into_iter().filter(|case| self.lets(case)).collect();
+        let left: Vec<Case> = cases.into_iter().filter(|case| self.selects(case)).collect();
         if left.is_empty() {
             return Err(SuiteError::Nothing { cases: all, what: self.to_string() });
         }

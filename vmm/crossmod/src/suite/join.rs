@@ -1,13 +1,12 @@
-//! The results of shards as those of one run.
+//! Joins the results of shards, or of several runs, into those of one run.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use crossmod_model::property::Property;
 use thiserror::Error;
 
-use super::{Results, Selection, Shard};
-use crate::property::Property;
-use crate::report::{Report, Status};
+use crate::results::{Report, Results, Selection, Shard, Status};
 
 /// Why results cannot be joined.
 #[derive(Debug, Error)]
@@ -15,7 +14,7 @@ pub enum JoinError {
     /// Nothing to join.
     #[error("there are no results to join")]
     Nothing,
-    /// They are results of different things.
+    /// The results were made with different programs or options.
     #[error(
         "{first} and {second} differ in the {what}: `{one}` and `{other}`; run both with the same, then join them"
     )]
@@ -24,27 +23,27 @@ pub enum JoinError {
         first: String,
         /// Another.
         second: String,
-        /// In what they differ.
+        /// What differs.
         what: &'static str,
-        /// What the first says.
+        /// The value in the first file.
         one: String,
-        /// What the second says.
+        /// The value in the second file.
         other: String,
     },
-    /// A part of a selection was not given.
+    /// The results of some shards were not given.
     #[error(
-        "shard {missing} of {count} is missing: {path} and those with it are not the whole; give its results too"
+        "shard {missing} of {count} is missing: {path} has the results of another shard; give those of every shard"
     )]
     Missing {
-        /// The shards, as `2, 3`.
+        /// The missing shards, as `2, 3`.
         missing: String,
-        /// Of how many.
+        /// Number of shards.
         count: u32,
-        /// A file that there is.
+        /// A file that was given.
         path: String,
     },
     /// A selection has a case that no file reports.
-    #[error("{path} should report `{case}`, and does not: is the file complete?")]
+    #[error("{path} selects `{case}`, but no file reports it: the file is incomplete; run that shard again")]
     NoReport {
         /// A file of the selection.
         path: String,
@@ -63,16 +62,16 @@ pub enum JoinError {
         second: String,
         /// The case.
         case: String,
-        /// What the first says.
+        /// The value in the first file.
         one: String,
-        /// What the second says.
+        /// The value in the second file.
         other: String,
     },
 }
 
-/// Joins results, each with the path that messages call it by. The reports come in the order of the selection; of
-/// several selections, in the order in which they are given. A case that occurs more than once must have the same
-/// verdict; a verdict replaces a skip, which is none.
+/// Joins results, each given with the path that error messages use for it. The reports are in the order of the
+/// selection, and several selections in the order of `files`. A case that occurs more than once must have the same
+/// verdict each time; a verdict replaces a skip.
 ///
 /// # Errors
 ///
@@ -126,7 +125,7 @@ pub fn join(files: &[(String, Results)]) -> Result<Results, JoinError> {
     let selection = if selections.iter().all(|(_, other, _)| other.digest == model.selection.digest) {
         model.selection.clone()
     } else {
-        Selection::new(reports.iter().map(|report| (report.case(), report.plan.clone())))
+        Selection::of_reports(&reports)
     };
     let mut joined = Results { shard: Shard::WHOLE, selection, others: Vec::new(), reports, ..model.clone() };
     for host in files.iter().flat_map(|(_, results)| results.hosts()) {
@@ -149,14 +148,12 @@ fn same((first, second): (&str, &str), what: &'static str, one: &str, other: &st
     })
 }
 
-/// Of two reports of one case the one that stands.
+/// The report to keep, of two reports of the same case.
 fn agree<'a>(
     one: (&'a str, &'a Report),
     other: (&'a str, &'a Report),
 ) -> Result<(&'a str, &'a Report), JoinError> {
-    let found = |report: &Report| -> Vec<Property> {
-        report.findings.iter().map(|finding| finding.violation.property).collect()
-    };
+    let found = |report: &Report| report.violated().collect::<Vec<Property>>();
     let verdict = |report: &Report| (report.status, report.as_expected, found(report), report.plan.clone());
     match (one.1.status, other.1.status) {
         (_, Status::Skipped) => Ok(one),
@@ -165,7 +162,7 @@ fn agree<'a>(
         _ => {
             let say = |report: &Report| {
                 let names: Vec<&str> = found(report).iter().map(|property| property.name()).collect();
-                let plan = report.plan.get(..12).unwrap_or("none");
+                let plan = report.plan.short();
                 format!("{} {} (plan {plan})", report.status.name(), names.join(", ")).replace("  ", " ")
             };
             Err(JoinError::Disagree {

@@ -1,30 +1,30 @@
-//! The journal of a run: every verdict on disk as soon as it is known, so that a run that was interrupted, whatever
-//! by, is resumed without repeating or losing one.
+//! The journal of a run: each verdict is written to disk as soon as it is known, so that a run can resume after any kind
+//! of interruption without losing or repeating a verdict.
 //!
-//! Lines of JSON. The first says what the verdicts belong to; a line with a host stands before the reports that were
-//! made there. A line counts once its end is written: what follows the last one was being written when the run
-//! ended, and is cut off.
+//! A journal consists of lines of JSON. The first line says what the verdicts belong to; a line with a host precedes the
+//! reports that were made on that host. A line counts once its line feed is written: bytes after the last line feed were
+//! being written when the run ended, and are cut off.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crossmod_kvm::host::Host;
+use crossmod_model::image::Image;
+use crossmod_model::plan::Ring;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Case;
-use crate::host::Host;
-use crate::image::Image;
-use crate::plan::Ring;
-use crate::report::{Report, Status};
+use crate::results::{Report, Status};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
-/// How a journal begins.
+/// First bytes of a journal.
 const BEGINNING: &[u8] = b"{\"journal\":";
 
-/// What the verdicts of a journal belong to.
+/// What the verdicts of a journal depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Version of the format.
@@ -38,7 +38,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// That of this program.
+    /// The header that this program writes.
     pub fn new(options: &str) -> Header {
         Header {
             journal: FORMAT,
@@ -67,39 +67,39 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
-    /// It is something else. It was not changed.
-    #[error("{path} is no journal, and was left as it is: give --resume a file that does not exist yet")]
+    /// The file is not a journal; it was not changed.
+    #[error("{path} is not a journal and was not changed: give --resume a file that does not exist yet")]
     NotOne {
         /// Its path.
         path: String,
     },
-    /// It belongs to another run.
+    /// The journal belongs to another run.
     #[error(
-        "{path} is the journal of another {what}: there it is `{theirs}`, here `{ours}`; run with the same, or give \
-         another file to begin anew"
+        "{path} is the journal of another {what}: there it is `{theirs}`, here `{ours}`; use the same {what}, or give a \
+         new file to start over"
     )]
     Other {
         /// Its path.
         path: String,
         /// What differs.
         what: &'static str,
-        /// In the journal.
+        /// The value in the journal.
         theirs: String,
-        /// Here.
+        /// The value of this run.
         ours: String,
     },
-    /// A line before the last is none.
-    #[error("{path}:{line}: {reason}; the line was damaged: remove it, its case is then checked again")]
+    /// A line before the last cannot be read.
+    #[error("{path}:{line}: the line is damaged: {reason}; remove it, and its case is checked again")]
     Damaged {
         /// Its path.
         path: String,
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
         /// What is wrong.
         reason: String,
     },
-    /// Another process writes to it.
-    #[error("{path} is being written by another run: wait for its end, or give another file")]
+    /// Another process writes to the file.
+    #[error("{path} is being written by another run: wait until that run ends, or give another file")]
     InUse {
         /// Its path.
         path: String,
@@ -117,18 +117,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one. Nobody else may write to it meanwhile.
+    /// Opens a journal or creates it, and locks it until it is dropped.
     ///
     /// # Errors
     ///
-    /// See [`JournalError`]. A file that is no journal is not touched.
+    /// See [`JournalError`]. A file that is not a journal is not changed.
     pub fn open(path: &Path, header: &Header) -> Result<Journal, JournalError> {
         let shown = || path.display().to_string();
         let fail = |error: std::io::Error| JournalError::File { path: shown(), reason: error.to_string() };
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(JournalError::File {
                 path: shown(),
-                reason: "is no regular file; give the path of one".into(),
+                reason: "not a regular file; give the path of one".into(),
             });
         }
         let mut file = File::options().read(true).append(true).create(true).open(path).map_err(fail)?;
@@ -162,12 +162,12 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The machines that its reports were made on.
+    /// The machines that the reports were made on.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
 
-    /// The report of a case, if it is known for exactly this plan and expectation.
+    /// The report of a case, if the journal has one for exactly this plan and expectation.
     pub fn known(&self, case: &Case, ring: Option<Ring>) -> Option<Report> {
         let reports = self.known.get(&case.name)?;
         let plan = case.digest(ring)?;
@@ -175,12 +175,12 @@ impl Journal {
         reports.iter().rev().find(same).cloned()
     }
 
-    /// Writes a report, made on `host`, to the disk, if it is a verdict: what was skipped, interrupted or failed is tried
-    /// again.
+    /// Writes a report, made on `host`, to the disk if it is a verdict. A case that was skipped, interrupted or failed is
+    /// tried again when the run resumes.
     ///
     /// # Errors
     ///
-    /// [`JournalError::File`] if it cannot be written.
+    /// [`JournalError::File`] if the file cannot be written.
     pub fn append(&mut self, host: &Host, report: &Report) -> Result<(), JournalError> {
         if matches!(report.status, Status::Skipped | Status::HarnessError) || report.interrupted() {
             return Ok(());
@@ -192,7 +192,7 @@ impl Journal {
         self.write(&Line::Report(Box::new(report.clone())))
     }
 
-    /// One line, in one write, and onto the disk.
+    /// Writes one line by one call, and waits until it is on the disk.
     fn write(&mut self, line: &impl Serialize) -> Result<(), JournalError> {
         let fail = |reason: String| JournalError::File { path: self.path.display().to_string(), reason };
         let mut text = serde_json::to_vec(line).map_err(|error| fail(error.to_string()))?;

@@ -1,24 +1,22 @@
-//! Suites: which cases there are, which of them are wanted, which run here, and what is known of them already.
+//! Suites: which cases exist, which of them a run selects and executes, and which are known from an earlier run.
 //!
-//! A *case* is a scenario under one fetch model: one search, one verdict. Its name is that of the scenario, with
-//! `@model` unless the model is the plain one, and it is unique in a selection.
+//! A *case* is a scenario under one fetch model: one search, one verdict. Its name is that of the scenario, followed by
+//! `@model` unless the model is the coherent one, and it is unique in a selection.
 //!
 //! ```text
 //! scenarios -> cases -> filter -> shard -> check -> Results -> join
 //!                                            │
-//!                                         journal: what is known after an interruption
+//!                                         journal: verdicts of a run that was interrupted
 //! ```
 
 mod case;
 mod filter;
 mod join;
 mod journal;
-mod results;
 mod shard;
 
 pub use case::{Case, SuiteError, cases};
 pub use filter::{Filter, TagRule, Wanted};
 pub use join::{JoinError, join};
 pub use journal::{Header, Journal, JournalError};
-pub use results::{Results, Selection};
-pub use shard::{Shard, cost};
+pub use shard::cost;

@@ -1,32 +1,15 @@
-//! Shards: parts of a suite for machines that know nothing of each other.
+//! Distribution of cases over shards, without communication between the machines that run them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
-
 use super::Case;
-
-/// Part `index` of `count`; both count from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Shard {
-    /// Which.
-    pub index: u32,
-    /// Of how many.
-    pub count: u32,
-}
+use crate::results::Shard;
 
 impl Shard {
-    /// All of a suite.
-    pub const WHOLE: Shard = Shard { index: 1, count: 1 };
-    /// Most parts of a suite.
-    pub const MOST: u32 = 4096;
-
-    /// The cases of this shard, in their order. It depends on their names and costs, not on the order in which they
-    /// are given: the costliest first, each to the shard that has least so far.
+    /// The cases of this shard, in their order. The distribution depends on names and costs, not on the order of
+    /// `cases`: it takes the costliest case first and gives each to the shard with the least load so far.
     pub fn of(self, cases: Vec<Case>) -> Vec<Case> {
         let costs: Vec<(&str, u64)> = cases.iter().map(|case| (case.name.as_str(), cost(case))).collect();
         let of = deal(&costs, self.count);
@@ -34,38 +17,7 @@ impl Shard {
     }
 }
 
-/// `K/N`.
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Shard, String> {
-        let numbers = text.split_once('/').and_then(|(index, count)| {
-            Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
-        });
-        match numbers {
-            Some(shard)
-                if (1..=Shard::MOST).contains(&shard.count) && (1..=shard.count).contains(&shard.index) =>
-            {
-                Ok(shard)
-            }
-            Some(Shard { index: 0, .. }) => {
-                Err("shards count from 1: for a runner that counts from 0, add 1".into())
-            }
-            _ => Err(format!(
-                "a shard is K/N, K from 1 to N, N at most {}: `2/4` is the second of four",
-                Shard::MOST
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.index, self.count)
-    }
-}
-
-/// Transitions of the shipped cases, once counted.
+/// Transitions of the shipped cases, as counted once.
 static RECORDED: LazyLock<BTreeMap<&str, u64>> = LazyLock::new(|| {
     let lines = include_str!("costs.txt").lines().filter(|line| !line.starts_with('#'));
     lines
@@ -74,11 +26,11 @@ static RECORDED: LazyLock<BTreeMap<&str, u64>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What each case costs in any event, in transitions.
+/// Overhead of each case, in transitions.
 const FIXED: u64 = 500;
 
-/// About how many transitions a case takes: as recorded, or by the growth of the shipped set: 12 times an executor, 6 an
-/// NMI or interrupt, 4 a machine check. No verdict depends on it.
+/// Estimated transitions of a case. A case that is not recorded is extrapolated from the shipped set: each executor
+/// multiplies the cost by 12, each NMI or interrupt by 6, each machine check by 4. No verdict depends on it.
 pub fn cost(case: &Case) -> u64 {
     let recorded = RECORDED.get(case.name.as_str()).copied();
     recorded.unwrap_or_else(|| {
@@ -93,7 +45,7 @@ pub fn cost(case: &Case) -> u64 {
     })
 }
 
-/// The shard of each case, from 1.
+/// The shard of each case; shards count from 1.
 fn deal(costs: &[(&str, u64)], count: u32) -> Vec<u32> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&index| (Reverse(costs[index].1), costs[index].0));
@@ -142,13 +94,6 @@ mod tests {
             let largest = costs.iter().map(|(_, cost)| cost + FIXED).max().unwrap_or_default();
             prop_assert!(most <= sum / u64::from(count) + largest);
         }
-
-        #[test]
-        fn texts_that_are_no_shard_are_refused(text in "[0-9/ a-]{0,8}") {
-            if let Ok(shard) = text.parse::<Shard>() {
-                prop_assert!(1 <= shard.index && shard.index <= shard.count && shard.count <= Shard::MOST);
-            }
-        }
     }
 
     #[test]
@@ -171,16 +116,6 @@ mod tests {
             let mut all: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
             all.sort();
             assert_eq!(names, all);
-        }
-    }
-
-    #[test]
-    fn a_shard_is_read_as_it_is_written() {
-        assert_eq!("2/4".parse(), Ok(Shard { index: 2, count: 4 }));
-        assert_eq!(Shard { index: 2, count: 4 }.to_string(), "2/4");
-        assert!("0/4".parse::<Shard>().unwrap_err().contains("add 1"));
-        for wrong in ["", "1", "5/4", "1/0", "1/4097", "-1/4", "1/4/2", "a/b"] {
-            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
         }
     }
 }

@@ -3,33 +3,32 @@
 use std::io::Read;
 use std::path::Path;
 
+use crossmod_explore::Transition;
+use crossmod_model::image::Image;
+use crossmod_model::plan::{Plan, Ring};
+use crossmod_model::property::Violation;
+use crossmod_scenario::{Options, Scenario};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use crate::explore::Transition;
-use crate::image::Image;
-use crate::plan::{Plan, Ring};
-use crate::property::Violation;
-use crate::scenario::{Options, Scenario};
 
 /// Version of the format.
 pub const FORMAT: u32 = 2;
 /// Largest trace file that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// A schedule that violates a property, with the hash of every state.
+/// A schedule that violates a property, with the digest of every state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trace {
     /// [`FORMAT`].
     pub format: u32,
-    /// Version of Crossmod that wrote it; informative.
+    /// Version of Crossmod that wrote the trace; informative.
     pub crossmod: String,
     /// Name of the scenario.
     pub scenario: String,
-    /// The scenario file, whole.
+    /// The complete text of the scenario.
     pub text: String,
-    /// Ring that was forced on the executors, if one was.
+    /// Ring that the options forced on the executors, if any.
     pub ring: Option<u8>,
     /// Fetch model.
     #[serde(default)]
@@ -38,24 +37,24 @@ pub struct Trace {
     pub plan: String,
     /// Digest of the guest image.
     pub image: String,
-    /// Host it was found on; informative.
+    /// Host on which the violation was found; informative.
     pub host: String,
-    /// What is violated.
+    /// The violation.
     pub violation: Violation,
-    /// Hash of the initial state, in hex.
+    /// Digest of the initial state, in hex.
     pub initial: String,
     /// The schedule.
     pub moves: Vec<TraceMove>,
 }
 
-/// One move and the hash of the state after it.
+/// One transition and the digest of the state after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceMove {
-    /// The move, as [`Transition`] displays it.
+    /// The transition, as [`Transition`] displays it.
     #[serde(rename = "move")]
     pub step: String,
-    /// Hash of the state after it, in hex.
+    /// Digest of the state after it, in hex.
     pub state: String,
 }
 
@@ -70,23 +69,23 @@ pub enum TraceError {
         /// Why.
         reason: String,
     },
-    /// It was made with something else.
-    #[error("the trace belongs to another {what}: it says {theirs}, here it is {ours}")]
+    /// The trace was recorded with another format, guest image or plan.
+    #[error("the trace belongs to another {what}: it has {theirs}, this program has {ours}")]
     Other {
         /// What differs.
         what: &'static str,
-        /// In the trace.
+        /// The value in the trace.
         theirs: String,
-        /// Here.
+        /// The value of this program.
         ours: String,
     },
     /// The scenario inside it cannot be used.
     #[error("the scenario inside the trace: {0}")]
     Scenario(String),
-    /// A move is none.
-    #[error("move {number} is `{text}`, which is no move")]
+    /// A text is not a transition.
+    #[error("move {number}: `{text}` is not a move")]
     Transition {
-        /// Which, from 1.
+        /// Number of the transition, from 1.
         number: usize,
         /// Its text.
         text: String,
@@ -95,6 +94,10 @@ pub enum TraceError {
 
 impl Trace {
     /// Reads a trace file.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::File`] if the file cannot be read or is not a trace.
     pub fn load(path: &Path) -> Result<Trace, TraceError> {
         let fail = |reason: String| TraceError::File { path: path.display().to_string(), reason };
         let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
@@ -104,16 +107,21 @@ impl Trace {
         }
         let mut text = String::new();
         file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => fail("not UTF-8 text, so not a trace".into()),
+            std::io::ErrorKind::InvalidData => fail("not a trace: the file is not UTF-8 text".into()),
             _ => fail(error.to_string()),
         })?;
         if text.len() as u64 > LARGEST {
-            return Err(fail(format!("larger than {} MiB, so not a trace", LARGEST >> 20)));
+            return Err(fail(format!("not a trace: larger than {} MiB", LARGEST >> 20)));
         }
         serde_json::from_str(&text).map_err(|error| fail(format!("not a trace: {error}")))
     }
 
-    /// Checks that the trace belongs here, and returns its plan.
+    /// Compiles the scenario of the trace and checks that the plan is the recorded one.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Other`] if the trace was recorded with another format, guest image or plan;
+    /// [`TraceError::Scenario`] if its scenario cannot be used.
     pub fn plan(&self) -> Result<Plan, TraceError> {
         let other = |what, theirs: &str, ours: &str| {
             Err(TraceError::Other { what, theirs: theirs.into(), ours: ours.into() })
@@ -130,7 +138,7 @@ impl Trace {
             Some(0) => Some(Ring::Kernel),
             Some(3) => Some(Ring::User),
             Some(ring) => {
-                return Err(TraceError::Scenario(format!("there is no ring {ring} here, only 0 and 3")));
+                return Err(TraceError::Scenario(format!("executors run at ring 0 or 3, not {ring}")));
             }
         };
         let fetch = self.fetch.parse().map_err(TraceError::Scenario)?;
@@ -146,7 +154,11 @@ impl Trace {
         Ok(plan)
     }
 
-    /// The moves.
+    /// The transitions.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Transition`] for the first text that is not a transition.
     pub fn schedule(&self) -> Result<Vec<Transition>, TraceError> {
         self.moves
             .iter()
@@ -160,7 +172,7 @@ impl Trace {
     }
 }
 
-/// A state's hash as it stands in files.
+/// A digest of a state, as trace files contain it.
 pub fn hex(digest: u128) -> String {
     format!("{digest:032x}")
 }

@@ -1,12 +1,12 @@
 //! Evidence: the trace file of a violation, its live replay, and its rendering in columns.
 //!
-//! A trace is bound to what it was found with: format, plan digest, guest image. A replay executes every
-//! move on KVM, one vCPU for each executor, with no memo, and compares the state after each move.
+//! A trace is valid for one file format, plan and guest image. A replay executes every transition on KVM, with one vCPU
+//! for each executor and without a memo, and compares the state after each transition.
 
 mod file;
 mod render;
 mod replay;
 
 pub use file::{FORMAT, Trace, TraceError, TraceMove, hex};
-pub use render::{Row, describe, render};
+pub use render::{TraceRow, describe, render};
 pub use replay::{Replayed, run};

@@ -1,33 +1,33 @@
-//! A schedule for people: one column for the patcher, one for each CPU.
+//! A schedule as text: one column for the patcher, one for each CPU.
 
 use std::fmt::Write;
 
 use crossmod_abi::{shared, va};
+use crossmod_explore::error::EngineError;
+use crossmod_explore::{Model, State, Transition};
+use crossmod_model::layout::master;
+use crossmod_model::plan::{Action, Function, OpKind, Plan, Quiet, Word};
+use crossmod_model::property::Violation;
+use crossmod_model::state::ghost::{FUNCTIONS, function_bit};
+use crossmod_model::x86::decode;
 
-use crate::explore::error::EngineError;
-use crate::explore::{Model, State, Transition};
-use crate::plan::{Action, Function, OpKind, Plan, Quiet, Word};
-use crate::property::Violation;
-use crate::state::ghost::FUNCTIONS;
-use crate::x86::decode;
-
-/// One move.
+/// One transition of a schedule.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct TraceRow {
     /// 0 = the patcher, *i* + 1 = executor *i*.
     pub actor: usize,
-    /// What is done.
+    /// The step in words.
     pub what: String,
-    /// Bytes of the site after the move.
+    /// Bytes of the site after the transition.
     pub site: Vec<u8>,
-    /// What it violates.
+    /// The violations that it shows.
     pub violations: Vec<Violation>,
-    /// What the CPU made of a torn fetch.
+    /// How the CPU continued after a torn fetch.
     pub aftermath: Option<String>,
 }
 
-/// Describes a move from the state before it.
-pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<Row, EngineError> {
+/// Describes a transition from the state before it; `site` and the violations are still empty.
+pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Result<TraceRow, EngineError> {
     let what = match step {
         Transition::Patcher => patcher(model, state),
         Transition::Piece(piece) => {
@@ -47,15 +47,19 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::Smi(_) => "SMI, and back by RSM".into(),
         Transition::MachineCheck(_) => "machine check delivered".into(),
     };
-    let mut row =
-        Row { actor: step.actor().into(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
+    let mut row = TraceRow {
+        actor: step.actor().into(),
+        what,
+        site: Vec::new(),
+        violations: Vec::new(),
+        aftermath: None,
+    };
     if let Some(slot) = step.executor() {
         let monitor = model.ghost_of(state, usize::from(slot));
         let mut pending: Vec<&str> = FUNCTIONS
             .into_iter()
             .filter(|&function| {
-                monitor.pending & crate::state::ghost::function_bit(function) != 0
-                    && step != Transition::Ipi(slot, function)
+                monitor.pending & function_bit(function) != 0 && step != Transition::Ipi(slot, function)
             })
             .map(|function| function.name())
             .collect();
@@ -121,7 +125,7 @@ fn each_name(plan: &Plan, word: u8) -> &str {
     &plan.each[usize::from(word)].name
 }
 
-/// The instruction as this vCPU sees it; marked where that is not what memory holds.
+/// The instruction as this vCPU fetches it, marked `[stale]` where memory holds other bytes.
 fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> String {
     let cpu = model.cpu_of(state, slot);
     let rip = cpu.regs.rip;
@@ -145,7 +149,7 @@ fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> St
     }
 }
 
-/// Names for the addresses that a disassembly shows.
+/// Replaces addresses in a disassembly by names.
 fn symbols(model: &Model<'_>, text: &str) -> String {
     let mut names: Vec<(u64, String)> = [
         (shared::ARMED, "armed"),
@@ -175,13 +179,13 @@ fn symbols(model: &Model<'_>, text: &str) -> String {
         names.push((va::PRIVATE + crossmod_abi::private::WORD + 4 * number, word.name.clone()));
     }
     for offset in 0..plan.site.len() as u64 {
-        names.push((crate::layout::master(plan.site.address) + offset, format!("site+{offset}")));
+        names.push((master(plan.site.address) + offset, format!("site+{offset}")));
     }
     for pad in &model.plan().pads {
         names.push((pad.address, place(model, pad.address)));
     }
     let mut out = text.to_owned();
-    // Longest numbers first: one may begin like another.
+    // Highest addresses first, because a shorter number may be a prefix of a longer one.
     names.sort_by_key(|&(address, _)| std::cmp::Reverse(address));
     for (address, name) in names {
         out = out.replace(&format!("{address:#x}"), &name);
@@ -219,8 +223,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.join(" ")
 }
 
-/// Lays rows out in columns. Runs of steps in the same column keep it readable; `width` is the terminal's.
-pub fn render(plan: &Plan, rows: &[Row], width: usize) -> String {
+/// Lays rows out in columns; `width` is that of the terminal, in characters.
+pub fn render(plan: &Plan, rows: &[TraceRow], width: usize) -> String {
     let columns = plan.executors.len() + 1;
     let site = plan.site.len() * 3 - 1;
     let fixed = 5 + site + 2;

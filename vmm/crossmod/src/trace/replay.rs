@@ -1,33 +1,34 @@
 //! Live replay of a schedule.
 
-use super::render::{Row, describe};
-use crate::engine::ReplayEngine;
-use crate::explore::error::EngineError;
-use crate::explore::{Memo, Model, Transition};
-use crate::machine::Machine;
-use crate::plan::Plan;
-use crate::property::{Property, Violation};
+use crossmod_explore::error::EngineError;
+use crossmod_explore::{Memo, Model, Transition};
+use crossmod_kvm::Machine;
+use crossmod_model::plan::Plan;
+use crossmod_model::property::{Property, Violation};
 
-/// What a replay did.
+use super::render::{TraceRow, describe};
+use crate::engine::ReplayEngine;
+
+/// The live run of a schedule.
 #[derive(Debug)]
 pub struct Replayed {
-    /// Hash of the initial state.
+    /// Digest of the initial state.
     pub initial: u128,
-    /// Hash of the state after each move.
+    /// Digest of the state after each transition.
     pub states: Vec<u128>,
-    /// What each move was, for people.
-    pub rows: Vec<Row>,
-    /// What the last move violated.
+    /// Each transition in words.
+    pub rows: Vec<TraceRow>,
+    /// The violations that the last transition showed.
     pub violations: Vec<Violation>,
-    /// First move (from 0) that the state before it does not have, if any; the replay stops there.
+    /// Index of the first transition that is not enabled in the state before it, if any; the replay stops there.
     pub impossible: Option<usize>,
-    /// Instructions of no effect on the outcome were not left out: steps executed on KVM.
+    /// Steps executed on KVM.
     pub steps: u64,
 }
 
 impl Replayed {
-    /// True if the schedule ran to its end and showed the property. Progress properties belong to the graph:
-    /// for them, being where no schedule completes from is all that a replay can show.
+    /// True if the schedule ran to its end and showed the violation. Progress properties are properties of the whole graph:
+    /// a replay can show only that the schedule reaches the state from which no schedule completes.
     pub fn shows(&self, property: Property) -> bool {
         self.impossible.is_none()
             && (matches!(property, Property::Deadlock | Property::Livelock)
@@ -35,8 +36,12 @@ impl Replayed {
     }
 }
 
-/// Executes a schedule of single instructions: each executor on its own vCPU of `live`, memory never
-/// restored, nothing remembered. `aside` executes old and new alone, for comparison of outcomes.
+/// Executes a schedule of single instructions: each executor on its own vCPU of `live`, without restoring memory and
+/// without a memo. `aside` executes the old and the new version alone, to compare outcomes.
+///
+/// # Errors
+///
+/// [`EngineError`] if KVM fails, or if memory differs from what the schedule implies.
 pub fn run(
     live: &mut Machine,
     aside: &mut Machine,

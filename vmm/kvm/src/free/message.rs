@@ -1,5 +1,5 @@
-//! Messages to running vCPUs (KVM API, KVM_SIGNAL_MSI): the only way of sending one, what is kept of those that come
-//! from beside, and the thread's hands that send them.
+//! Messages to running vCPUs (KVM API, KVM_SIGNAL_MSI), and the accounting of NMIs and device interrupts that another
+//! thread than the patcher's injects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,17 +8,17 @@ use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 
 use super::APIC;
-use super::window::Window;
+use super::guest_words::GuestWords;
 use crate::MachineError;
 
-/// The data of a message that is an NMI: its delivery mode (SDM vol. 3, 11.11.2).
+/// The data of an NMI message: its delivery mode (SDM vol. 3, 11.11.2).
 pub(super) const NMI: u32 = 4 << 8;
 
 /// Sends a message to one executor.
 ///
-/// KVM answers with the number of vCPUs whose local APIC took it. An NMI or a fixed vector that meets a pending one is
-/// taken as well and becomes one with it: that is not told. So 0 (*the guest blocked it*: no such APIC, or one that is
-/// off) never means that it coalesced, but that it is lost, and executors do not switch their APIC off.
+/// KVM returns the number of vCPUs whose local APIC accepted it. An NMI or a fixed vector that coalesces with a pending
+/// one counts as accepted. A return value of 0 (no such APIC, or one that is disabled) therefore means a lost message, and
+/// executors do not disable their APIC.
 pub(super) fn send(vm: &VmFd, executor: usize, data: u32) -> Result<(), MachineError> {
     let address_lo = APIC as u32 | (executor as u32) << 12;
     let message = kvm_msi { address_lo, data, ..kvm_msi::default() };
@@ -34,11 +34,11 @@ fn delivered(executor: usize, taken: i32) -> Result<(), MachineError> {
     Err(MachineError::Contract { rip: va::SITE, what })
 }
 
-/// What became of the messages to one executor: NMIs, device interrupts.
+/// Counts of the messages to one executor: NMIs, device interrupts.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     sent: [AtomicU64; 2],
-    /// So many at least have coalesced.
+    /// A lower bound of those that coalesced.
     coalesced: [AtomicU64; 2],
 }
 
@@ -47,22 +47,22 @@ impl Ledger {
         [0, 1].map(|kind| self.sent[kind].load(Ordering::SeqCst))
     }
 
-    /// Of what was sent by some time nothing is pending any more. What has been counted since may be of later ones:
-    /// only what is missing even so has coalesced.
+    /// Notes that none of the messages in `sent` is pending any more. `counted` may include later ones: only messages that
+    /// are missing nevertheless have coalesced.
     pub fn settle(&self, sent: [u64; 2], counted: [u64; 2]) {
         for kind in 0..2 {
             self.coalesced[kind].fetch_max(sent[kind].saturating_sub(counted[kind]), Ordering::SeqCst);
         }
     }
 
-    /// Some were sent and are neither counted nor known to have coalesced.
+    /// True if a message was sent that is neither counted nor known to have coalesced.
     fn outstanding(&self, kind: usize, counted: u64) -> bool {
         let missing = self.sent[kind].load(Ordering::SeqCst).saturating_sub(counted);
         missing > self.coalesced[kind].load(Ordering::SeqCst)
     }
 }
 
-/// A message that a thread beside the patcher's sends.
+/// A message that an [`Injector`] sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// An NMI.
@@ -74,7 +74,7 @@ pub enum Message {
 /// Sends messages from another thread than the patcher's.
 #[derive(Clone, Copy)]
 pub struct Injector<'a> {
-    window: Window,
+    words: GuestWords,
     vm: &'a VmFd,
     ledgers: &'a [Ledger],
     /// Where handlers count each kind, in a vCPU's private page.
@@ -82,16 +82,21 @@ pub struct Injector<'a> {
 }
 
 impl<'a> Injector<'a> {
-    pub(super) fn new(window: Window, vm: &'a VmFd, ledgers: &'a [Ledger], counts: [u64; 2]) -> Injector<'a> {
-        Injector { window, vm, ledgers, counts }
+    pub(super) fn new(
+        words: GuestWords,
+        vm: &'a VmFd,
+        ledgers: &'a [Ledger],
+        counts: [u64; 2],
+    ) -> Injector<'a> {
+        Injector { words, vm, ledgers, counts }
     }
 
-    /// How many executors there are.
+    /// Number of executors.
     pub fn executors(self) -> usize {
         self.ledgers.len()
     }
 
-    /// Sends one.
+    /// Sends a message.
     pub fn send(self, message: Message, executor: usize) -> Result<(), MachineError> {
         let data = match message {
             Message::Nmi => NMI,
@@ -102,32 +107,32 @@ impl<'a> Injector<'a> {
         Ok(())
     }
 
-    /// True if one that was sent to the executor may still be pending: the next may become one with it.
+    /// True if an earlier message to the executor may still be pending, so that the next one may coalesce with it.
     pub fn outstanding(self, message: Message, executor: usize) -> bool {
         self.ledgers[executor].outstanding(message as usize, self.counted(message, executor))
     }
 
-    /// How many of each kind were sent to each executor by now.
+    /// Numbers of messages sent to each executor so far, by kind.
     pub fn all_sent(self) -> Vec<[u64; 2]> {
         self.ledgers.iter().map(Ledger::sent).collect()
     }
 
-    /// Notes that every executor has taken what it was sent by an earlier [`all_sent`](Injector::all_sent).
+    /// Notes that every executor has taken all messages of an earlier [`all_sent`](Injector::all_sent).
     pub fn settle(self, sent: &[[u64; 2]]) {
         for (executor, (ledger, &sent)) in self.ledgers.iter().zip(sent).enumerate() {
-            let counted = self.counts.map(|count| self.window.own(executor, count));
+            let counted = self.counts.map(|count| self.words.own(executor, count));
             ledger.settle(sent, counted);
         }
     }
 
-    /// How many were sent to an executor.
+    /// Number of messages sent to an executor.
     pub fn sent(self, message: Message, executor: usize) -> u64 {
         self.ledgers[executor].sent()[message as usize]
     }
 
-    /// How many the executor's handler has counted.
+    /// Number of messages that the executor's handler has counted.
     pub fn counted(self, message: Message, executor: usize) -> u64 {
-        self.window.own(executor, self.counts[message as usize])
+        self.words.own(executor, self.counts[message as usize])
     }
 }
 
@@ -150,12 +155,12 @@ mod tests {
         assert!(!ledger.outstanding(0, 0));
         ledger.sent[0].fetch_add(2, Ordering::SeqCst);
         assert!(ledger.outstanding(0, 0) && ledger.outstanding(0, 1) && !ledger.outstanding(0, 2));
-        // Two became one.
+        // Two coalesced.
         ledger.settle([2, 0], [1, 0]);
         assert!(!ledger.outstanding(0, 1));
         ledger.sent[0].fetch_add(1, Ordering::SeqCst);
         assert!(ledger.outstanding(0, 1) && !ledger.outstanding(0, 2));
-        // A fourth is sent and counted before anybody looks: it hides nothing, and is not itself pending.
+        // A fourth is sent and counted before the next look: it hides nothing, and is not pending.
         ledger.sent[0].fetch_add(1, Ordering::SeqCst);
         ledger.settle([3, 0], [3, 0]);
         assert!(ledger.outstanding(0, 2) && !ledger.outstanding(0, 3));

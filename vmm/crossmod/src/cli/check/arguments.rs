@@ -6,42 +6,42 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use crossmod::explore::{Limits, Stalls};
 use crossmod::plan::Ring;
-use crossmod::suite::Shard;
+use crossmod::results::Shard;
 use crossmod::{CheckOptions, Mode};
 
-use crate::cli::choose::{FilterArguments, size};
-use crate::cli::tell::Format;
+use crate::cli::output::Format;
+use crate::cli::selection::{FilterArguments, size};
 use crate::cli::width;
 
 #[derive(Args)]
 pub struct Arguments {
     /// Scenario files, directories of them, or shipped scenarios by name (`seed/fixup`), pattern (`seed/*-nmi`) or
-    /// group (`seed`); without any, everything that is shipped.
+    /// group (`seed`) [default: every shipped scenario].
     pub scenarios: Vec<String>,
     #[command(flatten)]
     pub filter: FilterArguments,
-    /// Check part K of N of what is selected. The parts do not overlap, cost about the same, and are the same on every
+    /// Check part K of N of the selected cases. The parts are disjoint, cost about the same, and are the same on every
     /// machine; `crossmod merge` joins their JSON results.
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
-    /// Write each verdict into this journal as soon as it is known, and do not check again what is known there.
+    /// Write each verdict to this journal as soon as it is known, and skip cases whose verdict it already has.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// Form of the report.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Show each finding's schedule, not only the unexpected ones'.
+    /// Show the schedule of every finding, not only of unexpected ones.
     #[arg(short, long)]
     pub verbose: bool,
-    /// Run every executor at this ring, 0 or 3, instead of the scenario's.
+    /// Run every executor at this ring, 0 or 3, instead of the ring in the scenario.
     #[arg(long, value_parser = ring)]
     pub ring: Option<Ring>,
-    /// Check under this fetch model instead of those that the scenario asks for; may be repeated. A preset
-    /// (coherent, amd, amd-block, half-line, half-line-block, line, line-block, intel), `all` of them,
-    /// or parameters such as `atom=16,stale,block`.
+    /// Check under this fetch model instead of those in the scenario; may be repeated. A preset (coherent, amd,
+    /// amd-block, half-line, half-line-block, line, line-block, intel), `all` presets, or parameters such as
+    /// `atom=16,stale,block`.
     #[arg(long, value_name = "MODEL")]
     pub fetch: Vec<String>,
-    /// Write a trace file for each finding into this directory, for `crossmod replay`.
+    /// Write a trace file for each finding to this directory, for `crossmod replay`.
     #[arg(long, value_name = "DIR")]
     pub traces: Option<PathBuf>,
     /// Show the schedule with the fewest context switches instead of the shortest.
@@ -50,49 +50,50 @@ pub struct Arguments {
     /// Search each scenario twice and compare the hashes.
     #[arg(long)]
     verify: bool,
-    /// Sample this many random walks instead of exploring everything; not exhaustive.
+    /// Sample this many random walks instead of searching exhaustively.
     #[arg(long, value_name = "RUNS", conflicts_with = "pct")]
     random: Option<u64>,
-    /// Sample this many runs by probabilistic concurrency testing; not exhaustive.
+    /// Sample this many runs by probabilistic concurrency testing instead of searching exhaustively.
     #[arg(long, value_name = "RUNS")]
     pct: Option<u64>,
-    /// Ordering constraints of the violations that --pct looks for.
+    /// Number of ordering constraints of the violations that --pct targets.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "pct")]
     pct_depth: usize,
-    /// Seed of sampling, and of the choice of what --recheck executes again.
+    /// Seed of sampling, and of the choice of transitions that --recheck executes again.
     #[arg(long, env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
-    /// Stop a search at this many states; what is not found then is not decided.
+    /// Stop a search at this many states; properties without a violation are then not decided.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_states)]
     max_states: usize,
-    /// Stop a search when it uses so much memory: bytes, or with K, M or G; what is not found then is not decided.
+    /// Stop a search when it uses this much memory, in bytes or with a suffix K, M or G; properties without a violation
+    /// are then not decided.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8G")]
     max_memory: usize,
-    /// Threads of a search [default: one for each CPU]. The result is the same for any number.
+    /// Threads of a search [default: the number of CPUs]. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Stop a case after this many seconds, all its searches or samples together, and go on with the next; what is not
-    /// found then is not decided.
+    /// Stop a case after this many seconds, over all its searches or samples, and continue with the next; properties
+    /// without a violation are then not decided.
     #[arg(long, value_name = "SECONDS")]
     case_timeout: Option<u64>,
-    /// Stop each search after this many seconds: with --verify a case has two, and sampling is none. What is not found
-    /// then is not decided.
+    /// Stop each search after this many seconds; with --verify a case has two searches, and a sample is not a search.
+    /// Properties without a violation are then not decided.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Execute one use in N of what is remembered again and compare; 0 = none.
+    /// Execute one in N remembered transitions again when it is used, and compare; 0 = none.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     recheck: u32,
-    /// Execute every transition each time it is used, and compare with its first time.
+    /// Execute every transition each time it is used, and compare with the first execution.
     #[arg(long)]
     no_memo: bool,
-    /// Interleave after every instruction, also where no other actor could tell the difference.
+    /// Interleave after every instruction, even where no other actor can observe the difference.
     #[arg(long)]
     no_reduction: bool,
-    /// Whether to take the alternatives that only stalls need: `auto` up to 200,000 states, then the search begins
-    /// anew without; `keep` however large it becomes; `no` not at all. Stalls are measured up to that many states.
+    /// Whether to explore transitions that matter only for measuring stalls: `auto` does up to 200,000 states, then
+    /// restarts the search without them; `keep` always does; `no` never does. Stalls are measured up to that many states.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = KeepStalls::Auto)]
     stalls: KeepStalls,
-    /// Keep states apart that differ by an exchange of executors that the scenario treats alike.
+    /// Distinguish states that differ only by a permutation of executors that the scenario does not distinguish.
     #[arg(long)]
     no_symmetry: bool,
 }
@@ -108,43 +109,42 @@ pub fn ring(text: &str) -> Result<Ring, String> {
     match text {
         "0" => Ok(Ring::Kernel),
         "3" => Ok(Ring::User),
-        _ => Err("0 and 3 are the rings that executors run at".into()),
+        _ => Err("executors run at ring 0 or 3".into()),
     }
 }
 
 impl Arguments {
-    /// As the library has them.
+    /// The options of a check, without the fetch model.
     pub fn options(&self) -> CheckOptions {
-        let arguments = self;
-        let mode = match (arguments.random, arguments.pct) {
+        let mode = match (self.random, self.pct) {
             (Some(runs), _) => Mode::Random { runs },
-            (None, Some(runs)) => Mode::Pct { runs, depth: arguments.pct_depth },
+            (None, Some(runs)) => Mode::Pct { runs, depth: self.pct_depth },
             (None, None) => Mode::Exhaustive,
         };
         CheckOptions {
-            ring: arguments.ring,
+            ring: self.ring,
             fetch: None,
             mode,
             limits: Limits {
-                max_states: arguments.max_states,
-                max_memory: arguments.max_memory,
-                timeout: arguments.timeout.map(Duration::from_secs),
+                max_states: self.max_states,
+                max_memory: self.max_memory,
+                timeout: self.timeout.map(Duration::from_secs),
                 ..Limits::default()
             },
-            case_time: arguments.case_timeout.map(Duration::from_secs),
-            seed: arguments.seed,
-            recheck: arguments.recheck,
-            memo: !arguments.no_memo,
-            workers: arguments.workers.map_or(CheckOptions::default().workers, usize::from),
-            stalls: match arguments.stalls {
+            case_time: self.case_timeout.map(Duration::from_secs),
+            seed: self.seed,
+            recheck: self.recheck,
+            memo: !self.no_memo,
+            workers: self.workers.map_or(CheckOptions::default().workers, usize::from),
+            stalls: match self.stalls {
                 KeepStalls::Auto => Stalls::Auto,
                 KeepStalls::Keep => Stalls::Keep,
                 KeepStalls::No => Stalls::No,
             },
-            symmetry: !arguments.no_symmetry,
-            reduce: !arguments.no_reduction,
-            verify: arguments.verify,
-            readable: arguments.fewest_switches,
+            symmetry: !self.no_symmetry,
+            reduce: !self.no_reduction,
+            verify: self.verify,
+            readable: self.fewest_switches,
             width: width(),
         }
     }
@@ -154,9 +154,9 @@ impl Arguments {
         self.random.is_some() || self.pct.is_some()
     }
 
-    /// The options that a verdict, or what is written for it, may depend on, as on the command line. Two runs whose
-    /// texts are equal have the same results.
-    pub fn told(&self) -> String {
+    /// The options that a verdict or its files may depend on, in a fixed order. Two runs with equal texts have the same
+    /// results.
+    pub fn canonical(&self) -> String {
         let given = |is: bool, name: &str| is.then(|| format!("--{name}"));
         let valued = |name: &str, value: Option<String>| value.map(|value| format!("--{name} {value}"));
         let unless = |value: usize, default: usize| (value != default).then(|| value.to_string());

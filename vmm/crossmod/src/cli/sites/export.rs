@@ -7,7 +7,7 @@ use crossmod::scenario;
 use crossmod::sites::export::{self, Direction};
 
 use super::arguments::Arguments;
-use crate::cli::{Failure, HELD, print};
+use crate::cli::{Exit, Failure, print};
 
 /// Maximum number of suggestions for an unknown site.
 const NEAR: usize = 8;
@@ -17,7 +17,7 @@ fn unusable(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Writes the scenarios of a site, one for each direction.
-pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path) -> Result<Exit, Failure> {
     let new = arguments.new.as_deref().map(new_version).transpose()?;
     let (image, site) = find(images, &arguments.filter(), name, new.is_some())?;
     let given = new.map(|new| export::with_new(image, site, &new)).transpose().map_err(unusable)?;
@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path
         std::fs::write(&path, &exported.scenario.text).map_err(|error| failed(&path, error))?;
         print(&path.display().to_string());
     }
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
 /// The bytes of `--new`.

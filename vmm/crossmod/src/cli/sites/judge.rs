@@ -10,15 +10,15 @@ use crossmod::sites::{Origin, tables};
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario};
 
 use super::arguments::{Arguments, Format};
-use super::output::{bar, interrupted, show};
-use crate::cli::choose::models;
-use crate::cli::tell::write_traces;
-use crate::cli::{Failure, HARNESS, HELD, INTERRUPTED, NOT_HELD, width};
+use super::output::{bar, show};
+use crate::cli::output::write_traces;
+use crate::cli::selection::models;
+use crate::cli::{Exit, Failure, width};
 
 /// The kinds to judge by default: those that Linux patches while other CPUs run.
 const JUDGED: [Kind; 2] = [Kind::JumpLabel, Kind::StaticCall];
 
-pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<Exit, Failure> {
     let mut filter = arguments.filter();
     if filter.kinds.is_empty() {
         filter.kinds = JUDGED.to_vec();
@@ -31,16 +31,16 @@ pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<u8
     if classes.is_empty() {
         return Err(nothing(images, &filter, &without_class));
     }
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
-    let mut checker = Checker::new().map_err(fail)?;
+    catch_signals()?;
+    let mut checker = Checker::new()?;
     let origin = Origin::new(images, checker.host());
     let setup = arguments.setup(protocol);
     let request = Request { images, classes, without_class, setup: setup.clone(), models };
     let (outcome, ended) = judge_all(arguments, request, &mut checker);
-    if let Some(failure) = ended.as_ref().filter(|failure| failure.status != INTERRUPTED) {
-        return Err(Failure { status: failure.status, message: failure.message.clone() });
-    }
+    let interrupted = match ended {
+        Some(failure) if failure.exit() != Exit::Interrupted => return Err(failure),
+        other => other.is_some(),
+    };
     let document = || {
         let document = tables::judgements(images, &setup, &outcome, &origin);
         match arguments.format {
@@ -49,11 +49,14 @@ pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<u8
         }
     };
     show(arguments.format, document, || Judgements::new(images, &setup, &outcome, &origin))?;
-    Ok(match ended {
-        Some(_) => interrupted(),
-        None if outcome.failed => HARNESS,
-        None if outcome.safe() => HELD,
-        None => NOT_HELD,
+    Ok(if interrupted {
+        Exit::interrupted()
+    } else if outcome.failed {
+        Exit::Harness
+    } else if outcome.safe() {
+        Exit::Held
+    } else {
+        Exit::NotHeld
     })
 }
 
@@ -67,7 +70,7 @@ fn judge_all(
     let bar = bar(request.classes.len() as u64);
     let check = |scenario: &Scenario, fetch, main| {
         if stop_requested() {
-            return Err(Failure::of(MachineError::Interrupted.into()));
+            return Err(CheckError::from(MachineError::Interrupted).into());
         }
         let options = CheckOptions { fetch: Some(fetch), width: width(), ..CheckOptions::default() };
         match whole(checker.check(scenario, &options, |_| bar.tick())) {
@@ -77,9 +80,9 @@ fn judge_all(
                 }
                 Ok(Ok(report))
             }
-            Err(error @ CheckError::Machine(MachineError::Interrupted)) => Err(Failure::of(error)),
+            Err(error @ CheckError::Machine(MachineError::Interrupted)) => Err(error.into()),
             // If the harness fails at one class, the others can still be judged.
-            Err(error) => Ok(Err(Failure::of(error).message)),
+            Err(error) => Ok(Err(Failure::from(error).to_string())),
         }
     };
     let done = judge::run(request, check, |done, class, setup, fetch| {
@@ -124,15 +127,15 @@ fn nothing(images: &[Image], filter: &Filter, without_class: &BTreeMap<Kind, usi
 
 #[cfg(test)]
 mod tests {
-    use crossmod::report::{BEFORE_PROVED, Status};
+    use crossmod::results::{Reason, Status};
 
     use super::*;
 
     #[test]
     fn an_interrupted_search_has_no_verdict() {
-        let mut report = Report::skipped("one", "");
+        let mut report = Report::skipped("one", Reason::Other("a reason".into()));
         assert!(whole(Ok(report.clone())).is_ok(), "nothing was cut short");
-        report.reason = Some(BEFORE_PROVED.into());
+        report.reason = Some(Reason::BeforeConfirmed);
         report.status = Status::NotDecided;
         let cut = whole(Ok(report));
         assert!(matches!(cut, Err(CheckError::Machine(MachineError::Interrupted))), "{cut:?}");

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use self::arguments::Arguments;
 use self::output::{bar, show};
-use super::{Failure, HELD, NOT_HELD};
+use super::{Exit, Failure};
 
 /// A result under its name.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ struct List<'a> {
     sites: Vec<SiteRow>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     arguments.check()?;
     let mut loaded = arguments.images.iter().map(|path| load(path)).collect::<Result<Vec<_>, _>>()?;
     if arguments.diff {
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let inventory = linux::inventory(&images);
     show(arguments.format, || tables::inventory(&inventory), || Named::Inventory(&inventory))?;
-    Ok(HELD)
+    Ok(Exit::Held)
 }
 
 fn load(path: &Path) -> Result<Vec<Image>, Failure> {
@@ -72,17 +72,17 @@ fn load(path: &Path) -> Result<Vec<Image>, Failure> {
     images
 }
 
-fn diff(arguments: &Arguments, before: &[Image], after: &[Image]) -> Result<u8, Failure> {
+fn diff(arguments: &Arguments, before: &[Image], after: &[Image]) -> Result<Exit, Failure> {
     let diff = linux::diff(before, after, &arguments.filter());
     show(arguments.format, || tables::differences(&diff, arguments.list), || Named::Diff(&diff))?;
-    Ok(if diff.is_empty() { HELD } else { NOT_HELD })
+    Ok(if diff.is_empty() { Exit::Held } else { Exit::NotHeld })
 }
 
-fn list(arguments: &Arguments, images: &[Image]) -> Result<u8, Failure> {
+fn list(arguments: &Arguments, images: &[Image]) -> Result<Exit, Failure> {
     let filter = arguments.filter();
     let release = images.first().and_then(|image| image.release.as_ref());
     let rows = || linux::rows(images, &filter);
     let document = || tables::list(release, rows(), images.len() > 1);
     show(arguments.format, document, || List { release, sites: rows().collect() })?;
-    Ok(HELD)
+    Ok(Exit::Held)
 }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::arguments::Format;
-use crate::cli::{Failure, HARNESS, HARNESS_ERROR, INTERRUPTED, print};
+use crate::cli::{Failure, print};
 
 /// A result as JSON.
 #[derive(Serialize)]
@@ -29,8 +29,7 @@ pub fn show<T: Serialize>(
         Format::Html => tables::html(&document()),
         Format::Json => {
             let versioned = Versioned { crossmod: env!("CARGO_PKG_VERSION"), result: result() };
-            serde_json::to_string_pretty(&versioned)
-                .map_err(|error| Failure { status: HARNESS, message: format!("{HARNESS_ERROR}{error}") })?
+            serde_json::to_string_pretty(&versioned).map_err(Failure::harness)?
         }
     });
     Ok(())
@@ -46,10 +45,4 @@ pub fn bar(length: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// The exit status of an interrupted command whose results have been printed.
-pub fn interrupted() -> u8 {
-    eprintln!("interrupted: the output contains the results until then");
-    INTERRUPTED
 }

@@ -3,15 +3,15 @@
 use crossmod::host::Host;
 use crossmod::linux::{self, Image, ProbeWindow};
 use crossmod::machine::{MachineError, catch_signals, stop_requested};
-use crossmod::report::Status;
-use crossmod::sites::{self, EXPLORE, Exploration, Explored, ImageRecord, Origin, tables};
+use crossmod::results::{Status, Tier};
+use crossmod::sites::{self, Exploration, Explored, ImageRecord, Origin, tables};
 use crossmod::{CheckError, CheckOptions, Checker, Scenario};
 use serde::Serialize;
 
 use super::arguments::{Arguments, Format};
-use super::output::{bar, interrupted, show};
-use crate::cli::tell::{replays, write_traces};
-use crate::cli::{Failure, HELD, INTERRUPTED, NOT_HELD, SKIPPED, print, width};
+use super::output::{bar, show};
+use crate::cli::output::{replays, write_traces};
+use crate::cli::{Exit, Failure, print, width};
 
 /// The windows as JSON.
 #[derive(Serialize)]
@@ -28,12 +28,12 @@ struct Record<'a> {
 #[derive(Serialize)]
 struct ExplorationRecord {
     shapes: usize,
-    tier: &'static str,
+    tier: Tier,
     host: Host,
     images: Vec<ImageRecord>,
 }
 
-pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exit, Failure> {
     let windows: Vec<_> = images.iter().flat_map(|image| linux::windows(image, pattern)).collect();
     if windows.is_empty() {
         return Err(Failure::unusable(format!(
@@ -50,21 +50,21 @@ pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<u8,
         exploration,
     };
     if !arguments.explore {
-        return show(arguments.format, document, || record(&[], None)).map(|()| HELD);
+        return show(arguments.format, document, || record(&[], None)).map(|()| Exit::Held);
     }
     let (exploration, error) = explore(arguments, &windows)?;
     let (shapes, host) = (exploration.shapes, exploration.host.clone());
     let origin = Origin::new(images, &host);
     let (image, images) = (origin.line(), origin.images);
-    let added = ExplorationRecord { shapes, tier: EXPLORE, host, images };
+    let added = ExplorationRecord { shapes, tier: Tier::Explore, host, images };
     show(arguments.format, document, || record(&exploration.explored, Some(added)))?;
     if arguments.format == Format::Text && shapes > 0 {
         print(&exploration.text(&image, |report| replays(report, arguments.traces.as_deref())));
     }
     match error {
-        Some(failure) if failure.status != INTERRUPTED => Err(failure),
-        Some(_) => Ok(interrupted()),
-        None if exploration.interrupted() => Ok(interrupted()),
+        Some(failure) if failure.exit() != Exit::Interrupted => Err(failure),
+        Some(_) => Ok(Exit::interrupted()),
+        None if exploration.interrupted() => Ok(Exit::interrupted()),
         None => status(&exploration),
     }
 }
@@ -78,9 +78,8 @@ fn explore(
     if shapes.is_empty() {
         return Ok((Exploration { explored: Vec::new(), shapes: 0, host: Host::read() }, None));
     }
-    let fail = |error| Failure::of(CheckError::Machine(error));
-    catch_signals().map_err(fail)?;
-    let mut checker = Checker::new().map_err(fail)?;
+    catch_signals()?;
+    let mut checker = Checker::new()?;
     let host = checker.host().clone();
     let options = CheckOptions { width: width(), ..CheckOptions::default() };
     let bar = bar(shapes.len() as u64);
@@ -88,9 +87,9 @@ fn explore(
     let done = sites::explore(shapes, host, |scenario: &Scenario| {
         bar.set_message(scenario.name.clone());
         if stop_requested() || unwritten.is_some() {
-            return Err(Failure::of(MachineError::Interrupted.into()));
+            return Err(CheckError::from(MachineError::Interrupted).into());
         }
-        let report = checker.check(scenario, &options, |_| bar.tick()).map_err(Failure::of)?;
+        let report = checker.check(scenario, &options, |_| bar.tick())?;
         bar.inc(1);
         unwritten = write_traces(arguments.traces.as_deref(), &report).err();
         Ok(report)
@@ -100,29 +99,29 @@ fn explore(
 }
 
 /// The exit status of a complete exploration.
-fn status(exploration: &Exploration) -> Result<u8, Failure> {
+fn status(exploration: &Exploration) -> Result<Exit, Failure> {
     if exploration.shapes == 0 {
-        return Err(Failure {
-            status: SKIPPED,
-            message: "skipped: none of these windows can be explored: the hazards do not depend on schedules (another patch, \
+        return Err(Failure::Skipped(
+            "none of these windows can be explored: the hazards do not depend on schedules (another patch, \
                       an exception, the function's end), or control arrives inside an instruction, or an instruction is \
                       longer than a NOP\nhelp: name another function, or several, as in `--windows 'kfree*'`"
                 .into(),
-        });
+        ));
     }
     let explored = &exploration.explored;
     Ok(if explored.iter().all(|one| one.report.status == Status::Skipped) {
-        SKIPPED
+        Exit::Skipped
     } else if explored.iter().all(Explored::agrees) {
-        HELD
+        Exit::Held
     } else {
-        NOT_HELD
+        Exit::NotHeld
     })
 }
 
 #[cfg(test)]
 mod tests {
     use crossmod::Report;
+    use crossmod::results::Reason;
 
     use super::*;
 
@@ -132,16 +131,19 @@ mod tests {
             let explored = statuses.iter().map(|status| Explored {
                 windows: vec!["f".into()],
                 legal: true,
-                report: Report { status: *status, ..Report::skipped("windows/f", "a reason") },
+                report: Report {
+                    status: *status,
+                    ..Report::skipped("windows/f", Reason::Other("a reason".into()))
+                },
             });
             let explored: Vec<_> = explored.collect();
             status(&Exploration { shapes: explored.len(), explored, host: Host::read() })
         };
-        assert!(matches!(status(&[Status::Safe, Status::Safe]), Ok(HELD)));
+        assert!(matches!(status(&[Status::Safe, Status::Safe]), Ok(Exit::Held)));
         for other in [Status::Hazard, Status::NotDecided, Status::HarnessError, Status::Skipped] {
-            assert!(matches!(status(&[Status::Safe, other]), Ok(NOT_HELD)), "{other:?}");
+            assert!(matches!(status(&[Status::Safe, other]), Ok(Exit::NotHeld)), "{other:?}");
         }
-        assert!(matches!(status(&[Status::Skipped]), Ok(SKIPPED)));
-        assert!(status(&[]).is_err_and(|failure| failure.status == SKIPPED));
+        assert!(matches!(status(&[Status::Skipped]), Ok(Exit::Skipped)));
+        assert!(status(&[]).is_err_and(|failure| failure.exit() == Exit::Skipped));
     }
 }

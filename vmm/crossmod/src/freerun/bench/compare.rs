@@ -1,11 +1,10 @@
-//! Two runs: whether what protocols cost, relative to each other, has changed.
+//! Comparison of two runs: whether the relative cost of protocols has changed.
 //!
-//! Compared are the ratios of single rounds, in which a protocol and the one that it is relative to met the same
-//! machine: the speed of the machine cancels out. Whether two medians differ is asked of a bootstrap (Efron,
-//! Annals of Statistics 1979): the ratios of both runs are drawn anew, with replacement, and the middle 99 % of the
-//! quotients of their medians are an interval. Sixteen quotients are looked at, so that one outside of a 95 %
-//! interval would be no surprise. Rounds that follow each other are not quite independent: an interval that ends
-//! close to 1 says little.
+//! The comparison uses ratios of single rounds, in which both protocols ran on the same machine in the same state, so
+//! that the speed of the machine cancels out. A bootstrap (Efron, Annals of Statistics 1979) decides whether two medians
+//! differ: it draws the ratios of both runs again, with replacement, and takes the middle 99 % of the quotients of their
+//! medians as the interval. With sixteen quotients, one outside of a 95 % interval would not be surprising. Successive
+//! rounds are not quite independent: an interval that ends close to 1 says little.
 
 use serde::Serialize;
 
@@ -19,7 +18,7 @@ const OUTSIDE: f64 = 0.005;
 /// Fewer ratios than this decide nothing.
 const FEWEST: usize = 20;
 
-/// What a quotient of medians says.
+/// The conclusion from a quotient of medians.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
@@ -34,7 +33,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// In words.
+    /// Its text in reports.
     pub fn words(self) -> &'static str {
         match self {
             Change::Slower => "SLOWER (significant at 99 %)",
@@ -45,12 +44,12 @@ impl Change {
     }
 }
 
-/// One protocol, then and now.
+/// One protocol in two runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// Which.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Patcher time, or else stall.
+    /// Patcher time, not stall.
     pub patch: bool,
     /// Median ratio in the earlier run.
     pub then: f64,
@@ -58,13 +57,12 @@ pub struct Comparison {
     pub now: f64,
     /// 99 % interval of now over then.
     pub interval: [f64; 2],
-    /// What follows.
+    /// The conclusion.
     pub change: Change,
 }
 
-/// Whether ratios of another run say anything about one on this host. A kernel or microcode that has changed is what one
-/// may want to compare; another CPU, another number of them or another KVM makes other ratios, whatever the protocols
-/// do.
+/// Decides whether the ratios of two runs are comparable. Another kernel or microcode may be the very subject of the
+/// comparison; but another CPU, number of CPUs, or KVM changes the ratios by itself.
 ///
 /// # Errors
 ///
@@ -82,17 +80,17 @@ pub fn same_machine(then: &Host, now: &Host) -> Result<(), String> {
 ///
 /// # Errors
 ///
-/// Why they cannot be compared.
+/// The reason why they are not comparable.
 pub fn compare(then: &Bench, now: &Bench, seed: u64) -> Result<Vec<Comparison>, String> {
     let (Some(old), Some(new)) = (then.cases.first(), now.cases.first()) else {
-        return Err("there is no case in it".into());
+        return Err("it contains no case".into());
     };
     same_machine(&then.host, &now.host)?;
     if old.case != new.case {
         return Err(format!("its plain case is another: {}, and here {}", old.case, new.case));
     }
     if old.overcommitted || new.overcommitted {
-        return Err("more executors than CPUs: there is no ratio to compare".into());
+        return Err("it has more executors than CPUs, and therefore no ratios to compare".into());
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let mut all = Vec::new();
@@ -131,7 +129,7 @@ fn bootstrap(then: &[f64], now: &[f64], random: &mut fastrand::Rng) -> [f64; 2] 
     [at(OUTSIDE), at(1.0 - OUTSIDE)]
 }
 
-/// The middle value; 0 if there is none.
+/// The median; 0 of no values.
 pub(super) fn median(values: &mut [f64]) -> f64 {
     if values.is_empty() {
         return 0.0;
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_the_truth_nearly_always_and_no_great_difference() {
+    fn an_interval_nearly_always_contains_the_truth_and_excludes_a_large_difference() {
         let mut random = fastrand::Rng::with_seed(7);
         let (mut missed, mut found) = (0, 0);
         for _ in 0..100 {

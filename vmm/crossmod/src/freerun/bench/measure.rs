@@ -1,4 +1,4 @@
-//! Rounds of one case, and what they come to.
+//! Rounds of one case, and their results.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::protocol::{Protocol, SITE, code};
-use super::{Case, KEPT, Line, Outcome, Quantiles};
+use super::{Case, CaseResult, KEPT, ProtocolResult, Quantiles};
 use crate::freerun::messages::{Messages, Rates, inject};
-use crate::machine::free::{Counted, Injector, Message, Patcher, Rig, spin, ticks};
+use crate::machine::free::bench::{BenchPatcher, BenchVm, Counted, ticks};
+use crate::machine::free::{Injector, Message, spin};
 use crate::machine::{MachineError, stop_requested};
 
 /// Longest pause between two patches.
 const PAUSE: Duration = Duration::from_micros(200);
 const ALL: usize = Protocol::ALL.len();
 
-/// What was measured of one patch: patcher time and stall in nanoseconds.
+/// Patcher time and stall of one patch, in nanoseconds.
 type Sample = [u64; 2];
 
-/// Times of parts of patches, of which there are several or none in one patch.
+/// Times of parts that occur several times in a patch, or never.
 struct Parts {
     /// Rounds of messages.
     rounds: Histogram<u64>,
-    /// What traps add to a pass.
+    /// Additional time of passes with traps.
     traps: Histogram<u64>,
 }
 
@@ -32,7 +33,7 @@ impl Parts {
     }
 }
 
-/// The same of one slice, in ticks.
+/// The same of one slice, in TSC ticks.
 #[derive(Default)]
 struct Ticks {
     rounds: Vec<u64>,
@@ -49,8 +50,8 @@ pub(super) struct Measured {
     counted: [Counted; ALL],
     sent: [u64; ALL],
     passes: u64,
-    /// NMIs from beside.
-    beside: Messages,
+    /// NMIs from another thread.
+    nmis: Messages,
     generation: u32,
 }
 
@@ -63,7 +64,7 @@ impl Measured {
             counted: Default::default(),
             sent: Default::default(),
             passes: 0,
-            beside: Messages::default(),
+            nmis: Messages::default(),
             generation: 0,
         }
     }
@@ -72,13 +73,14 @@ impl Measured {
         self.samples.len() as u64
     }
 
-    /// Places in [`Protocol::ALL`] of what is performed: the handler of NMIs from beside acknowledges nothing.
+    /// Indexes in [`Protocol::ALL`] of the protocols of this case: the handler of NMIs from another thread does not
+    /// acknowledge broadcasts.
     fn performed(&self) -> impl Iterator<Item = usize> + use<> {
         let strays = self.case.nmi_rate > 0;
         (0..ALL).filter(move |&index| !(strays && Protocol::ALL[index] == Protocol::Int3Nmi))
     }
 
-    /// Runs for a while, one round at least, on a machine of its own.
+    /// Runs for `duration`, but at least one round, on a new machine.
     pub fn slice(
         &mut self,
         places: &[usize],
@@ -87,9 +89,9 @@ impl Measured {
         random: &mut fastrand::Rng,
     ) -> Result<(), MachineError> {
         let case = self.case;
-        let rig = Rig::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
+        let vm = BenchVm::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
         let seed = random.u64(..);
-        rig.run(places, |patcher, injector| {
+        vm.run(places, |patcher, injector| {
             let stop = AtomicBool::new(false);
             let rates = Rates { nmi: case.nmi_rate.into(), irq: 0.0 };
             std::thread::scope(|scope| {
@@ -97,14 +99,14 @@ impl Measured {
                 let result = self.several(patcher, injector, duration, limit, random);
                 stop.store(true, Ordering::Relaxed);
                 let crowded = sender.join().expect("the sender has nothing that can panic")?;
-                // What was pending is taken before a message that comes later.
+                // Executors take what was pending before a later message.
                 let settled = result.is_ok() && !stop_requested();
                 if settled && case.nmi_rate > 0 {
                     Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
                 }
                 self.passes += patcher.counted().passes;
                 result?;
-                self.beside.add(&Messages::of(injector, Message::Nmi, crowded, settled)?);
+                self.nmis.add(&Messages::of(injector, Message::Nmi, crowded, settled)?);
                 Ok(())
             })
         })
@@ -112,7 +114,7 @@ impl Measured {
 
     fn several(
         &mut self,
-        patcher: &mut Patcher<'_>,
+        patcher: &mut BenchPatcher<'_>,
         injector: Injector<'_>,
         duration: Duration,
         limit: u64,
@@ -142,7 +144,7 @@ impl Measured {
     /// Every protocol once. Times are in ticks.
     fn round(
         &mut self,
-        patcher: &mut Patcher<'_>,
+        patcher: &mut BenchPatcher<'_>,
         injector: Injector<'_>,
         parts: &mut [Ticks; ALL],
         random: &mut fastrand::Rng,
@@ -166,7 +168,7 @@ impl Measured {
             let took = ticks() - from;
             let stall = patcher.end()?;
             if performed.sent > 0 {
-                // An NMI that was sent before a broadcast is taken before it is acknowledged.
+                // Executors take earlier NMIs before they acknowledge a broadcast.
                 injector.settle(&nmis);
             }
             round[index] = [took, stall];
@@ -180,26 +182,27 @@ impl Measured {
         Ok(())
     }
 
-    /// What it comes to, with so many CPUs beside the patcher's.
-    pub fn outcome(&self, spare: usize) -> Result<Outcome, MachineError> {
+    /// The results. `spare`: CPUs besides the patcher's.
+    pub fn result(&self, spare: usize) -> Result<CaseResult, MachineError> {
         let overcommitted = self.case.executors > spare;
-        let lines: Vec<Line> = self.performed().map(|index| self.line(index, overcommitted)).collect();
+        let lines: Vec<ProtocolResult> =
+            self.performed().map(|index| self.protocol(index, overcommitted)).collect();
         if let Some(line) = lines.iter().find(|line| line.sent != line.delivered) {
             let name = line.protocol.name();
             let what = format!("{name}: {} messages sent, {} counted by handlers", line.sent, line.delivered);
-            return Err(MachineError::Contract { rip: 0, what });
+            return Err(MachineError::Messages(what));
         }
-        Ok(Outcome {
+        Ok(CaseResult {
             case: self.case,
             overcommitted,
             rounds: self.rounds(),
             passes: self.passes,
-            nmis: self.beside,
+            nmis: self.nmis,
             lines,
         })
     }
 
-    fn line(&self, index: usize, overcommitted: bool) -> Line {
+    fn protocol(&self, index: usize, overcommitted: bool) -> ProtocolResult {
         let base = Protocol::ALL.iter().position(|&other| other == Protocol::BASE).unwrap_or_default();
         let ratios = |what: usize| -> Vec<f64> {
             let ratio = |round: &[Sample; ALL]| round[index][what] as f64 / round[base][what].max(1) as f64;
@@ -219,7 +222,7 @@ impl Measured {
         };
         let patch = quantiles(0);
         let counted = self.counted[index];
-        Line {
+        ProtocolResult {
             protocol: Protocol::ALL[index],
             patch_ratio: ratio(0),
             stall_ratio: ratio(1),
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_made_of_the_rounds() {
+    fn results_come_from_the_rounds() {
         let mut measured = Measured::new(Case::plain(1));
         measured.samples = vec![[[1000, 200]; ALL]; 5];
         for round in &mut measured.samples {
@@ -260,7 +263,7 @@ mod tests {
         measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1 }; ALL];
         measured.sent = [4; ALL];
         (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0].rounds, time));
-        let outcome = measured.outcome(1).unwrap();
+        let outcome = measured.result(1).unwrap();
         let naive = outcome.line(Protocol::Naive).unwrap();
         assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));
         assert_eq!((naive.patch.p50, naive.stall.max), (100, 50));
@@ -270,18 +273,18 @@ mod tests {
         let base = outcome.line(Protocol::BASE).unwrap();
         assert_eq!((base.patch_ratio, base.stall_ratio), (Some(1.0), Some(1.0)));
         assert_eq!(naive.ratios[0].len(), 5);
-        // More executors than CPUs: no ratio of anything.
-        let over = measured.outcome(0).unwrap();
+        // More executors than CPUs: no ratios.
+        let over = measured.result(0).unwrap();
         assert!(over.overcommitted && over.lines.iter().all(|line| line.patch_ratio.is_none()));
-        // A lost message is told.
+        // A lost message is an error.
         measured.sent[3] += 1;
-        assert!(measured.outcome(1).unwrap_err().to_string().contains("5 messages sent, 4 counted"));
+        assert!(measured.result(1).unwrap_err().to_string().contains("5 messages sent, 4 counted"));
     }
 
     #[test]
-    fn among_other_nmis_there_are_no_nmi_rounds() {
+    fn cases_with_nmis_lack_the_protocol_that_sends_nmis() {
         let measured = Measured::new(Case { nmi_rate: 5, ..Case::plain(1) });
-        assert!(measured.outcome(1).unwrap().line(Protocol::Int3Nmi).is_none());
-        assert!(Measured::new(Case::plain(1)).outcome(1).unwrap().line(Protocol::Int3Nmi).is_some());
+        assert!(measured.result(1).unwrap().line(Protocol::Int3Nmi).is_none());
+        assert!(Measured::new(Case::plain(1)).result(1).unwrap().line(Protocol::Int3Nmi).is_some());
     }
 }

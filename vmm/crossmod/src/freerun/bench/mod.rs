@@ -1,20 +1,23 @@
-//! What protocols cost: all of them in one interleaved run, so that a machine that drifts favours none.
+//! The cost of protocols: all of them in one interleaved run, so that a drifting machine favours none.
 //!
-//! A host thread patches five-byte instructions, each inside an aligned quadword, which executors pass through without
-//! pause. Each round performs every protocol once, in an order drawn anew. Measured of each patch: the
-//! patcher's time from its first store to its last wait, and of each round of messages; the *stall*, the longest time between two passes of any
-//! executor from just before the patch until two passes after it; traps, how much longer a pass with traps took; messages.
+//! A host thread patches five-byte instructions, each inside an aligned quadword, while executors pass through them
+//! without pause. Each round performs every protocol once, in random order. Crossmod measures for each patch:
 //!
-//! Cases differ from the first one in one thing each: the number of sites patched at once, of executors, NMIs from
-//! beside, or how long the patcher is away before its last store, as if a softirq ran there. They take turns in short
-//! slices, again in an order drawn anew.
+//! * the patcher's time from its first store to its last wait, and that of each round of messages;
+//! * the *stall*, the longest time between two passes of any executor from just before the patch until two passes
+//!   after it;
+//! * the number of traps and messages, and the additional time of a pass with traps.
 //!
-//! What this does not show: safety, which [`check`](crate::check()) is for (some of these protocols are unsafe,
-//! and cheap for that reason); a kernel's own costs, whose broadcasts do not go through a hypervisor and whose
-//! handlers are not emulated. Where KVM runs nested or without hardware virtualisation, a message, a trap and
-//! each instruction of a handler cost far more than on bare metal, and protocols are compared by how many of
-//! those they need. A stall includes whatever else the host scheduled meanwhile; its median is little
-//! affected, its maximum is.
+//! Each case differs from the first one in one thing: the number of sites patched at once, the number of executors, NMIs
+//! from another thread, or a delay of the patcher before its last store, as if a softirq ran there. Cases take turns in
+//! short slices, also in random order.
+//!
+//! The results say nothing about safety, which is the task of [`check`](crate::check()): some of these protocols are
+//! cheap because they are unsafe. Nor do they show a kernel's own costs, whose broadcasts do not go through a hypervisor
+//! and whose handlers are not emulated. If KVM runs nested or without hardware virtualisation, each message, trap and
+//! instruction of a handler costs far more than on bare metal, and the comparison shows how many of those a protocol
+//! needs. A stall includes other work that the host scheduled meanwhile, which affects its maximum, but hardly its
+//! median.
 
 mod compare;
 mod measure;
@@ -33,48 +36,48 @@ use crate::host::Host;
 use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
 use measure::Measured;
 
-/// How long a case runs before it is the turn of another.
+/// Duration of a slice.
 const SLICE: Duration = Duration::from_millis(400);
-/// The first case is that many times as often at turn as another: its tails are looked at.
+/// Turns of the first case for each turn of another: reports show its tails.
 const WEIGHT: usize = 3;
-/// Ratios kept of a protocol, evenly over the run, for comparisons with other runs.
+/// Ratios kept for comparisons with other runs, evenly over the run.
 const KEPT: usize = 400;
 /// Quantiles of a latency curve.
 const CURVE: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 1.0];
 
-/// What to run.
+/// How to run.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// The cases; the first one is what the others are compared with.
+pub struct BenchOptions {
+    /// The cases. The others are compared with the first one.
     pub cases: Vec<Case>,
-    /// For how long altogether.
+    /// Duration of the whole run.
     pub duration: Duration,
-    /// Stop after so many rounds of each case, if not before.
+    /// Most rounds of each case.
     pub rounds: u64,
     /// Seed of the order of protocols and cases, of the pauses and of NMIs.
     pub seed: u64,
 }
 
-/// What is varied.
+/// A combination of what varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
     /// Sites patched at once, with one round of messages for all.
     pub sites: usize,
     /// vCPUs that pass through the sites.
     pub executors: usize,
-    /// NMIs a second, over all executors.
+    /// NMIs per second, for all executors together.
     pub nmi_rate: u32,
-    /// Microseconds that the patcher is away before its last store.
+    /// Delay of the patcher before its last store, in microseconds.
     pub delay: u32,
 }
 
 impl Case {
-    /// One site, nothing from beside.
+    /// One site, without NMIs and delay.
     pub fn plain(executors: usize) -> Case {
         Case { sites: 1, executors, nmi_rate: 0, delay: 0 }
     }
 
-    /// The plain case, and those that differ from it in one thing: up to one executor more than there are CPUs for.
+    /// The plain case, and those that differ from it in one thing. `spare`: CPUs besides the patcher's.
     pub fn sweep(executors: usize, spare: usize) -> Vec<Case> {
         let plain = Case::plain(executors);
         let mut cases = vec![plain];
@@ -103,7 +106,7 @@ impl std::fmt::Display for Case {
             write!(f, ", {} NMIs/s", self.nmi_rate)?;
         }
         if self.delay > 0 {
-            write!(f, ", patcher away {} µs", self.delay)?;
+            write!(f, ", delay {} µs", self.delay)?;
         }
         Ok(())
     }
@@ -132,7 +135,7 @@ impl Quantiles {
     }
 }
 
-/// Three digits, and room for whatever occurs.
+/// Three significant digits, resized as needed.
 fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are within what the crate takes")
 }
@@ -141,94 +144,94 @@ fn record(histogram: &mut Histogram<u64>, nanoseconds: u64) {
     histogram.record(nanoseconds).expect("a histogram that resizes has room for any u64");
 }
 
-/// One protocol in one case.
+/// Results of one protocol in one case.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Line {
-    /// Which.
+pub struct ProtocolResult {
+    /// The protocol.
     pub protocol: Protocol,
-    /// Median over the rounds of its patcher time over that of [`Protocol::BASE`] in the same round; none where there
-    /// are more executors than CPUs for them, since times are then those of the host's scheduler.
+    /// Median over the rounds of its patcher time divided by that of [`Protocol::BASE`] in the same round; none if the
+    /// case is overcommitted.
     pub patch_ratio: Option<f64>,
     /// The same of stalls.
     pub stall_ratio: Option<f64>,
-    /// Median of its patcher time for each of the sites, in nanoseconds.
+    /// Median of its patcher time divided by the number of sites, in nanoseconds.
     pub a_site: f64,
     /// Patcher time.
     pub patch: Quantiles,
-    /// Stall of the executor that stalled longest.
+    /// Longest stall of an executor.
     pub stall: Quantiles,
-    /// A round of messages, from sending the first until every executor has acknowledged it, or is held. Zeros
+    /// Time of a round of messages, from sending the first until every executor has acknowledged it, or is held; zeros
     /// without rounds.
     pub round: Quantiles,
     /// Traps of executors.
     pub traps: u64,
-    /// How much longer than the last pass without a trap one with traps took: with one site, what a trap costs, and
-    /// whatever message came in the same pass. Zeros without traps.
+    /// Additional time of a pass with traps, compared with the last pass without: for one site, the cost of a trap, and
+    /// of any message in the same pass; zeros without traps.
     pub trap: Quantiles,
-    /// IPIs and NMIs that were sent.
+    /// IPIs and NMIs sent.
     pub sent: u64,
     /// IPIs and NMIs that handlers counted.
     pub delivered: u64,
-    /// Ratios of single rounds, patcher time and stall, evenly over the run.
+    /// Ratios of single rounds, evenly over the run: patcher time, stall.
     pub ratios: [Vec<f32>; 2],
 }
 
-/// A case with what it came to.
+/// Results of one case.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Outcome {
-    /// What was varied.
+pub struct CaseResult {
+    /// The case.
     #[serde(flatten)]
     pub case: Case,
-    /// More executors than CPUs beside the patcher's: times are those of the host's scheduler.
+    /// There are more executors than CPUs besides the patcher's, so that times depend on the host's scheduler.
     pub overcommitted: bool,
-    /// Rounds that are complete.
+    /// Complete rounds.
     pub rounds: u64,
     /// Passes of all executors, each through all sites.
     pub passes: u64,
-    /// NMIs from beside.
+    /// NMIs from another thread.
     pub nmis: Messages,
-    /// The protocols, in the order of [`Protocol::ALL`]; NMI rounds are not performed among other NMIs.
-    pub lines: Vec<Line>,
+    /// The protocols, in the order of [`Protocol::ALL`]. Cases with NMIs lack the protocol that sends NMIs.
+    pub lines: Vec<ProtocolResult>,
 }
 
-impl Outcome {
-    /// One protocol.
-    pub fn line(&self, protocol: Protocol) -> Option<&Line> {
+impl CaseResult {
+    /// The results of one protocol.
+    pub fn line(&self, protocol: Protocol) -> Option<&ProtocolResult> {
         self.lines.iter().find(|line| line.protocol == protocol)
     }
 }
 
-/// A run with what it was made on.
+/// A run, with the machine that it ran on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bench {
     /// Version of Crossmod.
     pub crossmod: String,
-    /// What kind of result this is.
+    /// The kind of result.
     pub tier: String,
-    /// Where it ran.
+    /// The machine.
     pub host: Host,
     /// Seed.
     pub seed: u64,
-    /// How long it ran.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Ended by a signal.
     pub interrupted: bool,
     /// The cases, the plain one first.
-    pub cases: Vec<Outcome>,
+    pub cases: Vec<CaseResult>,
 }
 
-/// Measures. A round that a signal cuts short does not count.
+/// Runs a benchmark. A round that a signal interrupts does not count.
 ///
 /// # Errors
 ///
-/// [`MachineError::NoKvm`] and [`MachineError::NotHere`] if it cannot run here; [`MachineError::Contract`]
-/// if an executor does not answer, or handlers counted another number of messages than were sent.
-pub fn bench(options: &Options, mut tick: impl FnMut(f64)) -> Result<Bench, MachineError> {
+/// [`MachineError::NoKvm`] and [`MachineError::NotHere`] if it cannot run here; [`MachineError::Contract`] if an executor
+/// does not answer; [`MachineError::Messages`] if handlers counted another number of messages than were sent.
+pub fn bench(options: &BenchOptions, mut tick: impl FnMut(f64)) -> Result<Bench, MachineError> {
     let cpus = allowed_cpus();
     let &[own, ref others @ ..] = &cpus[..] else {
-        return Err(MachineError::NotHere("this needs a CPU for this process to use".into()));
+        return Err(MachineError::NotHere("there is no CPU that this process may use".into()));
     };
-    // Before the calling thread is bound: it counts the CPUs that the process may use.
+    // Before the calling thread is pinned: the host counts the CPUs that the process may use.
     let host = Host::read();
     pin(own);
     let places = if others.is_empty() { &cpus[..] } else { others };
@@ -240,7 +243,7 @@ pub fn bench(options: &Options, mut tick: impl FnMut(f64)) -> Result<Bench, Mach
         let mut turns: Vec<usize> = (0..measured.len()).chain(std::iter::repeat_n(0, WEIGHT - 1)).collect();
         random.shuffle(&mut turns);
         for turn in turns {
-            // Every case has had a turn before the time may end the run.
+            // The run does not end before every case has had a turn.
             let late = began.elapsed() >= options.duration && measured.iter().all(|case| case.rounds() > 0);
             if late || ripe(&measured[turn]) || stop_requested() {
                 continue;
@@ -250,7 +253,7 @@ pub fn bench(options: &Options, mut tick: impl FnMut(f64)) -> Result<Bench, Mach
             tick((began.elapsed().as_secs_f64() / options.duration.as_secs_f64()).min(1.0));
         }
     }
-    let cases = measured.iter().map(|measured| measured.outcome(others.len())).collect::<Result<_, _>>()?;
+    let cases = measured.iter().map(|measured| measured.result(others.len())).collect::<Result<_, _>>()?;
     Ok(Bench {
         crossmod: env!("CARGO_PKG_VERSION").into(),
         tier: super::TIER.into(),
@@ -285,7 +288,7 @@ mod tests {
         }
         assert_eq!(
             Case { nmi_rate: 5, delay: 3, ..Case::plain(2) }.to_string(),
-            "1 site, 2 executors, 5 NMIs/s, patcher away 3 µs"
+            "1 site, 2 executors, 5 NMIs/s, delay 3 µs"
         );
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineError;
-use crate::machine::free::{Patcher, Signal, spin, ticks};
+use crate::machine::free::bench::{BenchPatcher, Signal, ticks};
+use crate::machine::free::spin;
 
-/// Where the site stands: on a line of its own, at its beginning.
+/// Offset of the first site: the start of a cache line.
 pub(super) const SITE: usize = 0x400;
 const LEN: usize = 5;
 const INT3: u8 = 0xcc;
@@ -18,7 +19,7 @@ const INT3: u8 = 0xcc;
 pub enum Protocol {
     /// One plain store of the bytes that differ, no synchronisation.
     Naive,
-    /// One plain store of the aligned quadword that the site stands in.
+    /// One plain store of the aligned quadword that contains the site.
     Atomic8,
     /// INT3, tail, first byte, with a broadcast after the first.
     Int3One,
@@ -30,7 +31,7 @@ pub enum Protocol {
     Int3Nmi,
     /// INT3 and tail, then one IPI that holds every executor until the first byte is stored.
     IpiHeld,
-    /// INT3 and tail, then one IPI that lets each executor go at once; then the first byte.
+    /// INT3 and tail, then one IPI that does not hold executors; then the first byte.
     IpiEarly,
     /// Every executor held with interrupts off while everything is stored.
     Stop,
@@ -49,10 +50,10 @@ impl Protocol {
         Protocol::IpiEarly,
         Protocol::Stop,
     ];
-    /// What ratios are relative to.
+    /// The protocol to which ratios relate.
     pub const BASE: Protocol = Protocol::Int3Three;
 
-    /// How reports call it.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Naive => "plain store",
@@ -67,7 +68,7 @@ impl Protocol {
         }
     }
 
-    /// Broadcasts of one patch.
+    /// Number of broadcasts of one patch.
     pub fn rounds(self) -> u64 {
         match self {
             Protocol::Naive | Protocol::Atomic8 => 0,
@@ -77,11 +78,11 @@ impl Protocol {
         }
     }
 
-    /// Performs it on so many sites, one round of messages for all of them. Before the last store, while executors
-    /// are held or trap, the patcher is away for `delay`.
+    /// Performs it on `sites` sites, with common rounds of messages. The patcher waits for `delay` before the last store,
+    /// while executors are held or trap.
     pub(super) fn patch(
         self,
-        patcher: &mut Patcher<'_>,
+        patcher: &mut BenchPatcher<'_>,
         generation: u32,
         sites: usize,
         delay: Duration,
@@ -90,10 +91,10 @@ impl Protocol {
         let [first, a, b, c, d, ..] = new;
         let tail = [a, b, c, d];
         let mut performed = Performed::default();
-        let each = |patcher: &mut Patcher<'_>, offset: usize, bytes: &[u8]| {
+        let each = |patcher: &mut BenchPatcher<'_>, offset: usize, bytes: &[u8]| {
             (0..sites).for_each(|site| patcher.store(SITE + site * SLOT + offset, bytes));
         };
-        let mut round = |patcher: &mut Patcher<'_>, signal| -> Result<(), MachineError> {
+        let mut round = |patcher: &mut BenchPatcher<'_>, signal| -> Result<(), MachineError> {
             let from = ticks();
             performed.sent += patcher.signal(signal)?;
             if signal == Signal::Hold {
@@ -157,13 +158,13 @@ impl Protocol {
     }
 }
 
-/// What one patch took beside its time.
+/// Messages of one patch.
 #[derive(Debug, Default)]
 pub(super) struct Performed {
     /// Messages sent.
     pub sent: u64,
-    /// Time of each round of messages in TSC ticks, from sending the first message until every executor has
-    /// acknowledged it, or is held.
+    /// Time of each round in TSC ticks, from sending the first message until every executor has acknowledged it, or is
+    /// held.
     rounds: [u64; 3],
     count: usize,
 }
@@ -174,7 +175,7 @@ impl Performed {
     }
 }
 
-/// Most sites that there is room for.
+/// Most sites.
 pub const MOST_SITES: usize = 256;
 /// Bytes from one site to the next.
 const SLOT: usize = 8;
@@ -185,7 +186,7 @@ fn quadword(generation: u32) -> [u8; SLOT] {
     [0xb8, a, b, c, d, 0x0f, 0x1f, 0x00]
 }
 
-/// So many sites, one behind the other, and what returns from them.
+/// Consecutive sites, and a RET.
 pub(super) fn code(sites: usize) -> Vec<u8> {
     let mut code = quadword(0).repeat(sites);
     code.push(0xc3);

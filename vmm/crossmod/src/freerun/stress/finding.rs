@@ -1,4 +1,4 @@
-//! The first finding of each property, with its context, on disk before anything else is done with it.
+//! The first finding of each property, with its context, written to disk before it is reported.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,18 +13,18 @@ use crate::host::Host;
 use crate::machine::free::Pass;
 use crate::property::Property;
 
-/// Why a finding is what it is and no more.
-pub const NOT_REPLAYABLE: &str = "seen once, at full speed, on this machine: no schedule was recorded, and the seed makes a run similar, not \
-     the same";
+/// Why a finding cannot be replayed.
+pub const NOT_REPLAYABLE: &str = "seen once, at full speed, on this machine: there is no record of the schedule, and the same seed makes a \
+     similar run, not the same one";
 
 /// A pass as it was logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Logged {
-    /// The version that was complete when it began: 2r is the old one of round r, 2r + 1 the new one.
+    /// The version that was complete when the pass began: 2r is the old one of round r, 2r + 1 the new one.
     pub done: u64,
-    /// What it left in RAX.
+    /// The value that it left in RAX.
     pub rax: u64,
-    /// The version whose first store had begun when it was over.
+    /// The version whose first store had begun when the pass was over.
     pub begun: u64,
 }
 
@@ -34,18 +34,18 @@ impl From<&Pass> for Logged {
     }
 }
 
-/// What was seen.
+/// A violation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    /// What is violated.
+    /// The violated property.
     pub property: Property,
-    /// In words.
+    /// Its description.
     pub what: String,
-    /// Which executor.
+    /// Number of the executor.
     pub executor: usize,
-    /// Who passed: `executor`, `nmi handler`, `irq handler`, or `patcher`.
+    /// Whose pass it was: `executor`, `nmi handler`, `irq handler`, or `patcher`.
     pub by: &'static str,
-    /// The pass, if it came to an end.
+    /// The pass, if it was complete.
     pub pass: Option<Logged>,
     /// Passes of the same executor just before it, oldest first.
     pub before: Vec<Logged>,
@@ -53,18 +53,18 @@ pub struct Event {
     pub after: Vec<Logged>,
 }
 
-/// What is the same for every finding of a run.
+/// The circumstances of every finding of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Circumstances {
     /// Version of Crossmod.
     pub crossmod: &'static str,
-    /// What kind of result this is.
+    /// The kind of result.
     pub tier: &'static str,
     /// Name of the scenario.
     pub scenario: String,
     /// Digest of its plan.
     pub plan: String,
-    /// Where it ran.
+    /// The machine.
     pub host: Host,
     /// Seed.
     pub seed: u64,
@@ -80,12 +80,12 @@ pub struct Circumstances {
 
 /// A finding.
 #[derive(Debug, Clone, Serialize)]
-pub struct Finding {
+pub struct StressFinding {
     /// Always false.
     pub replayable: bool,
-    /// Why not.
+    /// The reason.
     pub not_replayable: &'static str,
-    /// The command that looks for the same hazard deterministically.
+    /// The command that explores for the same hazard deterministically.
     pub explore: String,
     /// The round.
     pub round: u64,
@@ -93,7 +93,7 @@ pub struct Finding {
     pub old: String,
     /// In the new version.
     pub new: String,
-    /// What was seen.
+    /// The violation.
     #[serde(flatten)]
     pub event: Event,
     /// The run.
@@ -101,7 +101,7 @@ pub struct Finding {
     pub run: Circumstances,
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for StressFinding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Event { property, what, executor, by, .. } = &self.event;
         write!(f, "{property}: {what} (round {}, {by} {executor}; not replayable)", self.round)
@@ -116,31 +116,35 @@ pub struct Recorder<'a> {
     seen: AtomicU32,
     failed: AtomicBool,
     kept: Mutex<Kept>,
-    /// Told of each finding once it is on disk.
-    told: &'a (dyn Fn(&Finding, &Path) + Sync),
+    /// Called with each finding after it was written to disk.
+    found: &'a (dyn Fn(&StressFinding, &Path) + Sync),
 }
 
 #[derive(Default)]
 struct Kept {
-    findings: BTreeMap<Property, Finding>,
+    findings: BTreeMap<Property, StressFinding>,
     failed: Option<(PathBuf, io::Error)>,
 }
 
 impl<'a> Recorder<'a> {
     /// A recorder that writes `DIRECTORY/STEM.PROPERTY.finding.json`.
-    pub fn new(directory: &Path, name: &str, told: &'a (dyn Fn(&Finding, &Path) + Sync)) -> Recorder<'a> {
+    pub fn new(
+        directory: &Path,
+        name: &str,
+        found: &'a (dyn Fn(&StressFinding, &Path) + Sync),
+    ) -> Recorder<'a> {
         Recorder {
             directory: directory.to_owned(),
             stem: name.replace(['/', '\\'], "."),
             seen: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             kept: Mutex::default(),
-            told,
+            found,
         }
     }
 
-    /// Notes a finding if it is the first of its property: on disk first, then in memory.
-    pub fn note(&self, property: Property, finding: impl FnOnce() -> Finding) {
+    /// Notes a finding if it is the first of its property: first on disk, then in memory.
+    pub fn note(&self, property: Property, finding: impl FnOnce() -> StressFinding) {
         let place = Property::ALL.iter().position(|&known| known == property).unwrap_or_default();
         let bit = 1 << place;
         if self.seen.load(Ordering::Relaxed) & bit != 0
@@ -151,10 +155,10 @@ impl<'a> Recorder<'a> {
         let finding = finding();
         let path = self.directory.join(format!("{}.{property}.finding.json", self.stem));
         let text = serde_json::to_string_pretty(&finding).map_err(io::Error::other);
-        // A poisoned lock means that a thread panicked while it had it: what is kept is still whole.
+        // A poisoned lock means that a thread panicked while holding it, but findings are inserted whole.
         let mut kept = self.kept.lock().unwrap_or_else(|error| error.into_inner());
         match text.and_then(|text| write(&path, &(text + "\n"))) {
-            Ok(()) => (self.told)(&finding, &path),
+            Ok(()) => (self.found)(&finding, &path),
             Err(error) => {
                 kept.failed.get_or_insert((path, error));
                 self.failed.store(true, Ordering::Relaxed);
@@ -163,24 +167,24 @@ impl<'a> Recorder<'a> {
         kept.findings.insert(property, finding);
     }
 
-    /// True once a finding could not be written.
+    /// True after a finding could not be written.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// The findings, and what could not be written.
-    pub fn finish(self) -> (Vec<Finding>, Option<(PathBuf, io::Error)>) {
+    /// The findings, and the first file that could not be written.
+    pub fn finish(self) -> (Vec<StressFinding>, Option<(PathBuf, io::Error)>) {
         let kept = self.kept.into_inner().unwrap_or_else(|error| error.into_inner());
         (kept.findings.into_values().collect(), kept.failed)
     }
 }
 
-/// Writes a file that is there as a whole or not at all, whenever the process is killed or the machine stops: under
-/// another name, to the disk, then renamed.
+/// Writes a file completely or not at all, even if the process is killed or the machine stops: to disk under another
+/// name, which is then renamed.
 ///
 /// # Errors
 ///
-/// Of the file system.
+/// Those of the file system.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,4 +1,4 @@
-//! The patcher: one round after the other, each from a site that every executor has been serialised for.
+//! The patcher: round after round, each from a site for which every executor was serialised.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,38 +6,40 @@ use std::time::Duration;
 use crossmod_abi::va;
 
 use super::finding::Event;
-use super::watch::Shared;
+use super::judge::Shared;
 use crate::machine::MachineError;
-use crate::machine::free::{Hands, Waited, spin};
+use crate::machine::free::spin;
+use crate::machine::free::stress::{PatcherHandle, Waited};
 use crate::plan::{Function, OpKind, Word};
 use crate::property::Property;
 
-/// Longest pause between two operations, and longest time that executors are left alone about a round.
+/// Longest pause between two operations.
 const PAUSE: Duration = Duration::from_micros(2);
+/// Longest time between a reset and a round, and after a round.
 const ALONE: Duration = Duration::from_micros(20);
-/// What a move of the step `delay` is at full speed.
+/// Duration of a `delay` step.
 const DELAY: Duration = Duration::from_micros(5);
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// At its end.
+    /// All steps were performed.
     Complete,
-    /// Somebody did not answer: the run is over.
+    /// A wait took too long. The run is over.
     Stuck,
-    /// By a signal.
+    /// A signal came.
     Interrupted,
 }
 
 /// The patcher.
 pub struct Patching<'a, 'b> {
     pub shared: &'a Shared<'a>,
-    pub hands: &'a mut Hands<'b>,
+    pub handle: &'a mut PatcherHandle<'b>,
     pub random: fastrand::Rng,
 }
 
 impl Patching<'_, '_> {
-    /// Performs the scenario's program once.
+    /// Performs the scenario's steps once.
     pub fn round(&mut self, round: u64) -> Result<Ended, MachineError> {
         self.alone(ALONE);
         let site = (self.shared.plan.site.address - va::SITE) as usize;
@@ -49,10 +51,10 @@ impl Patching<'_, '_> {
                 OpKind::Store { offset, bytes } => {
                     if !std::mem::replace(&mut stored, true) {
                         self.shared.begun.store(new, Ordering::SeqCst);
-                        self.hands.begun(new);
+                        self.handle.begun(new);
                     }
                     let bytes = self.numbered(*offset, bytes, new);
-                    self.hands.store(site + offset, &bytes);
+                    self.handle.store(site + offset, &bytes);
                     Waited::Done
                 }
                 OpKind::Armed(armed) => {
@@ -61,23 +63,23 @@ impl Patching<'_, '_> {
                 }
                 OpKind::Broadcast { function, mask } => {
                     let mask = self.members(*mask);
-                    self.hands.broadcast(*function, mask)?;
+                    self.handle.broadcast(*function, mask)?;
                     Waited::Done
                 }
-                OpKind::WaitAcks { mask } => self.hands.wait_acks(self.members(*mask)),
+                OpKind::WaitAcks { mask } => self.handle.wait_acks(self.members(*mask)),
                 OpKind::WaitWord { word: Word::Arrived, value } => {
-                    let most = self.hands.everyone().count_ones();
+                    let most = self.handle.everyone().count_ones();
                     let all = *value as usize == self.shared.plan.executors.len();
-                    self.hands.wait_arrived(if all { most } else { (*value).min(most) }.into())
+                    self.handle.wait_arrived(if all { most } else { (*value).min(most) }.into())
                 }
                 OpKind::SetWord { word: Word::Release, value } => {
                     if *value != 0 {
-                        self.hands.release();
+                        self.handle.release();
                     }
                     Waited::Done
                 }
                 OpKind::SetWord { word: Word::Arrived, .. } => {
-                    self.hands.reset_arrivals();
+                    self.handle.reset_arrivals();
                     Waited::Done
                 }
                 OpKind::Delay => {
@@ -90,10 +92,10 @@ impl Patching<'_, '_> {
                 }
                 OpKind::Done(_) => {
                     self.shared.done.store(new, Ordering::SeqCst);
-                    self.hands.done(new);
+                    self.handle.done(new);
                     Waited::Done
                 }
-                // Nobody but the patcher writes the words that are left; the hardware does what it does.
+                // Only the patcher writes the remaining words, and the hardware behaves as it does.
                 OpKind::WaitWord { .. }
                 | OpKind::SetWord { .. }
                 | OpKind::Describe(_)
@@ -113,30 +115,30 @@ impl Patching<'_, '_> {
         self.reset(round + 1)
     }
 
-    /// Puts the old version of a round in place while every executor is held, and serialises them.
+    /// Holds and serialises every executor, and restores the old version, of the given round.
     pub fn reset(&mut self, round: u64) -> Result<Ended, MachineError> {
-        let (shared, everyone) = (self.shared, self.hands.everyone());
-        // Held executors that the program has not let go.
-        self.hands.release();
-        self.hands.reset_arrivals();
-        self.hands.broadcast(Function::Stop, everyone)?;
-        let waited = self.hands.wait_arrived(everyone.count_ones().into());
+        let (shared, everyone) = (self.shared, self.handle.everyone());
+        // The steps may not have released every held executor.
+        self.handle.release();
+        self.handle.reset_arrivals();
+        self.handle.broadcast(Function::Stop, everyone)?;
+        let waited = self.handle.wait_arrived(everyone.count_ones().into());
         if let Some(ended) = self.ended(waited, "reset") {
             return Ok(ended);
         }
         let number = 2 * round;
-        self.hands.store((shared.plan.site.address - va::SITE) as usize, &shared.versions.bytes(number));
+        self.handle.store((shared.plan.site.address - va::SITE) as usize, &shared.versions.bytes(number));
         shared.armed.store(shared.plan.handler.armed_at_start, Ordering::SeqCst);
         shared.freed.store(false, Ordering::SeqCst);
         shared.round.store(round, Ordering::SeqCst);
         shared.begun.store(number, Ordering::SeqCst);
-        self.hands.begun(number);
+        self.handle.begun(number);
         shared.done.store(number, Ordering::SeqCst);
-        self.hands.done(number);
-        self.hands.release();
-        let waited = self.hands.wait_acks(everyone);
-        // Broadcasts of the program count from here.
-        self.hands.reset_arrivals();
+        self.handle.done(number);
+        self.handle.release();
+        let waited = self.handle.wait_acks(everyone);
+        // The arrivals that the steps wait for count from here.
+        self.handle.reset_arrivals();
         Ok(self.ended(waited, "reset").unwrap_or(Ended::Complete))
     }
 
@@ -147,7 +149,7 @@ impl Patching<'_, '_> {
             Waited::Stuck => {
                 let event = || Event {
                     property: Property::Deadlock,
-                    what: format!("step `{step}` waited for three seconds, and nothing came"),
+                    what: format!("step `{step}` waited for three seconds without an answer"),
                     executor: 0,
                     by: "patcher",
                     pass: None,
@@ -160,7 +162,7 @@ impl Patching<'_, '_> {
         }
     }
 
-    /// The bytes of a store, with the numbers of this round in place of the scenario's displacements.
+    /// The bytes of a store, with the numbers of this round instead of the scenario's displacements.
     fn numbered(&self, offset: usize, bytes: &[u8], new: u64) -> Vec<u8> {
         let site = &self.shared.plan.site;
         for (code, number) in [(&site.new, new), (&site.old, new - 1)] {
@@ -171,9 +173,9 @@ impl Patching<'_, '_> {
         bytes.to_vec()
     }
 
-    /// Everyone of the scenario is everyone here, however many there are.
+    /// The mask of all executors of the scenario becomes that of all executors here.
     fn members(&self, mask: u32) -> u32 {
-        if mask == self.shared.plan.everyone() { self.hands.everyone() } else { mask }
+        if mask == self.shared.plan.everyone() { self.handle.everyone() } else { mask }
     }
 
     fn alone(&mut self, longest: Duration) {

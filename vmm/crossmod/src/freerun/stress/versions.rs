@@ -1,10 +1,10 @@
-//! Versions of a site, told apart by what a pass leaves in RAX.
+//! Versions of a site, distinguished by the value that a pass leaves in RAX.
 //!
-//! A round of stress has two versions: 2*r* is the old instruction, 2*r* + 1 the new one. A version that is one
-//! branch with a 32-bit displacement carries its number in every byte of it: each target, and each mix of the
-//! bytes of two, leads to a cell of the landing page that leaves its own address in RAX. From that the executed
-//! displacement is known byte by byte. Any other version is known only as *the old* or *the new one*; so is one that
-//! shares a byte of its displacement with the other, since that byte must go on being the same in both.
+//! Round *r* of stress has two versions: 2*r* is the old instruction, 2*r* + 1 the new one. A version that is a single
+//! branch with a 32-bit displacement carries its number in every byte of the displacement: each target, and each mix of
+//! the bytes of two, leads to a cell of the landing page that leaves its own address in RAX, from which every byte of the
+//! executed displacement follows. Any other version is only *the old* or *the new one*. So is a version that shares a byte
+//! of its displacement with the other, because that byte must remain the same in both.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::plan::{Code, Plan};
 
 /// `lea rax, [rip]; ret`: leaves the address of its own end.
 const CELL: [u8; 8] = [0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xc3];
-/// What the cell leaves, relative to its beginning.
+/// The value that a cell leaves, relative to its address.
 const LEFT: u32 = 7;
 /// Opcodes of CALL and JMP with a 32-bit displacement.
 const CALL: u8 = 0xe8;
@@ -24,29 +24,29 @@ const JMP: u8 = 0xe9;
 /// One of the two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
-    /// CALL or JMP rel32 and nothing else.
+    /// A single CALL or JMP rel32.
     Carrying {
         /// Its opcode.
         opcode: u8,
-        /// Moves the first byte of the displacement, so that cells and the scenario's own pads do not meet.
+        /// Offset of the first byte of the displacement, so that cells do not overlap the scenario's own pads.
         salt: u8,
     },
-    /// Bytes as they are, and what a pass leaves in EAX.
+    /// The scenario's bytes, and the value that a pass leaves in EAX.
     Fixed { bytes: Vec<u8>, outcome: u32 },
 }
 
-/// What a pass showed.
+/// The version that a pass showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
-    /// A version that carries its number, of which this is the low byte.
+    /// A version with a number, of which this is the low byte.
     Numbered(u8),
-    /// The old version, which carries none.
+    /// The old version, without a number.
     Old,
-    /// The new version, which carries none.
+    /// The new version, without a number.
     New,
-    /// The bytes of a branch that is neither.
+    /// The bytes of a branch that is neither version.
     Mixed([u8; 5]),
-    /// Nothing that the site leads to.
+    /// A value that neither version leaves.
     Neither(u32),
 }
 
@@ -62,15 +62,15 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of a plan, or why they cannot be told apart; `outcome` says what a pass leaves in EAX with this text in the
-    /// machine, whose site runs to the end, or why it does not.
+    /// The versions of a plan, or the reason why they cannot be distinguished. `outcome` returns the value that a pass
+    /// leaves in EAX with this text in the machine, or the reason why it leaves none.
     ///
     /// # Errors
     ///
-    /// Those of `outcome`, of which nothing follows about the plan.
+    /// Those of `outcome`, which say nothing about the plan.
     pub fn of<E>(
         plan: &Plan,
-        mut outcome: impl FnMut(&Ground<'_>) -> Result<Result<u32, String>, E>,
+        mut outcome: impl FnMut(&VersionText<'_>) -> Result<Result<u32, String>, E>,
     ) -> Result<Result<Versions, String>, E> {
         let end = plan.site.address + plan.site.len() as u64;
         let next = plan.pads.iter().find(|pad| pad.address == end).map_or(1, |pad| pad.mark);
@@ -85,8 +85,8 @@ impl Versions {
             let form = match versions.carrying(plan, code) {
                 Some(form) => form,
                 None => {
-                    let ground = Ground { plan, versions: &versions, number: u64::from(new) };
-                    match outcome(&ground)? {
+                    let text = VersionText { plan, versions: &versions, number: u64::from(new) };
+                    match outcome(&text)? {
                         Ok(outcome) => Form::Fixed { bytes: code.bytes.clone(), outcome },
                         Err(why) => {
                             let which = if new { "new" } else { "old" };
@@ -98,9 +98,10 @@ impl Versions {
             *(if new { &mut versions.new } else { &mut versions.old }) = form;
         }
         Ok(match (&versions.old, &versions.new) {
-            (Form::Fixed { outcome: a, .. }, Form::Fixed { outcome: b, .. }) if a == b => {
-                Err("a pass through the new version leaves nothing that one through the old does not".into())
-            }
+            (Form::Fixed { outcome: a, .. }, Form::Fixed { outcome: b, .. }) if a == b => Err(
+                "a pass through the new version leaves the same value in EAX as one through the old version"
+                    .into(),
+            ),
             _ => Ok(versions),
         })
     }
@@ -110,7 +111,7 @@ impl Versions {
         if code.bytes.len() != 5 || code.boundaries != [0] {
             return None;
         }
-        // A byte that a patch does not change cannot be torn: a number there would make another scenario of it.
+        // A byte that a patch does not change cannot be torn: a number there would make it a different scenario.
         let (old, new) = (&plan.site.old.bytes, &plan.site.new.bytes);
         if (1..5).any(|at| old[at] == new[at]) {
             return None;
@@ -130,7 +131,7 @@ impl Versions {
         if number.is_multiple_of(2) { &self.old } else { &self.new }
     }
 
-    /// Neither version carries a number: nothing that is a matter of order can be claimed, neither `stale` nor `order`.
+    /// True if neither version carries a number, so that `stale` and `order` are not visible.
     pub fn two_valued(&self) -> bool {
         matches!((&self.old, &self.new), (Form::Fixed { .. }, Form::Fixed { .. }))
     }
@@ -146,7 +147,7 @@ impl Versions {
         }
     }
 
-    /// Where the branch of a version goes, if it carries its number.
+    /// The target of a version that carries its number.
     pub fn target(&self, number: u64) -> Option<u64> {
         match self.form(number) {
             Form::Carrying { salt, .. } => Some(target(self.end, number as u8, *salt)),
@@ -154,7 +155,7 @@ impl Versions {
         }
     }
 
-    /// What it was that left this in RAX.
+    /// The version that left this value in RAX.
     pub fn shown(&self, rax: u64) -> Shown {
         let eax = rax as u32;
         for (form, shown) in [(&self.old, Shown::Old), (&self.new, Shown::New)] {
@@ -162,7 +163,7 @@ impl Versions {
                 return shown;
             }
         }
-        // A call comes back to the pad behind the site, which adds its mark.
+        // A call returns to the pad behind the site, which adds its mark.
         let (opcode, cell) = match eax & 7 {
             LEFT => (JMP, eax.wrapping_sub(LEFT)),
             rest if rest == (LEFT + u32::from(self.next)) & 7 => {
@@ -199,16 +200,16 @@ impl Versions {
     }
 }
 
-/// A text whose outcome is asked for.
-pub struct Ground<'a> {
+/// The text with a version whose outcome is unknown yet.
+pub struct VersionText<'a> {
     plan: &'a Plan,
     versions: &'a Versions,
     number: u64,
 }
 
-impl Ground<'_> {
+impl VersionText<'_> {
     /// The site pages.
-    pub fn text(&self) -> Vec<u8> {
+    pub fn pages(&self) -> Vec<u8> {
         self.versions.text(self.plan, self.number)
     }
 
@@ -223,7 +224,7 @@ fn far_pads(plan: &Plan) -> impl Iterator<Item = u64> {
     plan.pads.iter().map(|pad| pad.address).filter(|&address| !crate::layout::in_site_pages(address))
 }
 
-/// Where the branch of a version goes: forward between 512 MiB and 1.5 GiB, to the beginning of a cell.
+/// The target of a version: the start of a cell, forward by 512 MiB to 1.5 GiB.
 fn target(end: u64, number: u8, salt: u8) -> u64 {
     let aligning = (end as u8).wrapping_neg() & 7;
     let first = number.wrapping_add(salt) << 3 | aligning;
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(versions.shown(1), Shown::Old);
         assert_eq!(versions.shown(2), Shown::New);
         assert_eq!(versions.shown(3), Shown::Neither(3));
-        assert!(of(&plan, || 1).unwrap_err().contains("leaves nothing"));
+        assert!(of(&plan, || 1).unwrap_err().contains("leaves the same value"));
         assert_eq!(nearest(3, 2), None);
     }
 

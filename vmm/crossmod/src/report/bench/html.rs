@@ -1,8 +1,8 @@
-//! The part of a page about what protocols cost.
+//! A page's section about the cost of protocols.
 
 use maud::{Markup, html};
 
-use crate::freerun::bench::{Bench, Case, Line, Outcome, Protocol, Quantiles};
+use crate::freerun::bench::{Bench, Case, CaseResult, Protocol, ProtocolResult, Quantiles};
 use crate::report::chart::{self, Scale, Series};
 
 /// Colour of a protocol: its place in [`Protocol::ALL`].
@@ -10,17 +10,17 @@ fn colour(protocol: Protocol) -> usize {
     Protocol::ALL.iter().position(|&other| other == protocol).unwrap_or_default()
 }
 
-/// All of it.
+/// The section.
 pub fn section(bench: &Bench) -> Markup {
     let Some(plain) = bench.cases.first() else { return html! {} };
     html! {
         h2 { "What protocols cost" }
-        p.soft { "All protocols take turns in one run, in random order, " (plain.rounds) " rounds; " (plain.case) ". " b { "Patch" } " is the patcher’s time from its first store to its last wait, " b { "stall" } " the longest time between two passes of an executor about it. A round of messages lasts from the first one sent until every executor has acknowledged it, or is held. A ratio compares a protocol with “" (Protocol::BASE.name()) "” in the same round." }
-        @if plain.overcommitted { p.finding { "Overcommitted: more executors than CPUs beside the patcher’s. Times are those of the host’s scheduler, and no ratio is made of them." } }
+        p.soft { "All protocols take turns in one run, in random order, " (plain.rounds) " rounds; " (plain.case) ". " b { "Patch" } " is the patcher’s time from its first store to its last wait, " b { "stall" } " the longest time between two passes of an executor around it. A round of messages lasts from its first message until every executor has acknowledged it, or is held. A ratio compares a protocol with “" (Protocol::BASE.name()) "” in the same round." }
+        @if plain.overcommitted { p.finding { "Overcommitted: more executors than CPUs besides the patcher’s. Times depend on the host’s scheduler, so there are no ratios." } }
         @else { div.figure { (ratios(plain)) } }
         div.scroll { (table(plain)) }
         h2 { "Latency" }
-        p.soft { "Percentiles, rarer ones to the right; both axes are logarithmic. Steps near multiples of a few milliseconds are the host’s scheduler, which gave a CPU to somebody else." }
+        p.soft { "Percentiles, rarer ones to the right; both axes are logarithmic. Steps near multiples of a few milliseconds come from the host’s scheduler, which gave a CPU to another thread." }
         (legend())
         div.pair {
             figure { figcaption { "Patcher" } (curves(plain, |line| &line.patch)) }
@@ -30,7 +30,7 @@ pub fn section(bench: &Bench) -> Markup {
     }
 }
 
-/// Names and colours, where a screen is too narrow for names in the pictures.
+/// Names and colours, for screens that are too narrow for names in the pictures.
 fn legend() -> Markup {
     html! {
         div.legend aria-hidden="true" { @for protocol in Protocol::ALL {
@@ -39,7 +39,7 @@ fn legend() -> Markup {
     }
 }
 
-/// Protocols against each other, as a picture of its own; none without ratios.
+/// Ratios of protocols, as a picture; none without ratios.
 pub fn comparison_svg(bench: &Bench) -> Option<String> {
     let plain = bench.cases.first().filter(|case| !case.overcommitted && case.rounds > 0)?;
     let (body, height) = drawing(plain, 44.0);
@@ -52,7 +52,7 @@ pub fn comparison_svg(bench: &Bench) -> Option<String> {
     Some(chart::alone(640.0, height + 30.0, &body))
 }
 
-fn drawing(plain: &Outcome, top: f64) -> (Markup, f64) {
+fn drawing(plain: &CaseResult, top: f64) -> (Markup, f64) {
     let rows: Vec<(String, usize, [f64; 2])> = plain
         .lines
         .iter()
@@ -64,7 +64,7 @@ fn drawing(plain: &Outcome, top: f64) -> (Markup, f64) {
     chart::bars(&rows, top, 640.0)
 }
 
-fn ratios(plain: &Outcome) -> Markup {
+fn ratios(plain: &CaseResult) -> Markup {
     let (body, height) = drawing(plain, 6.0);
     html! {
         p { b { "Cost relative to int3 with three rounds" } ": patcher’s time (full colour), executor’s stall (pale)" }
@@ -87,7 +87,7 @@ fn ratio(value: Option<f64>) -> String {
     value.map_or("–".into(), |ratio| format!("{ratio:.3}"))
 }
 
-fn table(plain: &Outcome) -> Markup {
+fn table(plain: &CaseResult) -> Markup {
     let quantiles = |quantiles: &Quantiles| {
         let Quantiles { p50, p99, p999, max, .. } = quantiles;
         html! { @for value in [p50, p99, p999, max] { td.number { @if *max == 0 { "–" } @else { (us(*value)) } } } }
@@ -107,7 +107,7 @@ fn table(plain: &Outcome) -> Markup {
         }
         table {
             thead {
-                tr { th rowspan="2" { "protocol" } th colspan="4" { "a round of messages, µs" } th colspan="4" { "a pass with traps, beyond one without, µs" } }
+                tr { th rowspan="2" { "protocol" } th colspan="4" { "a round of messages, µs" } th colspan="4" { "additional time of a pass with traps, µs" } }
                 tr { @for _ in 0..2 { th { "p50" } th { "p99" } th { "p99.9" } th { "max" } } }
             }
             tbody { @for line in plain.lines.iter().filter(|line| line.round.max > 0) { tr {
@@ -118,14 +118,14 @@ fn table(plain: &Outcome) -> Markup {
     }
 }
 
-fn curves(plain: &Outcome, of: fn(&Line) -> &Quantiles) -> Markup {
+fn curves(plain: &CaseResult, of: fn(&ProtocolResult) -> &Quantiles) -> Markup {
     let series: Vec<Series> = plain
         .lines
         .iter()
         .map(|line| Series {
             name: line.protocol.name().into(),
             colour: colour(line.protocol),
-            // The largest of all has no place on this axis: it goes where one in so many would.
+            // The maximum has no place on this axis: it goes to the end.
             points: of(line)
                 .curve
                 .iter()
@@ -142,11 +142,15 @@ fn curves(plain: &Outcome, of: fn(&Line) -> &Quantiles) -> Markup {
     )
 }
 
-/// Medians against one thing that is varied.
-fn grown(bench: &Bench, varied: fn(&Case) -> f64, of: &dyn Fn(&Outcome, &Line) -> f64) -> Vec<Series> {
+/// Medians by one thing that varies.
+fn grown(
+    bench: &Bench,
+    varied: fn(&Case) -> f64,
+    of: &dyn Fn(&CaseResult, &ProtocolResult) -> f64,
+) -> Vec<Series> {
     let plain = bench.cases[0].case;
     let differs = |case: &Case| varied(case) != varied(&plain);
-    let mut cases: Vec<&Outcome> =
+    let mut cases: Vec<&CaseResult> =
         bench.cases.iter().filter(|case| case.case == plain || differs(&case.case)).collect();
     cases.sort_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case)));
     if cases.len() < 2 {
@@ -169,9 +173,9 @@ fn grown(bench: &Bench, varied: fn(&Case) -> f64, of: &dyn Fn(&Outcome, &Line) -
 }
 
 fn growth(bench: &Bench) -> Markup {
-    let patch = |_: &Outcome, line: &Line| line.patch.p50 as f64 / 1e3;
-    let stall = |_: &Outcome, line: &Line| line.stall.p50 as f64 / 1e3;
-    let a_site = |_: &Outcome, line: &Line| line.a_site / 1e3;
+    let patch = |_: &CaseResult, line: &ProtocolResult| line.patch.p50 as f64 / 1e3;
+    let stall = |_: &CaseResult, line: &ProtocolResult| line.stall.p50 as f64 / 1e3;
+    let a_site = |_: &CaseResult, line: &ProtocolResult| line.a_site / 1e3;
     let sites = |case: &Case| case.sites as f64;
     let executors = |case: &Case| case.executors as f64;
     // 0 has no logarithm.
@@ -183,15 +187,15 @@ fn growth(bench: &Bench) -> Markup {
     let doublings = Scale::Doublings;
     html! {
         h2 { "Growth" }
-        p.soft { "Medians in microseconds. Each picture varies one thing; the other cases took turns with it. Hollow: more executors than CPUs beside the patcher’s, where times are those of the host’s scheduler and are part of no ratio." }
+        p.soft { "Medians in microseconds. Each picture varies one thing; the other cases took turns with it. Hollow: more executors than CPUs besides the patcher’s, so that times depend on the host’s scheduler." }
         (legend())
         div.pair {
-            (figure("Patcher’s time a site, by sites patched at once", (doublings, "sites"), "µs a site", grown(bench, sites, &a_site)))
+            (figure("Patcher’s time per site, by sites patched at once", (doublings, "sites"), "µs per site", grown(bench, sites, &a_site)))
             (figure("Stall, by sites patched at once", (doublings, "sites"), "µs", grown(bench, sites, &stall)))
             (figure("Patcher’s time, by executors", (doublings, "executors"), "µs", grown(bench, executors, &patch)))
             (figure("Stall, by executors", (doublings, "executors"), "µs", grown(bench, executors, &stall)))
-            (figure("Patcher’s time, by NMIs from beside", (Scale::Log, "NMIs a second (leftmost: none)"), "µs", grown(bench, nmis, &patch)))
-            (figure("Stall, by how long the patcher is away", (Scale::Log, "µs away before the last store (leftmost: not at all)"), "µs", grown(bench, delay, &stall)))
+            (figure("Patcher’s time, by NMIs from another thread", (Scale::Log, "NMIs per second (leftmost: none)"), "µs", grown(bench, nmis, &patch)))
+            (figure("Stall, by the patcher’s delay", (Scale::Log, "µs before the last store (leftmost: none)"), "µs", grown(bench, delay, &stall)))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What protocols cost: ratios first, absolute times second.
+//! The cost of protocols: ratios first, absolute times second.
 
 mod html;
 mod text;

@@ -1,16 +1,16 @@
-//! As text.
+//! Benchmarks as text.
 
 use std::fmt::Write;
 
-use crate::freerun::bench::{Bench, Comparison, Line, Outcome, Protocol, Quantiles};
+use crate::freerun::bench::{Bench, CaseResult, Comparison, Protocol, ProtocolResult, Quantiles};
 
-/// The tables.
+/// The tables of a benchmark.
 pub fn text(bench: &Bench) -> String {
     let mut out = String::new();
     let [plain, varied @ ..] = &bench.cases[..] else { return out };
     ratios(&mut out, plain);
     times(&mut out, plain, ["patcher time", "executor stall"], |line| [&line.patch, &line.stall]);
-    let heads = ["one round of messages", "a pass with traps, beyond one without"];
+    let heads = ["one round of messages", "additional time of a pass with traps"];
     times(&mut out, plain, heads, |line| [&line.round, &line.trap]);
     if !varied.is_empty() {
         sweep(&mut out, &bench.cases);
@@ -35,7 +35,7 @@ pub fn text(bench: &Bench) -> String {
     let _ = write!(
         out,
         "patch = the patcher's time from first store to last wait; stall = longest time between two passes of an executor \
-         about the patch; a round lasts from the first message sent until every executor has answered\n{}\n{}, microcode {}",
+         around the patch; a round lasts from its first message until every executor has answered\n{}\n{}, microcode {}",
         bench.tier,
         bench.host.line(),
         bench.host.microcode.as_deref().unwrap_or("unknown"),
@@ -43,9 +43,9 @@ pub fn text(bench: &Bench) -> String {
     out
 }
 
-fn ratios(out: &mut String, plain: &Outcome) {
+fn ratios(out: &mut String, plain: &CaseResult) {
     let over = if plain.overcommitted {
-        " (OVERCOMMITTED: more executors than CPUs beside the patcher's; no ratios)"
+        " (OVERCOMMITTED: more executors than CPUs besides the patcher's; no ratios)"
     } else {
         ""
     };
@@ -80,7 +80,12 @@ fn ratio(ratio: Option<f64>) -> String {
 }
 
 /// Two groups of quantiles of each protocol, in microseconds.
-fn times(out: &mut String, plain: &Outcome, [left, right]: [&str; 2], of: fn(&Line) -> [&Quantiles; 2]) {
+fn times(
+    out: &mut String,
+    plain: &CaseResult,
+    [left, right]: [&str; 2],
+    of: fn(&ProtocolResult) -> [&Quantiles; 2],
+) {
     let _ = writeln!(out, "\n{:22} {left:38} {right}", "microseconds");
     let _ = write!(out, "  {:18}", "protocol");
     for _ in 0..2 {
@@ -100,8 +105,8 @@ fn times(out: &mut String, plain: &Outcome, [left, right]: [&str; 2], of: fn(&Li
     }
 }
 
-/// A column for each case: what is varied, then ratios, then medians.
-fn sweep(out: &mut String, cases: &[Outcome]) {
+/// Tables with a column for each case: ratios, then medians.
+fn sweep(out: &mut String, cases: &[CaseResult]) {
     let plain = &cases[0].case;
     let heads: Vec<String> = cases
         .iter()
@@ -114,14 +119,14 @@ fn sweep(out: &mut String, cases: &[Outcome]) {
             } else if varied.nmi_rate > 0 {
                 format!("{} NMI/s", varied.nmi_rate)
             } else if varied.delay > 0 {
-                format!("away {} us", varied.delay)
+                format!("delay {} us", varied.delay)
             } else {
                 "plain".into()
             };
             if case.overcommitted { name + "*" } else { name }
         })
         .collect();
-    let mut table = |title: &str, cell: &dyn Fn(&Outcome, Protocol) -> Option<String>| {
+    let mut table = |title: &str, cell: &dyn Fn(&CaseResult, Protocol) -> Option<String>| {
         let _ = write!(out, "\n{title}\n  {:18}", "protocol");
         heads.iter().for_each(|head| _ = write!(out, " {head:>11}"));
         out.push('\n');
@@ -142,16 +147,16 @@ fn sweep(out: &mut String, cases: &[Outcome]) {
             pair(line.patch_ratio, line.stall_ratio)
         },
     );
-    table("median patcher time a site, and stall, in microseconds", &|case, protocol| {
+    table("median patcher time per site, and stall, in microseconds", &|case, protocol| {
         let line = case.line(protocol)?;
         Some(format!("{:.1} {:.0}", line.a_site / 1e3, line.stall.p50 as f64 / 1e3))
     });
     if cases.iter().any(|case| case.overcommitted) {
-        out.push_str("* overcommitted: more executors than CPUs beside the patcher's; times are the scheduler's, and no ratio is made of them\n");
+        out.push_str("* overcommitted: more executors than CPUs besides the patcher's; times depend on the scheduler, so there are no ratios\n");
     }
 }
 
-/// Then and now.
+/// The comparison with an earlier run.
 pub fn comparisons(comparisons: &[Comparison], name: &str) -> String {
     let mut out = format!(
         "\ncompared with {name}: ratios to \"{}\", then and now, and the 99 % interval of their quotient\n  {:18}  {:5}  {:>7}  {:>7}  {:>15}\n",

@@ -1,11 +1,12 @@
 //! The table as one self-contained page: no script, no network, readable on a phone and on paper.
 
+use crossmod_model::property::Property;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::plot;
-use super::{Matrix, Row, verdict, violated};
-use crate::property::Property;
-use crate::report::{Report, Status, TIER};
+use super::{Matrix, MatrixRow, verdict};
+use crate::report::TIER;
+use crate::results::{Report, Status};
 
 /// Colours, type and tables of every page.
 pub(in crate::report) const STYLE: &str = "
@@ -55,7 +56,7 @@ pub fn html(matrix: &Matrix<'_>) -> String {
                     (block(matrix, scenario))
                 }
                 @if let Some(plot) = plot(&costs) {
-                    h2 { "What searching costs" }
+                    h2 { "Cost of searching" }
                     p.soft { (costs.len()) " searches. Along a dashed line the cost is linear." }
                     (plot)
                 }
@@ -104,9 +105,9 @@ fn anchor(number: usize, cell: &Report) -> String {
     format!("row{number}-{}", cell.fetch)
 }
 
-fn cells(matrix: &Matrix<'_>, number: usize, row: &Row) -> Markup {
+fn cells(matrix: &Matrix<'_>, number: usize, row: &MatrixRow) -> Markup {
     if let Some(reason) = &row.refused {
-        return html! { td.none colspan=(matrix.models.len()) { "no scenario: " (reason) } };
+        return html! { td.none colspan=(matrix.models.len()) { "not a scenario: " (reason) } };
     }
     html! {
         @for model in 0..matrix.models.len() {
@@ -121,17 +122,17 @@ fn cells(matrix: &Matrix<'_>, number: usize, row: &Row) -> Markup {
     }
 }
 
-/// A missing sync alone is a matter of discipline; anything else happened.
+/// `unserialised` alone is a missing sync, a risk on real CPUs; every other violation was executed.
 fn class(cell: &Report) -> &'static str {
     match cell.status {
         Status::Safe => "safe",
-        Status::Hazard if violated(cell) == [Property::Unserialised] => "race",
+        Status::Hazard if cell.violated().eq([Property::Unserialised]) => "race",
         Status::Hazard => "hazard",
         Status::NotDecided | Status::Skipped | Status::HarnessError => "none",
     }
 }
 
-fn evidence(number: usize, row: &Row, cell: &Report) -> Markup {
+fn evidence(number: usize, row: &MatrixRow, cell: &Report) -> Markup {
     html! {
         details id=(anchor(number, cell)) {
             summary {

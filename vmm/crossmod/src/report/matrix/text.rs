@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{Matrix, verdict, violated};
-use crate::property::Property;
+use crossmod_model::property::Property;
+
+use super::{Matrix, verdict};
 use crate::report::TIER;
 
 /// The table, with a block for each scenario.
 pub fn text(matrix: &Matrix<'_>) -> String {
-    let cell = |row: &super::Row, model: usize| {
+    let cell = |row: &super::MatrixRow, model: usize| {
         row.cells.get(model).map_or_else(|| "-".to_owned(), |cell| verdict(cell, " ", Property::short))
     };
     let rows = || matrix.rows.iter().filter(|row| row.refused.is_none());
@@ -36,7 +37,7 @@ pub fn text(matrix: &Matrix<'_>) -> String {
         }
         let change = if row.change.is_empty() { "(as it is)" } else { &row.change };
         if let Some(reason) = &row.refused {
-            let _ = writeln!(out, "  {change:first$}  no scenario: {reason}");
+            let _ = writeln!(out, "  {change:first$}  not a scenario: {reason}");
             continue;
         }
         let mut line = format!("  {change:first$}");
@@ -48,13 +49,13 @@ pub fn text(matrix: &Matrix<'_>) -> String {
     out
 }
 
-/// What the short words stand for, those that occur; and what the verdicts rest on.
+/// The abbreviations that occur in the table, and what the verdicts are based on.
 pub fn legend(matrix: &Matrix<'_>) -> String {
     let cells = || matrix.rows.iter().flat_map(|row| &row.cells);
     let words: Vec<String> = Property::ALL
         .into_iter()
         .filter(|property| property.short() != property.name())
-        .filter(|property| cells().any(|cell| violated(cell).contains(property)))
+        .filter(|property| cells().any(|cell| cell.finding(*property).is_some()))
         .map(|property| format!("{} = {}", property.short(), property.name()))
         .collect();
     let hazards = cells().filter(|cell| !cell.findings.is_empty()).count();

@@ -1,15 +1,12 @@
-//! The part of a page about a survey: heat maps of where this CPU tears and stays stale, rules, models.
+//! A page's section about a survey: heat maps of torn and stale passes, rules, models.
 
 use maud::{Markup, html};
 
-use super::{host, per_million};
-use crate::freerun::cell::Crosses;
-use crate::freerun::outcome::Counts;
-use crate::freerun::pairs::{PairRow, PairSeen};
-use crate::freerun::{Row, Side, Standing, Survey};
-use crate::machine::free::Length;
+use super::{FACTOR, headlines, host, per_million};
+use crate::freerun::survey::{Crosses, PairRow, PairSeen, PassCounts, Side, Standing, Survey, SurveyRow};
+use crossmod_kvm::free::survey::Length;
 
-/// Tables of heat, and what pages of this tier have beside.
+/// Styles of heat maps.
 pub(in crate::report) const HEAT: &str = "
 table.map { font-size: 0.76rem; } table.map td, table.map th { padding: 0.2rem 0.3rem; } table.map td { text-align: center; min-width: 2.7rem; font-variant-numeric: tabular-nums; }
 table.map td.zero { background: var(--safe); } table.map td.promised { outline: 2px solid var(--mark); outline-offset: -3px; }
@@ -19,27 +16,27 @@ h4 { margin: 1rem 0 0; }
 @media print { table.map td { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
 
-/// The part of a page about it.
+/// The section.
 pub fn section(survey: &Survey) -> Markup {
-    let torn = |counts: &Counts| counts.torn;
-    let stale = |counts: &Counts| counts.stale;
+    let torn = |counts: &PassCounts| counts.torn;
+    let stale = |counts: &PassCounts| counts.stale;
     html! {
                 h2 { "Where this CPU tears instructions, and where it keeps old ones" }
                 p.soft { (host(survey)) }
                 p.soft { (survey.rows.len()) " places and " (survey.pairs.len()) " pairs at places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
-                @for headline in survey.headlines() { p.finding { b { (headline) } } }
+                @for headline in headlines(survey) { p.finding { b { (headline) } } }
                 @if !survey.findings.is_empty() {
                     details {
-                        summary { (survey.findings.len()) " findings as they came" }
+                        summary { (survey.findings.len()) " findings in the order of their occurrence" }
                         @for finding in &survey.findings { p.soft { (finding) } }
                     }
                 }
-                p { "Passes in a million; “<” is a 95 % bound where none was seen. Rows: the store. Columns: offset of its first byte in the line (a tear shows only between bytes of the immediate); p1 to p3: that many bytes before a page boundary. Blue frame: AMD promises that the store is seen whole. An empty place was not tried." }
+                p { "Passes in a million; “<” marks a 95 % upper bound if there were none. Rows: the store. Columns: offset of its first byte in the line (only tears between bytes of the immediate are visible); p1 to p3: that many bytes before a page boundary. Blue frame: AMD promises that the store is seen whole. Empty places were not tried." }
                 (map(survey, "Torn, two vCPUs", Side::Vcpu, torn))
                 (map(survey, "Torn, host thread as writer", Side::Host, torn))
                 (map(survey, "Torn, two plain threads without KVM", Side::Plain, torn))
-                (map(survey, "Torn, executor comes from instructions before the site", Side::Neighbours, torn))
-                (map(survey, "Torn, executor throws the site out of every cache before each pass", Side::Cold, torn))
+                (map(survey, "Torn, executor executes other instructions just before the site", Side::Neighbours, torn))
+                (map(survey, "Torn, executor flushes the site out of every cache before each pass", Side::Cold, torn))
                 (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
                 (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
                 (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
@@ -50,7 +47,7 @@ pub fn section(survey: &Survey) -> Markup {
     }
 }
 
-/// Where a plain store tears, as a picture of its own.
+/// Torn passes of plain stores, as a picture.
 pub fn map_svg(survey: &Survey) -> String {
     const SIZE: [f64; 2] = [31.0, 26.0];
     let columns = columns(survey);
@@ -98,7 +95,7 @@ fn brief(count: u64, passes: u64) -> String {
     }
 }
 
-/// From one in a million, pale, to one in a hundred, full.
+/// The opacity of a rate: from one in a million, pale, to one in a hundred, full.
 fn share(count: u64, passes: u64) -> f64 {
     ((1e6 * count as f64 / passes.max(1) as f64).log10() / 4.0).clamp(0.0, 1.0) * 0.7 + 0.15
 }
@@ -110,19 +107,19 @@ fn columns(survey: &Survey) -> Vec<(bool, usize)> {
     columns
 }
 
-fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&Row> {
+fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&SurveyRow> {
     survey.rows.iter().find(|row| row.cell.length == length && column(row) == place)
 }
 
-/// Name of a place's column.
-fn column(row: &Row) -> (bool, usize) {
+/// The column of a place.
+fn column(row: &SurveyRow) -> (bool, usize) {
     match row.cell.before_page() {
         Some(first) => (true, first),
         None => (false, row.cell.offset()),
     }
 }
 
-fn map(survey: &Survey, title: &str, side: Side, what: fn(&Counts) -> u64) -> Markup {
+fn map(survey: &Survey, title: &str, side: Side, what: fn(&PassCounts) -> u64) -> Markup {
     let columns = columns(survey);
     html! {
         h3 { (title) }
@@ -141,7 +138,7 @@ fn map(survey: &Survey, title: &str, side: Side, what: fn(&Counts) -> u64) -> Ma
     }
 }
 
-fn cell(row: &Row, count: u64, passes: u64) -> Markup {
+fn cell(row: &SurveyRow, count: u64, passes: u64) -> Markup {
     let share = share(count, passes);
     let heat = if count > 0 { "hot" } else { "zero" };
     let promised = if row.cell.amd_promises_whole() { " promised" } else { "" };
@@ -164,8 +161,8 @@ fn pairs(survey: &Survey) -> Markup {
     html! {
         @if !survey.pairs.is_empty() {
             h3 { "Two instructions in turn" }
-            p.soft { "Torn passes in a million, by what the bytes that differ cross. Each mix of the bytes is a harmless instruction of its own, and was tried alone before. Hover over a place for the mixes that were executed. With old and new in turn a stale instruction looks like a later one: only torn is claimed." }
-            @for (side, title) in [(Side::Vcpu, "two vCPUs"), (Side::Host, "host thread as writer"), (Side::Plain, "two plain threads without KVM"), (Side::Cold, "thrown out of every cache before each pass")] {
+            p.soft { "Torn passes in a million, by what the bytes that differ cross. Each mix of the bytes is a harmless instruction of its own, and was tried alone before. Hover over a place for the mixes that were executed. Since old and new take turns, a stale instruction looks like a later one: pairs claim torn only." }
+            @for (side, title) in [(Side::Vcpu, "two vCPUs"), (Side::Host, "host thread as writer"), (Side::Plain, "two plain threads without KVM"), (Side::Cold, "flushed out of every cache before each pass")] {
                 h4 { "Torn, " (title) }
                 div.scroll { table.map {
                     thead { tr { th { "pair" } @for &kind in &kinds { th { (head(kind)) } } } }
@@ -186,7 +183,7 @@ fn pairs(survey: &Survey) -> Markup {
     }
 }
 
-/// A pair at the places that cross the same.
+/// A pair at the places that cross the same boundary.
 fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
     let rows = || survey.pairs.iter().filter(|row| row.pair == name && row.crosses == kind);
     let seen: Vec<_> = rows().filter_map(|row| row.side(side)).collect();
@@ -209,7 +206,7 @@ fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
 fn classes(survey: &Survey) -> Markup {
     html! {
         h3 { "By what a single store crosses" }
-        p.soft { "Torn passes in a million, and the rates of a vCPU with a host thread and with another vCPU over that of two plain threads. " (crate::freerun::FACTOR) }
+        p.soft { "Torn passes in a million, and the rates of a vCPU with a host thread and with another vCPU divided by that of two plain threads. " (FACTOR) }
         div.scroll { table {
             thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "host / plain" } th { "vcpu / plain" } } }
             tbody { @for class in survey.classes() { tr {
@@ -228,9 +225,9 @@ fn rules(survey: &Survey) -> Markup {
         Standing::Seen => "race",
     };
     html! {
-        h3 { "Rules and what was seen" }
+        h3 { "Rules compared with the counts" }
         div.scroll { table {
-            thead { tr { th { "whose" } th { "rule" } th { "against" } th { "of" } th { "standing" } } }
+            thead { tr { th { "promised by" } th { "rule" } th { "passes against it" } th { "of" } th { "state" } } }
             tbody { @for rule in survey.rules() { tr {
                 th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
                 td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
@@ -242,9 +239,9 @@ fn rules(survey: &Survey) -> Markup {
 fn models(survey: &Survey) -> Markup {
     html! {
         h3 { "Observed is allowed" }
-        p.soft { "Different outcomes, neither old nor new, that each fetch model of the explorer has and has not for the same site." }
+        p.soft { "Different outcomes, neither old nor new, that each fetch model of the explorer allows and forbids for the same site." }
         div.scroll { table {
-            thead { tr { th { "model" } th { "has" } th { "has not" } th { "passes with these" } th { "not asked" } } }
+            thead { tr { th { "model" } th { "allowed" } th { "forbidden" } th { "forbidden passes" } th { "not compared" } } }
             tbody { @for model in &survey.models { tr {
                 th scope="row" { (model.model) } td { (model.allowed) }
                 td class=(if model.forbidden > 0 { "race" } else { "safe" }) { (model.forbidden) }

@@ -1,17 +1,19 @@
-//! Surveys of what a CPU does with stores to code that it executes.
+//! Surveys, as text, JSON and a page.
 
+mod headlines;
 mod html;
 mod text;
 
 use serde::Serialize;
 
+pub use headlines::headlines;
 pub(super) use html::HEAT;
 pub use html::{map_svg, section};
 pub use text::{HEADER, PAIRS, line, pair, summary};
 
-use crate::freerun::{Class, Rule, Survey};
+use crate::freerun::survey::{Class, Rule, Survey, bound};
 
-/// A survey with what follows from it, as it is written to JSON.
+/// A survey and what follows from it, as JSON.
 #[derive(Serialize)]
 pub struct Document<'a> {
     #[serde(flatten)]
@@ -23,18 +25,23 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// That of a survey.
+    /// The document of a survey.
     pub fn new(survey: &'a Survey) -> Document<'a> {
-        let (classes, rules, headlines) = (survey.classes(), survey.rules(), survey.headlines());
+        let (classes, rules, headlines) = (survey.classes(), survey.rules(), headlines(survey));
         Document { survey, classes, rules, headlines, held: survey.held() }
     }
 }
 
-/// What the pairs do not show.
-const PAIRS_CLAIM: &str = "pairs claim torn only: with old and new in turn, a stale instruction looks like a later one; where one byte \
-    differs, nothing can be torn";
+/// What pairs do not show.
+const PAIRS_CLAIM: &str = "pairs claim torn only: since old and new take turns, a stale instruction looks like a later one; an \
+    instruction that differs in one byte cannot be torn";
 
-/// Passes in a million, or the bound of what was not seen.
+/// How to read a rate under KVM divided by that without.
+const FACTOR: &str = "Instructions and CPU are the same. Rates depend on the relative timing of the two loops and on other load, and differ \
+    from run to run; a vCPU leaves for the host now and then, while the other one continues. A factor far from 1 shows different \
+    relative timing. If KVM changed how the CPU fetches code, other boundaries would be torn.";
+
+/// Passes in a million, or the upper bound if there were none.
 pub(super) fn per_million(count: u64, trials: u64) -> String {
     let number = |value: f64| match value {
         9.95.. => format!("{value:.0}"),
@@ -43,12 +50,12 @@ pub(super) fn per_million(count: u64, trials: u64) -> String {
     };
     match (count, trials) {
         (_, 0) => "-".into(),
-        (0, _) => format!("<{}", number(1e6 * crate::freerun::outcome::bound(trials))),
+        (0, _) => format!("<{}", number(1e6 * bound(trials))),
         _ => number(1e6 * count as f64 / trials as f64),
     }
 }
 
-/// A rate over another.
+/// A quotient of two rates.
 fn factor(factor: Option<f64>) -> String {
     match factor {
         None => "-".into(),
@@ -57,11 +64,11 @@ fn factor(factor: Option<f64>) -> String {
     }
 }
 
-/// Where it ran, in one line.
+/// The machine and the CPUs, in one line.
 pub(super) fn host(survey: &Survey) -> String {
     let microcode = survey.host.microcode.as_deref().unwrap_or("unknown");
     let [executor, writer] = survey.cpus;
-    let pinned = if survey.pinned { "pinned to" } else { "NOT PINNED; meant for" };
+    let pinned = if survey.pinned { "pinned to" } else { "NOT PINNED to" };
     format!("{}, microcode {microcode}; {pinned} CPUs {executor} and {writer}", survey.host.line())
 }
 
@@ -71,8 +78,8 @@ mod tests {
 
     #[test]
     fn small_factors_are_not_zero() {
-        let told = [None, Some(0.00383), Some(0.0949), Some(0.0951), Some(1.236)].map(factor);
-        assert_eq!(told, ["-", "0.0038", "0.0949", "0.10", "1.24"]);
+        let factors = [None, Some(0.00383), Some(0.0949), Some(0.0951), Some(1.236)].map(factor);
+        assert_eq!(factors, ["-", "0.0038", "0.0949", "0.10", "1.24"]);
     }
 
     #[test]

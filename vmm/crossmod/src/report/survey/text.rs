@@ -1,31 +1,30 @@
-//! A survey as text: a line for each place, as soon as it is done, and a summary.
+//! A survey as text: a line for each place, printed when it is done, and a summary.
 
 use std::fmt::Write;
 
-use super::{PAIRS_CLAIM, host, per_million};
-use crate::freerun::pairs::PairRow;
-use crate::freerun::{Row, Side, Survey};
+use super::{FACTOR, PAIRS_CLAIM, headlines, host, per_million};
+use crate::freerun::survey::{PairRow, PairSeen, PassCounts, Side, SideSeen, Survey, SurveyRow};
 
-/// Heads the lines of [`line()`].
+/// The header of [`line()`].
 pub const HEADER: &str = concat!(
     "                                      torn, per million passes                                 stale\n",
     "store          at  crosses  promise   host     vcpu     plain    neighb.  cold     same CPU    host     vcpu     serial.  cold      passes"
 );
 
-/// Heads the lines of [`pair`].
+/// The header of [`pair`].
 pub const PAIRS: &str = concat!(
     "\n                                        torn, per million passes\n",
     "pair             at  crosses  promise   host     vcpu     plain    cold       old      new      passes"
 );
 
-/// One pair at a place.
+/// The line of a pair at one place.
 pub fn pair(row: &PairRow) -> String {
     let torn = |side| match row.side(side) {
         Some(_) if !row.several_bytes => "none".into(),
         Some(seen) => per_million(seen.torn, seen.passes),
         None => "-".into(),
     };
-    let sum = |what: fn(&crate::freerun::pairs::PairSeen) -> u64| row.seen.iter().map(what).sum::<u64>();
+    let sum = |what: fn(&PairSeen) -> u64| row.seen.iter().map(what).sum::<u64>();
     let passes = sum(|seen| seen.passes);
     let percent = |count| format!("{:.1} %", 100.0 * count as f64 / passes.max(1) as f64);
     let mut out = format!(
@@ -49,9 +48,9 @@ pub fn pair(row: &PairRow) -> String {
     out
 }
 
-/// One place.
-pub fn line(row: &Row) -> String {
-    let cell = |side, what: fn(&crate::freerun::outcome::Counts) -> u64| {
+/// The line of a place.
+pub fn line(row: &SurveyRow) -> String {
+    let cell = |side, what: fn(&PassCounts) -> u64| {
         row.side(side).map_or("-".into(), |seen| per_million(what(&seen.counts), seen.counts.passes))
     };
     let torn = |side| cell(side, |counts| counts.torn);
@@ -82,18 +81,18 @@ pub fn line(row: &Row) -> String {
     out
 }
 
-/// What comes after the lines.
+/// The summary after the lines.
 pub fn summary(survey: &Survey) -> String {
     let mut out = String::from("\n");
     if !survey.pairs.is_empty() {
         let _ = writeln!(out, "{PAIRS_CLAIM}\n");
     }
-    for headline in survey.headlines() {
+    for headline in headlines(survey) {
         let _ = writeln!(out, "HEADLINE: {headline}");
     }
     let _ = writeln!(
         out,
-        "single stores by what they cross: torn per million passes, and the rate under KVM over that without"
+        "single stores by what they cross: torn per million passes, and the rate under KVM divided by that without"
     );
     let _ = write!(out, "  crosses  places");
     Side::ALL.iter().for_each(|side| _ = write!(out, "  {:10}", side.name()));
@@ -106,38 +105,38 @@ pub fn summary(survey: &Survey) -> String {
         let [host, vcpu] = class.factors.map(super::factor);
         let _ = writeln!(out, "  {host:12}  {vcpu}");
     }
-    let _ = writeln!(out, "  {}", crate::freerun::FACTOR);
+    let _ = writeln!(out, "  {FACTOR}");
     let _ = writeln!(out, "\nrules");
     for rule in survey.rules() {
         let seen = match rule.bound() {
             Some(bound) => format!("0 of {}, below {bound:.1e} at 95 %", rule.trials),
             None => format!("{} of {}", rule.against, rule.trials),
         };
-        let _ = writeln!(out, "  {}: {}: {} ({seen} against)", rule.whose, rule.says, rule.standing.words());
+        let _ =
+            writeln!(out, "  {}: {}: {} ({seen} against it)", rule.whose, rule.says, rule.standing.words());
     }
     let _ = writeln!(
         out,
-        "\nobserved is allowed: different outcomes, neither old nor new, that each fetch model has and has not"
+        "\nobserved is allowed: different outcomes, neither old nor new, that each fetch model allows and forbids"
     );
     for model in &survey.models {
         let unknown = match model.unknown {
             0 => String::new(),
-            count => format!(", {count} with too many stores between their bytes to ask"),
+            count => format!(", {count} not compared (too many stores between their bytes)"),
         };
         let _ = writeln!(
             out,
-            "  {:15}  {} allowed, {} not ({} passes){unknown}",
+            "  {:15}  {} allowed, {} forbidden ({} passes){unknown}",
             model.model, model.allowed, model.forbidden, model.forbidden_passes
         );
     }
     let passes = |side| {
         let seen = || survey.rows.iter().filter_map(move |row| row.side(side));
         let seconds: f64 = seen().map(|seen| seen.seconds).sum();
-        let count =
-            |what: fn(&crate::freerun::Seen) -> u64| seen().map(what).sum::<u64>() as f64 / seconds / 1e6;
+        let count = |what: fn(&SideSeen) -> u64| seen().map(what).sum::<u64>() as f64 / seconds / 1e6;
         (count(|seen| seen.counts.passes), count(|seen| seen.stores))
     };
-    let _ = write!(out, "\nmillions of passes and stores a second:");
+    let _ = write!(out, "\nmillions of passes and stores per second:");
     for side in Side::ALL {
         let (passes, stores) = passes(side);
         let _ = write!(out, " {} {passes:.1} and {stores:.1};", side.name());

@@ -7,7 +7,8 @@ use crossmod_linux::{Class, Image, Kind};
 
 use super::{Judged, OneStore, Verdict, judge, tally};
 use crate::fetch::FetchModel;
-use crate::report::{Report, detail};
+use crate::report::detail;
+use crate::results::Report;
 use crate::scenario::Scenario;
 use crate::sites::export::PatchSetup;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::property::Property;
-use crate::report::{Report, Status};
+use crate::results::{Report, Status};
 
 /// The verdict on a scenario or a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,7 +31,7 @@ impl Verdict {
             }
             Status::NotDecided => Verdict::NotDecided("the search was cut short".into()),
             Status::Skipped | Status::HarnessError => {
-                Verdict::NotDecided(report.reason.clone().unwrap_or_else(|| "no verdict".into()))
+                Verdict::NotDecided(report.reason.as_ref().map_or("no verdict".into(), ToString::to_string))
             }
         }
     }

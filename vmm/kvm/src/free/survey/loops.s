@@ -1,0 +1,184 @@
+// Executor and writer loops of the free-running tier. Position independent, System V calling convention, ended
+// by RET: the same bytes run on a plain thread and, copied into guest memory, on a vCPU at ring 3.
+//
+// Counters: [begun] the generation that the writer is about to store, [done] the last one it has stored.
+// Stores are seen in program order by other CPUs (SDM vol. 3, 9.2.2; APM vol. 2, 7.2), so whoever reads D in
+// [done] could read the site's bytes of D or later, and what it executes is no later than what stands
+// in [begun] afterwards.
+
+.pushsection .text.crossmod_survey, "ax", @progbits
+.balign 64
+.global crossmod_survey_start
+crossmod_survey_start:
+
+// What comes behind each pass.
+.macro record
+    mov r11, [rsi + {begun}]
+    mov [rcx], r10
+    mov [rcx + 8], rax
+    mov [rcx + 16], r11
+    add rcx, 24
+    dec rdx
+    jnz 1b
+    ret
+.endm
+
+// rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes a pass: done before, result, begun after.
+.balign 64
+.global crossmod_survey_execute
+crossmod_survey_execute:
+    mov r8, rdi
+1:  mov r10, [rsi + {done}]
+    call r8
+    record
+
+// The same with a serialising instruction between reading [done] and the site. IRETQ to the same ring is one that
+// ring 3 may execute on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
+.balign 64
+.global crossmod_survey_execute_serialised
+crossmod_survey_execute_serialised:
+    mov r8, rdi
+1:  mov r10, [rsi + {done}]
+    mov r9, rsp
+    mov eax, ss
+    push rax
+    push r9
+    pushfq
+    mov eax, cs
+    push rax
+    lea rax, [rip + 2f]
+    push rax
+    iretq
+2:  call r8
+    record
+
+// The same with the site's lines thrown out of every cache before each pass; LFENCE, so that the pass does not begin
+// before that is done.
+.balign 64
+.global crossmod_survey_execute_cold
+crossmod_survey_execute_cold:
+    mov r8, rdi
+1:  mov r10, [rsi + {done}]
+    clflush [r8]
+    clflush [r8 + 16]
+    mfence
+    lfence
+    call r8
+    record
+
+// The first of these loops again and again into the same log: r8 times.
+.balign 64
+.global crossmod_survey_repeat
+crossmod_survey_repeat:
+    push rbx
+    push r12
+    push r13
+    mov rbx, r8
+    mov r12, rcx
+    mov r13, rdx
+1:  mov rcx, r12
+    mov rdx, r13
+    call crossmod_survey_execute
+    dec rbx
+    jnz 1b
+    pop r13
+    pop r12
+    pop rbx
+    ret
+
+// Writers. rdi = first byte to store to, rsi = counters, rdx = stores, rcx = generation before, r8 = state of the
+// generator that spaces the stores, r9 = mask of the spacing. RAX returns the generator's state. The low byte
+// of the generation fills every byte of the immediate.
+.macro writer name
+.balign 64
+.global crossmod_survey_write_\name
+crossmod_survey_write_\name:
+1:  inc rcx
+    movzx eax, cl
+    mov r10, 0x0101010101010101
+    imul rax, r10
+    mov [rsi + {begun}], rcx
+.endm
+.macro space
+    mov [rsi + {done}], rcx
+    mov rax, 6364136223846793005
+    imul r8, rax
+    inc r8
+    mov rax, r8
+    shr rax, 40
+    and rax, r9
+2:  dec rax
+    jns 2b
+    dec rdx
+    jnz 1b
+    mov rax, r8
+    ret
+.endm
+
+writer 1
+    mov [rdi], al
+    space
+writer 2
+    mov [rdi], ax
+    space
+writer 4
+    mov [rdi], eax
+    space
+writer 8
+    mov [rdi], rax
+    space
+
+// Writers of two versions in turn: the even generations are the first word behind the counters, the odd ones the
+// second.
+.macro alternate name
+.balign 64
+.global crossmod_survey_alternate_\name
+crossmod_survey_alternate_\name:
+1:  inc rcx
+    mov eax, ecx
+    and eax, 1
+    mov rax, [rsi + 8*rax + {scratch}]
+    mov [rsi + {begun}], rcx
+.endm
+
+alternate 1
+    mov [rdi], al
+    space
+alternate 8
+    mov [rdi], rax
+    space
+
+// No instruction stores five bytes: this is what a copy routine does with them.
+writer 5
+    mov byte ptr [rsi + {scratch}], 0xb8
+    mov [rsi + {scratch} + 1], eax
+    mov r10, rdi
+    mov r11, rcx
+    mov rax, rsi
+    lea rsi, [rsi + {scratch}]
+    mov ecx, 5
+    rep movsb
+    mov rsi, rax
+    mov rcx, r11
+    mov rdi, r10
+    space
+
+// The whole of MOV RAX, imm64; RET and filler, in one 16-byte store.
+writer 16
+    mov r10, rax
+    shl r10, 16
+    or r10, 0xb848
+    shr rax, 48
+    mov r11d, 0xccc30000
+    or rax, r11
+    mov r11, 0xcccccccc00000000
+    or rax, r11
+    movq xmm0, r10
+    movq xmm1, rax
+    punpcklqdq xmm0, xmm1
+    movups [rdi], xmm0
+    space
+
+.global crossmod_survey_end
+crossmod_survey_end:
+.popsection

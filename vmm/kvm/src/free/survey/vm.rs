@@ -1,0 +1,236 @@
+//! The virtual machine of a survey.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossmod_abi::{PAGE, port, va, vector};
+use crossmod_model::layout::FILLER;
+use crossmod_model::plan::Ring;
+use crossmod_model::x86::cpu::{Cpu, Regs, reg};
+use kvm_ioctls::VmFd;
+
+use super::job::{WRITES, await_turn};
+use super::loops::{self, COUNTERS, Loop};
+use super::{BATCH, Job, Pinning, Slice, Writer};
+use crate::free::{CODE, FINISH, LOG, Pass, unexpected, vm_with_one_text};
+use crate::host::Host;
+use crate::kick::Guard;
+use crate::layout::{self, CpuPages};
+use crate::memory::Memory;
+use crate::vcpu::{Exit, Inject, Vcpu};
+use crate::vm::{Controller, Vm};
+use crate::{MachineError, pin, stop_requested, tables};
+
+/// The handler of #BP: an INT3 replaces an instruction of five bytes.
+const TRAPPED: u64 = FINISH - 16;
+/// `mov eax, 0x3cc; add qword ptr [rsp], 4; iretq`.
+const TRAP: [u8; 12] = [0xb8, 0xcc, 0x03, 0, 0, 0x48, 0x83, 0x04, 0x24, 4, 0x48, 0xcf];
+/// Passes of [`SurveyVm::alone`].
+const FEW: usize = 16;
+/// Offset of the counters in the shared page, behind the explorer's state.
+const COUNTERS_AT: u64 = 0x400;
+const _: () = assert!(COUNTERS_AT + COUNTERS <= PAGE);
+
+/// A virtual machine with an executor and a writer.
+pub struct SurveyVm {
+    // Field order is drop order: vCPUs, then the VM, then its memory.
+    executor: Vcpu,
+    writer: Vcpu,
+    _vm: VmFd,
+    memory: Memory,
+    guard: Guard,
+    ring: Ring,
+}
+
+impl SurveyVm {
+    /// Address of the first site page.
+    pub const TEXT: u64 = va::SITE;
+
+    /// Makes a machine whose executor runs at `ring`, driven by the calling thread. A writer runs at ring 3.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::NotHere`] for ring 0 where it is emulated.
+    pub fn new(ring: Ring) -> Result<SurveyVm, MachineError> {
+        if ring == Ring::Kernel && Host::read().emulates_ring_0() {
+            let why = "kvm_pvm emulates ring 0, so that a survey there would count what its emulator does; use --ring 3";
+            return Err(MachineError::NotHere(why.into()));
+        }
+        let Vm { fd: vm, memory, cpuid, .. } = vm_with_one_text(2, Controller::None, loops::bytes())?;
+        memory.write(TRAPPED, &TRAP)?;
+        tables::gate(&memory, vector::BP, TRAPPED)?;
+        let executor = Vcpu::new(&vm, 0, &cpuid, None)?;
+        let writer = Vcpu::new(&vm, 1, &cpuid, None)?;
+        Ok(SurveyVm { executor, writer, _vm: vm, memory, guard: Guard::new()?, ring })
+    }
+
+    /// Runs the executor on the calling thread against a writer on another one. `sink` gets each batch of passes.
+    /// After an exception, which is counted, the executor continues with the next batch.
+    pub fn slice(
+        &mut self,
+        job: &Job,
+        writer: Writer,
+        place: Pinning,
+        mut sink: impl FnMut(&[Pass]),
+    ) -> Result<Slice, MachineError> {
+        self.put(job)?;
+        let host = self.memory.host_address()?;
+        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut slice = Slice::default();
+        let turn = AtomicBool::new(false);
+        let SurveyVm { executor, writer: second, memory, guard, ring, .. } = self;
+        let (memory, ring) = (&*memory, *ring);
+        std::thread::scope(|scope| {
+            let (stop, stores, turn) = (&stop, &stores, &turn);
+            let thread = scope.spawn(move || {
+                pin(place.writer);
+                turn.store(true, Ordering::Relaxed);
+                let count = match writer {
+                    Writer::Host => {
+                        let counters = host + layout::SHARED + COUNTERS_AT;
+                        // SAFETY: both are in the guest memory, which outlives the scope; there are no references to it.
+                        Ok(unsafe { job.write(host + layout::MASTER + job.store as u64, counters, stop) })
+                    }
+                    Writer::Vcpu => write(second, memory, job, stop),
+                };
+                count.map(|count| stores.store(count, Ordering::Relaxed))
+            });
+            let began = await_turn(turn);
+            let result = execute(executor, memory, guard, (job, ring), began, &mut slice, &mut sink);
+            slice.seconds = began.elapsed().as_secs_f64();
+            stop.store(true, Ordering::Relaxed);
+            let written = thread.join().expect("the writer has nothing that can panic");
+            match result.and(written) {
+                Err(MachineError::Interrupted) => Ok(()),
+                result => result,
+            }
+        })?;
+        slice.stores = stores.load(Ordering::Relaxed);
+        Ok(slice)
+    }
+
+    /// Writes site, counters and pads of a job.
+    fn put(&self, job: &Job) -> Result<(), MachineError> {
+        self.memory.write(layout::MASTER, &job.text())?;
+        self.memory.write(layout::SHARED + COUNTERS_AT, &job.counters())?;
+        if let Some(alternating) = &job.alternating {
+            // One page is mapped at every address outside of the site pages, so that only the page offset matters.
+            self.memory.write(layout::LANDING, &[FILLER; PAGE as usize])?;
+            for (offset, pad) in alternating.pads(true) {
+                self.memory.write(layout::LANDING + offset as u64 % PAGE, pad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value that a few passes leave in RAX while nothing stores; none if the values differ, or a pass raises an
+    /// exception.
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine.
+    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>, MachineError> {
+        self.put(job)?;
+        let mut bytes = [0; FEW * size_of::<Pass>()];
+        let site = va::SITE + job.entry() as u64;
+        let arguments = [site, va::SHARED + COUNTERS_AT, FEW as u64, LOG, 0, 0];
+        let regs = enter(Loop::Execute(job.shape), arguments, self.ring);
+        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
+        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        match self.executor.run(&self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            Exit::Doorbell(_) => return Ok(None),
+            exit => return Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        }
+        self.memory.read(LOG, &mut bytes)?;
+        let passes = Pass::read(&bytes);
+        Ok(passes.iter().all(|pass| pass.value == passes[0].value).then_some(passes[0].value))
+    }
+
+    /// The time that `batches` batches of [`BATCH`] passes take while nothing stores, without an exit between them.
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine.
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
+        self.memory.write(layout::MASTER, &job.text())?;
+        let site = va::SITE + job.entry() as u64;
+        let regs =
+            enter(Loop::Repeat, [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, batches, 0], self.ring);
+        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
+        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        let began = Instant::now();
+        match self.executor.run(&self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => Ok(began.elapsed()),
+            exit => Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        }
+    }
+}
+
+/// The registers at the start of a loop, with its arguments as the System V convention passes them.
+fn enter(which: Loop, arguments: [u64; 6], ring: Ring) -> Regs {
+    const ORDER: [usize; 6] = [7, 6, 2, 1, 8, 9];
+    let mut regs = Cpu::at(CODE + which.offset(), va::SITE, 0, ring == Ring::User).regs;
+    for (register, value) in ORDER.into_iter().zip(arguments) {
+        regs.gpr[register] = value;
+    }
+    regs.gpr[reg::RSP] -= 8;
+    regs
+}
+
+/// Guest-physical address of the return address of a loop.
+fn return_slot(cpu: usize, regs: &Regs) -> u64 {
+    CpuPages::of(cpu).private() + (regs.gpr[reg::RSP] - va::PRIVATE)
+}
+
+fn execute(
+    vcpu: &mut Vcpu,
+    memory: &Memory,
+    guard: &Guard,
+    (job, ring): (&Job, Ring),
+    began: Instant,
+    slice: &mut Slice,
+    sink: &mut impl FnMut(&[Pass]),
+) -> Result<(), MachineError> {
+    let site = va::SITE + job.entry() as u64;
+    let arguments = [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, 0, 0];
+    let regs = enter(Loop::Execute(job.shape), arguments, ring);
+    let mut bytes = vec![0; BATCH * size_of::<Pass>()];
+    while began.elapsed() < job.duration && !stop_requested() {
+        memory.write_u64(return_slot(0, &regs), FINISH)?;
+        vcpu.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
+        match vcpu.run(guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            Exit::Doorbell(vector) => {
+                slice.exceptions.push(vector);
+                continue;
+            }
+            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+        }
+        memory.read(LOG, &mut bytes)?;
+        let passes = Pass::read(&bytes);
+        slice.passes += passes.len() as u64;
+        sink(&passes);
+    }
+    Ok(())
+}
+
+/// The second vCPU as the writer.
+fn write(vcpu: &mut Vcpu, memory: &Memory, job: &Job, stop: &AtomicBool) -> Result<u64, MachineError> {
+    let guard = Guard::new()?;
+    let (mut generation, mut random) = (0, job.seed);
+    while !stop.load(Ordering::Relaxed) {
+        let target = va::MASTER + job.store as u64;
+        let arguments = [target, va::SHARED + COUNTERS_AT, WRITES, generation, random, job.spacing];
+        let regs = enter(job.writer(), arguments, Ring::User);
+        memory.write_u64(return_slot(1, &regs), FINISH)?;
+        vcpu.restore(CpuPages::of(1).pml4(), &regs, false, Inject::Nothing)?;
+        match vcpu.run(&guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => {}
+            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+        }
+        random = vcpu.gpr(reg::RAX);
+        generation += WRITES;
+    }
+    Ok(generation)
+}
