@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, State, Transition};
+use crossmod::explore::{Memo, Model, Reduction, State, Transition};
 use crossmod::fetch::FetchModel;
 use crossmod::machine::Machine;
 use crossmod::plan::Ring;
@@ -74,17 +74,17 @@ pub fn walk(scenario: &Scenario, mut visit: impl FnMut(&Model<'_>, &State, &[Tra
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1), false).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1)).unwrap();
     let (mut met, mut transitions) = (HashSet::new(), 0);
     let mut work = vec![model.initial().unwrap()];
     met.insert(model.digest(&work[0]));
     let mut moves = Vec::new();
     while let Some(state) = work.pop() {
-        model.moves(&state, &mut moves).unwrap();
+        model.transitions(&state, Reduction::None, &mut moves).unwrap();
         visit(&model, &state, &moves);
         for &step in &moves {
             transitions += 1;
-            let applied = model.apply(&state, step).unwrap();
+            let applied = model.apply(&state, step, Reduction::None).unwrap();
             if !applied.ended && met.insert(model.digest(&applied.next)) {
                 work.push(applied.next);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, State};
+use crossmod::explore::{Memo, Model, Reduction, State};
 use crossmod::machine::Machine;
 use crossmod::scenario::Options;
 
@@ -36,11 +36,11 @@ fn schedules(offset: u64) -> [u64; 2] {
             return counts;
         }
         let mut moves = Vec::new();
-        model.moves(state, &mut moves).unwrap();
+        model.transitions(state, Reduction::None, &mut moves).unwrap();
         let mut sum = [u64::from(model.complete(state)), 0];
         assert_eq!(moves.is_empty(), sum[0] == 1, "a state is complete exactly if nothing is left to do");
         for step in moves {
-            let applied = model.apply(state, step).unwrap();
+            let applied = model.apply(state, step, Reduction::None).unwrap();
             let [complete, ended] = if applied.ended { [0, 1] } else { from(model, &applied.next, known) };
             sum = [sum[0] + complete, sum[1] + ended];
         }
@@ -50,7 +50,7 @@ fn schedules(offset: u64) -> [u64; 2] {
     let plan = store_at(offset).plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
     let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1), false).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::new(0, 1)).unwrap();
     let initial = model.initial().unwrap();
     from(&mut model, &initial, &mut HashMap::new())
 }

@@ -39,7 +39,7 @@ fn every_entry_says_something_and_is_found_by_its_path() {
     }
     assert!(names().iter().all(|name| !find(name).is_empty()));
     assert!(find("hold").iter().any(|entry| entry.path == "step.broadcast.run"));
-    assert_eq!(find("site").len(), 2, "a key of the file and one of steps");
+    assert_eq!(find("site").len(), 3, "a key of the file, one of steps, and a word of reports");
     assert_eq!(reference::model("atom=16,stale,block".parse().unwrap()).name, "atom=16,stale,block");
 }
 

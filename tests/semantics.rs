@@ -3,11 +3,12 @@
 
 use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Transition};
+use crossmod::explore::{Memo, Model, Reduction, Transition};
 use crossmod::machine::{Feature, Machine, capabilities};
 use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;
 use crossmod::scenario::Options;
+use crossmod::state::Actor;
 use crossmod_abi::vector;
 
 use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, walk};
@@ -86,11 +87,11 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
     let mut machine = Machine::oracle().unwrap();
     machine.set_real_smis(capable(Feature::Smi));
     let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
-    let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
+    let mut model = Model::new(&plan, &mut engine, Memo::disabled()).unwrap();
     let mut state = model.initial().unwrap();
     for step in [Transition::Piece(0), Transition::Smi(0)] {
         assert_eq!(model.ghost_of(&state, 0).serialised, 0);
-        state = model.apply(&state, step).unwrap().next;
+        state = model.apply(&state, step, Reduction::None).unwrap().next;
     }
     assert_eq!((model.ghost_of(&state, 0).serialised, state.global.smi), (1, 0));
 }
@@ -138,11 +139,11 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
             format!("protocol = \"plain_store\"\n[site]\nold = {old}\nnew = {new}\noffset = {offset:#x}\n");
         let plan = inline("pieces", &text).plan(&Options::default()).unwrap();
         let mut engine = SteppingEngine::new(&mut machine, &plan).unwrap();
-        let mut model = Model::new(&plan, &mut engine, Memo::disabled(), false).unwrap();
+        let mut model = Model::new(&plan, &mut engine, Memo::disabled()).unwrap();
         let state = model.initial().unwrap();
         let mut moves = Vec::new();
-        model.moves(&state, &mut moves).unwrap();
-        moves.retain(|step| step.actor() == 0);
+        model.transitions(&state, Reduction::None, &mut moves).unwrap();
+        moves.retain(|step| step.actor() == Actor::Patcher);
         let first: Vec<Transition> = (0..model.pieces().len() as u8).map(Transition::Piece).collect();
         assert_eq!(moves, first, "every piece may be the first");
         model.pieces().iter().map(|piece| (piece.offset, piece.bytes.len())).collect::<Vec<_>>()

@@ -72,7 +72,7 @@ fn something_else_in_its_place_is_told() {
         cannot("a bind mount over /dev/kvm, which does not exist");
     }
     let run = elsewhere("mount --bind /dev/null /dev/kvm");
-    assert_skipped(&run(&format!("exec {BINARY} check seed/fixup")), "what stands there is not KVM");
+    assert_skipped(&run(&format!("exec {BINARY} check seed/fixup")), "it is not KVM");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn cases_are_selected_by_pattern_tag_and_property() {
         assert!(case["expect"].as_str().unwrap().contains("torn"), "{case}");
     }
     refused(&["check", "--tag", "nmii"], &["no scenario here has the tag `nmii`", "did you mean `nmi`?"]);
-    refused(&["check", "--property", "tron"], &["there is no property `tron`", "safe"]);
+    refused(&["check", "--property", "tron"], &["unknown property `tron`", "safe"]);
     refused(&["check", "seed/softirq-none", "--property", "torn"], &["none of 1 cases expects torn"]);
     refused(&["check", "seed/*-elephant"], &["no shipped scenario matches", "crossmod list"]);
     refused(&["check", "seed/[a"], &["is not a valid pattern"]);

@@ -3,7 +3,7 @@
 use crossmod::engine::SteppingEngine;
 use crossmod::explore::engine::{Engine, Executed};
 use crossmod::explore::error::EngineError;
-use crossmod::explore::{Limits, Memo, Model, SearchOptions, explore};
+use crossmod::explore::{Limits, Memo, Model, Reduction, SearchOptions, explore};
 use crossmod::image::Image;
 use crossmod::layout::Shared;
 use crossmod::machine::Machine;
@@ -77,8 +77,9 @@ impl Engine for Liar<'_> {
 
 fn search(machine: &mut Machine, plan: &Plan, memo: Memo, lie: Lie) -> Result<usize, EngineError> {
     let mut engine = Liar { oracle: SteppingEngine::new(machine, plan)?, steps: 0, lie };
-    let mut model = Model::new(plan, &mut engine, memo, false)?;
-    explore(&mut model, Limits::default(), SearchOptions::default(), |_| {}).map(|search| search.states)
+    let mut model = Model::new(plan, &mut engine, memo)?;
+    let options = SearchOptions { reduction: Reduction::None, ..SearchOptions::default() };
+    explore(&mut model, Limits::default(), options, |_| {}).map(|search| search.states)
 }
 
 fn honest(_: u64, _: &mut Result<Executed, EngineError>) {}

@@ -212,7 +212,7 @@ fn a_stack_pointer_that_is_in_no_stack_breaks_the_contract() {
             cpu.regs.gpr[reg::RAX] = rsp;
             match machine.step(0, &cpu, Stimulus::Instruction) {
                 Err(MachineError::Contract { what, rip }) => {
-                    assert!(what.contains(&format!("RSP {rsp:#x} is in no stack")), "{what}");
+                    assert!(what.contains(&format!("RSP {rsp:#x} is outside of every stack")), "{what}");
                     assert_eq!(rip, SITE + 3);
                 }
                 other => panic!("user {user}, {rsp:#x}: {:x?}", brief(other)),

@@ -17,6 +17,7 @@
 //!                 rel32 branch of a site lands somewhere harmless
 //! ```
 #![no_std]
+#![forbid(unsafe_code)]
 
 /// Size of a page, in bytes.
 pub const PAGE: u64 = 0x1000;

@@ -1,5 +1,5 @@
-//! What executes a step. The semantics do not know whether that is one vCPU for all executors, from a complete state,
-//! or one for each, which goes on from what its last step left.
+//! What executes a step. The semantics do not depend on how: one vCPU may execute the steps of all executors, each from
+//! a complete state, or one vCPU for each executor may go on from where its last step ended.
 
 use crossmod_model::image::Image;
 use crossmod_model::layout::Shared;
@@ -19,7 +19,7 @@ pub struct Executed {
     pub shared: Shared,
 }
 
-/// Executes steps on KVM.
+/// Executes steps.
 pub trait Engine {
     /// Steps executor `slot` from `cpu`, which sees `text` as the bytes of the site and `shared` as the
     /// shared page. `data` is the site as data, if the step reads or writes it.
@@ -33,7 +33,7 @@ pub trait Engine {
         data: Option<&[u8]>,
     ) -> Result<Executed, EngineError>;
 
-    /// The same, aside: for runs of old or new alone that are not part of the execution.
+    /// The same for runs of old or new alone, which are not part of the execution.
     fn execute_aside(
         &mut self,
         cpu: &Cpu,
@@ -42,13 +42,13 @@ pub trait Engine {
         shared: &Shared,
     ) -> Result<Executed, EngineError>;
 
-    /// The host's patcher stored to the site: this is what data readers find there now.
+    /// The host's patcher stored to the site: data readers now find `data` there.
     fn stored(&mut self, data: &[u8]) -> Result<(), EngineError>;
 
-    /// What data readers find in the site after the step that was just executed with `data`.
+    /// Reads what data readers find in the site after the step that was just executed with `data`.
     fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError>;
 
-    /// The patcher stored a word of this executor's own.
+    /// The patcher stored a word of which every executor has its own.
     fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError>;
 
     /// The patcher stored to the shared page.

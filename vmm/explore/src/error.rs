@@ -11,7 +11,7 @@ pub enum EngineError {
     Contract {
         /// Address of the instruction.
         rip: u64,
-        /// Which rule, and how.
+        /// Which rule, and how it is broken.
         what: String,
     },
     /// The explorer contradicts itself.
@@ -20,7 +20,7 @@ pub enum EngineError {
     /// The guest image lacks something.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// Somebody asked for a stop; see [`StopToken`].
+    /// A stop was requested; see [`StopToken`].
     #[error("interrupted by a signal")]
     Interrupted,
     /// A step did not end where the decoded instruction says.
@@ -35,7 +35,7 @@ pub enum EngineError {
         /// Where it could be.
         expected: String,
     },
-    /// The engine left the guest for a reason that has no place in a step.
+    /// The engine left the guest for a reason that does not occur in a step.
     #[error(transparent)]
     UnexpectedExit(Box<dyn std::error::Error + Send + Sync>),
     /// Any other failure of the engine.
@@ -43,16 +43,15 @@ pub enum EngineError {
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Asks whether a search is to stop. Handed in, because who knows (a signal handler, a deadline, nobody) is not the
-/// explorer's business.
+/// Whether a search is to stop. The caller hands it in: the explorer does not depend on signals.
 #[derive(Debug, Clone, Copy)]
 pub struct StopToken(fn() -> bool);
 
 impl StopToken {
-    /// Nobody ever asks for a stop.
+    /// A stop is never requested.
     pub const NEVER: StopToken = StopToken(|| false);
 
-    /// A stop is requested once `requested` says so.
+    /// A stop is requested once `requested` returns true.
     pub const fn new(requested: fn() -> bool) -> StopToken {
         StopToken(requested)
     }

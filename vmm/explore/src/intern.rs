@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use crossmod_model::state::Id;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
@@ -20,24 +21,24 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Hash + Eq> Interner<T> {
-    /// The number of a value; `digest` gives the hash of its content the first time.
-    pub fn intern(&mut self, value: T, digest: impl FnOnce(&T) -> u128) -> u32 {
+    /// The number of a value. `digest` hashes its content when the value is new.
+    pub fn intern(&mut self, value: T, digest: impl FnOnce(&T) -> u128) -> Id<T> {
         let hash = FxBuildHasher.hash_one(&value);
         let values = &self.values;
         if let Some(&found) = self.table.find(hash, |&index| values[index as usize] == value) {
-            return found;
+            return Id::new(found);
         }
         let index = self.values.len() as u32;
         self.digests.push(digest(&value));
         self.values.push(value);
         let values = &self.values;
         self.table.insert_unique(hash, index, |&index| FxBuildHasher.hash_one(&values[index as usize]));
-        index
+        Id::new(index)
     }
 
     /// The value with a number.
-    pub fn get(&self, index: u32) -> &T {
-        &self.values[index as usize]
+    pub fn get(&self, id: Id<T>) -> &T {
+        &self.values[id.index()]
     }
 
     /// All values, by number.
@@ -46,8 +47,8 @@ impl<T: Hash + Eq> Interner<T> {
     }
 
     /// The content hash of the value with a number.
-    pub fn digest(&self, index: u32) -> u128 {
-        self.digests[index as usize]
+    pub fn digest(&self, id: Id<T>) -> u128 {
+        self.digests[id.index()]
     }
 
     /// The content hashes of all values, by number.
@@ -55,23 +56,39 @@ impl<T: Hash + Eq> Interner<T> {
         &self.digests
     }
 
-    /// How many distinct values there are.
+    /// Number of distinct values.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 }
 
-/// XXH3 (128 bits) as a [`Hasher`], for content hashes: stable over runs, hosts and versions, because what is
-/// hashed is written field by field in little-endian order.
-#[derive(Default)]
-pub struct ContentHasher(xxhash_rust::xxh3::Xxh3);
+/// What may enter a content hash: integers, and sequences and tuples of them.
+///
+/// An [`Id`] may not, because it depends on the order in which values were met. Whoever hashes a structure takes it
+/// apart into a tuple, without `..`, so that the compiler finds a new field and refuses a number in it.
+pub trait Content: Hash {}
 
-impl ContentHasher {
-    /// The 128-bit result.
-    pub fn digest(&self) -> u128 {
-        self.0.digest128()
-    }
+macro_rules! tuples {
+    ($(($($part:ident),*))*) => { $(impl<$($part: Content),*> Content for ($($part,)*) {})* };
 }
+
+tuples! { (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G) }
+
+impl Content for bool {}
+impl Content for u8 {}
+impl Content for u16 {}
+impl Content for u32 {}
+impl Content for u64 {}
+impl Content for u128 {}
+impl<T: Content> Content for [T] {}
+impl<T: Content, const N: usize> Content for [T; N] {}
+impl<T: Content> Content for Vec<T> {}
+impl<T: Content + ?Sized> Content for &T {}
+
+/// XXH3 (128 bits) as a [`Hasher`]. Content hashes are stable over runs, hosts and versions, because everything is
+/// written field by field in little-endian order.
+#[derive(Default)]
+struct ContentHasher(xxhash_rust::xxh3::Xxh3);
 
 impl Hasher for ContentHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -83,11 +100,11 @@ impl Hasher for ContentHasher {
     }
 }
 
-/// Content hash of anything that derives `Hash` from integers, arrays and vectors of them.
-pub fn content_digest(value: &impl Hash) -> u128 {
+/// The content hash of a value.
+pub fn content_digest(value: &impl Content) -> u128 {
     let mut hasher = ContentHasher::default();
     value.hash(&mut hasher);
-    hasher.digest()
+    hasher.0.digest128()
 }
 
 #[cfg(test)]
@@ -105,7 +122,23 @@ mod tests {
             });
         }
         assert_eq!((interner.len(), digests), (2, 2));
-        assert_eq!(*interner.get(1), 5);
-        assert_eq!(interner.digest(0), content_digest(&3u64));
+        assert_eq!(*interner.get(Id::new(1)), 5);
+        assert_eq!(interner.digest(Id::new(0)), content_digest(&3u64));
+    }
+
+    /// Fails to compile if an [`Id`] becomes [`Content`]: two implementations then apply.
+    #[test]
+    fn a_number_may_not_enter_a_content_hash() {
+        trait Refused<A> {
+            fn refused() -> bool {
+                true
+            }
+        }
+        struct Accepted;
+        impl<T> Refused<()> for T {}
+        impl<T: Content> Refused<Accepted> for T {}
+        assert!(<Id<u64> as Refused<_>>::refused());
+        assert!(<Vec<Id<u64>> as Refused<_>>::refused());
+        assert!(<(Id<u64>, u64) as Refused<_>>::refused());
     }
 }

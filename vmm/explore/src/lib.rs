@@ -1,47 +1,33 @@
-//! Exploration: states, moves, and searches over them.
-//!
-//! Nothing here knows KVM: what executes a step is an [`engine::Engine`].
+//! Exploration: states, transitions, and searches over them.
 //!
 //! ```text
-//! engine ─► model: moves, apply (step, pass, patcher, window)    the semantics; each step executed on KVM
-//!             └─► table: successors by number ─► search: chunk, visited, log
-//!                                                  └─► evidence: schedules
+//! engine ─► semantics: transitions, apply (step, pass, patcher, window)    each step is executed by the engine
+//!              ▲ implements
+//! search::system::System ─► table: successors by number ─► chunk, visited, transition log ─► evidence: schedules
 //! ```
+//!
+//! * An [`engine::Engine`] executes a step. What it runs on is not known here.
+//! * [`Model`] is the semantics of a plan on an engine.
+//! * [`explore`] searches any [`System`]: it knows neither instructions nor plans. [`Model`] is one.
+//! * [`schedule`] samples instead of searching.
+//! * [`fewest_switches`], [`without_surplus`] make schedules readable.
 
 #![forbid(unsafe_code)]
 
-mod access;
-mod chunk;
-mod effects;
 pub mod engine;
 pub mod error;
-mod evidence;
-mod future_effects;
 mod intern;
-mod interning;
-mod memo;
-mod model;
-mod pass;
-mod patcher;
-mod readable;
-mod sampler;
+mod minimize;
 pub mod schedule;
 mod search;
-mod shorten;
+mod semantics;
 mod state;
-mod step;
-mod symmetry;
-mod table;
-mod transition_log;
-mod visited;
-mod window;
 
-pub use memo::{Memo, MemoStats};
-pub use model::{Applied, Model, PassOutcome};
-pub use readable::fewest_switches;
-pub use search::{Counterexample, Ended, Limits, Search, SearchOptions, SearchProgress, Stalls, explore};
-pub use shorten::without_surplus;
+pub use minimize::{context_switches, fewest_switches, without_surplus};
+pub use search::system::{Applied, Reduction, System};
+pub use search::{
+    Counterexample, Ended, Limits, STALL_LIMIT, Search, SearchOptions, SearchProgress, Stalls, explore,
+    system,
+};
+pub use semantics::{Memo, MemoStats, Model, PassOutcome, Window, fault_name};
 pub use state::{Global, State, Transition};
-pub use step::fault_name;
-pub use transition_log::STALL_LIMIT;
-pub use window::Window;

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use crossmod_model::layout::MAX_CPUS;
 use crossmod_model::plan::Function;
+use crossmod_model::state::ghost::Executor;
+use crossmod_model::state::shared_state::SharedState;
+use crossmod_model::state::{Actor, Id};
 
 /// What belongs to no executor: how far the patcher is, what may still come, what all share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,20 +24,20 @@ pub struct Global {
     pub mce: u8,
     /// For a store: its pieces that are committed.
     pub mask: u32,
-    /// Interned environment.
-    pub env: u32,
+    /// What all actors share, interned.
+    pub shared_state: Id<SharedState>,
 }
 
-/// A state. Executors, environment and vCPUs are interned; see [`super::Model`].
+/// A state. Executors and what they share are interned by a [`Model`](crate::Model).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
     /// What belongs to no executor.
     pub global: Global,
     /// Interned executors; unused ones are 0.
-    pub executors: [u32; MAX_CPUS],
+    pub executors: [Id<Executor>; MAX_CPUS],
 }
 
-/// An atomic move.
+/// An atomic transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
     /// The patcher performs its next operation.
@@ -54,44 +57,37 @@ pub enum Transition {
     Irq(u8),
     /// An NMI is raised.
     RaiseNmi(u8),
-    /// An SMI comes, and is over.
+    /// An SMI arrives, up to the end of its RSM.
     Smi(u8),
     /// A machine check is delivered.
     MachineCheck(u8),
 }
 
 impl Transition {
-    /// 0 = the patcher, *i* + 1 = executor *i*. Raising an NMI counts as the executor's: it happens to it.
-    pub fn actor(self) -> u8 {
+    /// Whose transition it is. Raising an NMI counts as the executor's, which the NMI happens to.
+    pub fn actor(self) -> Actor {
         match self {
-            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => 0,
-            Transition::Execute(i, _)
-            | Transition::Ipi(i, _)
-            | Transition::Nmi(i)
-            | Transition::Irq(i)
-            | Transition::RaiseNmi(i)
-            | Transition::Smi(i)
-            | Transition::MachineCheck(i) => i + 1,
+            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => Actor::Patcher,
+            Transition::Execute(slot, _)
+            | Transition::Ipi(slot, _)
+            | Transition::Nmi(slot)
+            | Transition::Irq(slot)
+            | Transition::RaiseNmi(slot)
+            | Transition::Smi(slot)
+            | Transition::MachineCheck(slot) => Actor::Executor(slot),
         }
     }
 
-    /// The executor that this move steps, if it steps one.
+    /// The executor that this transition steps, if it steps one.
     pub fn executor(self) -> Option<u8> {
-        match self {
-            Transition::Execute(i, _)
-            | Transition::Ipi(i, _)
-            | Transition::Nmi(i)
-            | Transition::Irq(i)
-            | Transition::Smi(i)
-            | Transition::MachineCheck(i) => Some(i),
-            Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
-                None
-            }
+        match self.actor() {
+            Actor::Executor(slot) if !matches!(self, Transition::RaiseNmi(_)) => Some(slot),
+            Actor::Executor(_) | Actor::Patcher => None,
         }
     }
 
     /// The same for another executor.
-    pub(super) fn of(self, slot: u8) -> Transition {
+    pub(crate) fn of(self, slot: u8) -> Transition {
         match self {
             Transition::Observe(_) => Transition::Observe(slot),
             Transition::Execute(_, view) => Transition::Execute(slot, view),
@@ -146,9 +142,7 @@ impl FromStr for Transition {
             "smi" => Transition::Smi(argument),
             "machine-check" => Transition::MachineCheck(argument),
             _ => {
-                let function = crossmod_model::state::ghost::FUNCTIONS
-                    .into_iter()
-                    .find(|function| function.name() == kind);
+                let function = Function::MASKABLE.into_iter().find(|function| function.name() == kind);
                 Transition::Ipi(argument, function.ok_or(())?)
             }
         })
@@ -160,18 +154,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moves_come_back_from_their_text() {
-        let mut moves =
+    fn transitions_come_back_from_their_text() {
+        let mut all =
             vec![Transition::Patcher, Transition::Piece(3), Transition::Observe(1), Transition::Nmi(0)];
-        moves.extend([
+        all.extend([
             Transition::Execute(2, 0),
             Transition::Execute(2, 7),
             Transition::Irq(4),
             Transition::RaiseNmi(5),
         ]);
-        moves.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
-        moves.extend(crossmod_model::state::ghost::FUNCTIONS.map(|function| Transition::Ipi(1, function)));
-        for one in moves {
+        all.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
+        all.extend(Function::MASKABLE.map(|function| Transition::Ipi(1, function)));
+        for one in all {
             assert_eq!(one.to_string().parse(), Ok(one));
         }
         for text in ["", "nmi", "nmi x", "nmi 300", "jump 1", "patcher 1", "execute 1 view x", "nmi 1 view 1"]

@@ -6,7 +6,7 @@
 //! * [`probe()`] and [`capabilities()`]: what KVM on this host can do.
 //! * [`host`]: facts about the host that go with every result.
 //!
-//! This crate alone uses KVM, `libc` and `unsafe` code. A machine is made once and reset for each scenario; its page
+//! Only this crate uses KVM, and only this crate has `unsafe` code: every other one forbids it. A machine is made once and reset for each scenario; its page
 //! tables never change after the first run.
 
 mod assists;

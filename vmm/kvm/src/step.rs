@@ -46,8 +46,8 @@ struct Stopped {
 }
 
 impl Machine {
-    /// Returns whether the first vCPU still owes the exit of a HLT that was stepped over, and sets whether it owes one from
-    /// here on. For tests, which cannot bring about both on one host.
+    /// Returns whether the first vCPU owes the late exit of a HLT, and sets whether it does. For tests, which cannot
+    /// cause both cases on one host.
     #[doc(hidden)]
     pub fn replace_halt_owed(&mut self, owed: bool) -> bool {
         let before = self.vcpus[0].pays_halt();

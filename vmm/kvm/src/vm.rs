@@ -59,7 +59,7 @@ impl Vm {
     }
 }
 
-/// A signal that stops and continues the process interrupts this, too.
+/// Retries after a signal that stops and continues the process.
 fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
     loop {
         match kvm.create_vm() {

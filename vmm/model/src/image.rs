@@ -6,6 +6,7 @@ use crossmod_abi::va;
 use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 
+use crate::hex;
 use crate::layout::FILLER;
 use crate::plan::Programs;
 
@@ -67,7 +68,7 @@ impl Image {
 
     /// SHA-256 of the ELF, in hex.
     pub fn digest() -> String {
-        Sha256::digest(crossmod_guest::ELF).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::packed(&Sha256::digest(crossmod_guest::ELF))
     }
 
     /// Address of a label.

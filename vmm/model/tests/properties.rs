@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use crossmod_abi::{private, shared, va, vector};
+use crossmod_model::checks::*;
 use crossmod_model::plan::Plan;
-use crossmod_model::property::*;
+use crossmod_model::property::Property;
+use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Context, GhostState, Pass};
 use crossmod_model::state::shared_state::{SharedState, SiteHistory, pieces};
 use crossmod_model::x86::cpu::{Cpu, reg};
@@ -25,18 +27,18 @@ fn two_instructions() -> Plan {
     plan("old = [\"xor-ecx-ecx\", \"nop3\"]\nnew = \"jmp32\"\noffset = 0x100", "")
 }
 
-/// An environment after the first `commits` pieces of the plan's stores.
+/// The shared state after the first `commits` pieces of the plan's stores.
 fn after(plan: &Plan, commits: u8) -> (SharedState, SiteHistory) {
-    let mut env = SharedState::initial(plan);
-    env.commits = (0..commits).collect();
-    let text = SiteHistory::of(plan, &pieces(plan), &env);
-    (env, text)
+    let mut shared_state = SharedState::initial(plan);
+    shared_state.commits = (0..commits).collect();
+    let history = SiteHistory::of(plan, &pieces(plan), &shared_state);
+    (shared_state, history)
 }
 
 fn pass() -> Pass {
     Pass {
         label: 0,
-        entry: 0,
+        entry: Id::new(0),
         begun: true,
         new_before: 0,
         after_done: 0,
@@ -48,14 +50,14 @@ fn pass() -> Pass {
 
 /// What the fetch at `offset` violates.
 fn fetch(plan: &Plan, commits: u8, ghost: &GhostState, offset: usize) -> Vec<Property> {
-    let (env, text) = after(plan, commits);
-    fetch_of(plan, &env, &text, ghost, offset, text.current())
+    let (shared_state, history) = after(plan, commits);
+    fetch_of(plan, &shared_state, &history, ghost, offset, history.current())
 }
 
 fn fetch_of(
     plan: &Plan,
-    env: &SharedState,
-    text: &SiteHistory,
+    shared_state: &SharedState,
+    history: &SiteHistory,
     ghost: &GhostState,
     offset: usize,
     site: &[u8],
@@ -64,7 +66,8 @@ fn fetch_of(
     let bytes = &site[offset..];
     let instruction = decode::decode(bytes, rip);
     let version = Some(version_at(&plan.site, offset, bytes));
-    let fetch = Fetch { plan, env, text, ghost, rip, bytes, instruction: instruction.as_ref(), version };
+    let fetch =
+        Fetch { plan, shared_state, history, ghost, rip, bytes, instruction: instruction.as_ref(), version };
     at_fetch(&fetch).into_iter().map(|violation| violation.property).collect()
 }
 
@@ -103,13 +106,13 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword() {
 #[test]
 fn torn_is_what_belongs_to_no_version() {
     let plan = five_bytes();
-    let (env, text) = after(&plan, 0);
+    let (shared_state, history) = after(&plan, 0);
     let ghost = GhostState { serialised: 0, ..GhostState::default() };
     let mut mixed = plan.site.old.bytes.clone();
     mixed[0] = plan.site.new.bytes[0];
-    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &mixed), [Property::Torn]);
-    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &plan.site.new.bytes), []);
-    assert_eq!(fetch_of(&plan, &env, &text, &ghost, 0, &plan.site.old.bytes), []);
+    assert_eq!(fetch_of(&plan, &shared_state, &history, &ghost, 0, &mixed), [Property::Torn]);
+    assert_eq!(fetch_of(&plan, &shared_state, &history, &ghost, 0, &plan.site.new.bytes), []);
+    assert_eq!(fetch_of(&plan, &shared_state, &history, &ghost, 0, &plan.site.old.bytes), []);
 }
 
 #[test]
@@ -130,8 +133,8 @@ fn order_is_broken_by_leftover_old_code_and_by_an_old_outcome_after_a_new_one() 
     let within = |ran_new| GhostState { passes: vec![Pass { ran_new, ..pass() }], ..GhostState::default() };
     assert_eq!(fetch(&plan, 0, &within(1), 2), [Property::Order]);
     assert_eq!(fetch(&plan, 0, &within(0), 2), []);
-    assert!(order_at_pass_end(&Pass { new_before: 1, ..pass() }, 0).is_some());
-    assert!(order_at_pass_end(&pass(), 0).is_none());
+    assert!(order::at_pass_end(&Pass { new_before: 1, ..pass() }, 0).is_some());
+    assert!(order::at_pass_end(&pass(), 0).is_none());
 }
 
 #[test]
@@ -151,8 +154,8 @@ fn interior_is_a_place_whose_instruction_is_gone() {
     let plan = two_instructions();
     let inside = Cpu::at(plan.site.address + 2, plan.site.address, 1, false);
     let broken = |commits| {
-        let (_, text) = after(&plan, commits);
-        interior_at_commit(&plan, &text, &inside, &GhostState::default()).is_some()
+        let (_, history) = after(&plan, commits);
+        interior::at_commit(&plan, &history, &inside, &GhostState::default()).is_some()
     };
     assert!(!broken(0), "a boundary of old");
     assert!(!broken(1), "the INT3 over the first byte changes nothing behind it");
@@ -162,7 +165,7 @@ fn interior_is_a_place_whose_instruction_is_gone() {
 #[test]
 fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
     let plan = two_instructions();
-    let (_, text) = after(&plan, 2);
+    let (_, history) = after(&plan, 2);
     let saved = |rip: u64, vector: u8| {
         let mut cpu = Cpu::at(0x10_0000, plan.site.address, 1, false);
         let frame = cpu.regs.gpr[reg::RSP] - 40;
@@ -170,7 +173,7 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
         cpu.private[at..at + 8].copy_from_slice(&rip.to_le_bytes());
         let ghost =
             GhostState { contexts: vec![Context { vector, frame, foreign: false }], ..GhostState::default() };
-        interior_at_commit(&plan, &text, &cpu, &ghost).is_some()
+        interior::at_commit(&plan, &history, &cpu, &ghost).is_some()
     };
     assert!(saved(plan.site.address + 2, vector::IPI_SYNC));
     assert!(!saved(plan.site.address, vector::IPI_SYNC));
@@ -185,29 +188,29 @@ fn nmi_frame_needs_a_frame_that_still_stands_where_the_next_one_goes() {
         contexts: vec![Context { vector, frame, foreign: false }],
         ..GhostState::default()
     };
-    assert!(nmi_frame_at_delivery(&within(vector::NMI, top - 40)).is_some());
-    assert!(nmi_frame_at_delivery(&within(vector::NMI, top - private::NMI_COPY)).is_none(), "it was copied");
-    assert!(nmi_frame_at_delivery(&within(vector::BP, top - 40)).is_none());
+    assert!(nmi_frame::at_delivery(&within(vector::NMI, top - 40)).is_some());
+    assert!(nmi_frame::at_delivery(&within(vector::NMI, top - private::NMI_COPY)).is_none(), "it was copied");
+    assert!(nmi_frame::at_delivery(&within(vector::BP, top - 40)).is_none());
 }
 
 #[test]
 fn lifetime_covers_the_descriptors_body_and_withdrawn_pads() {
     let plan = five_bytes();
-    let mut env = SharedState::initial(&plan);
+    let mut shared_state = SharedState::initial(&plan);
     let read = |offset: u64| Access { address: va::SHARED + offset, size: 8, reads: true, writes: false };
-    assert!(lifetime_at_access(&env, &read(shared::RESUME)).is_none());
-    env.free_descriptor();
-    assert!(lifetime_at_access(&env, &read(shared::RESUME)).is_some());
-    assert!(lifetime_at_access(&env, &read(shared::ARRIVED)).is_none());
+    assert!(lifetime::at_access(&shared_state, &read(shared::RESUME)).is_none());
+    shared_state.free_descriptor();
+    assert!(lifetime::at_access(&shared_state, &read(shared::RESUME)).is_some());
+    assert!(lifetime::at_access(&shared_state, &read(shared::ARRIVED)).is_none());
     let pad = plan.pads.iter().position(|pad| pad.name == "new target").unwrap();
-    env.pads_freed = 1 << pad;
-    let text = SiteHistory::of(&plan, &[], &SharedState::initial(&plan));
+    shared_state.pads_freed = 1 << pad;
+    let history = SiteHistory::of(&plan, &[], &SharedState::initial(&plan));
     let ghost = GhostState::default();
     let rip = plan.pads[pad].address;
     let fetch = Fetch {
         plan: &plan,
-        env: &env,
-        text: &text,
+        shared_state: &shared_state,
+        history: &history,
         ghost: &ghost,
         rip,
         bytes: &[0xc3],
@@ -223,7 +226,7 @@ fn wrong_resume_compares_everything_but_nmi_masking() {
     let old = Cpu::at(0x10_0000, va::SITE, 1, false);
     let mut new = old.clone();
     new.regs.gpr[reg::RAX] = 4;
-    let verdict = |end: &Cpu| (wrong_resume_same(end, &old), wrong_resume_same(end, &new));
+    let verdict = |end: &Cpu| (wrong_resume::same(end, &old), wrong_resume::same(end, &new));
     assert_eq!(verdict(&old), (true, false));
     assert_eq!(verdict(&new), (false, true));
     let mut end = new.clone();
@@ -231,8 +234,8 @@ fn wrong_resume_compares_everything_but_nmi_masking() {
     assert_eq!(verdict(&end), (false, true));
     end.regs.rflags ^= 1;
     assert_eq!(verdict(&end), (false, false), "a flag");
-    let told = wrong_resume_at_pass_end(&end, Some(&old), Some(&new)).detail;
-    assert!(told.contains("against new: RFLAGS is"), "{told}");
+    let detail = wrong_resume::at_pass_end(&end, Some(&old), Some(&new)).detail;
+    assert!(detail.contains("against new: RFLAGS is"), "{detail}");
     let mut end = old.clone();
     end.private[0x100] = 1;
     assert_eq!(verdict(&end), (false, false), "a stack byte");

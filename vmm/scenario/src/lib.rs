@@ -6,7 +6,7 @@
 //!
 //! [`reference`] describes the language, key by key, from the structs that the parser reads.
 
-#![warn(clippy::too_many_lines)]
+#![forbid(unsafe_code)]
 
 mod built_in;
 mod error;

@@ -381,18 +381,19 @@ fn bytes_of(length: usize) -> String {
     format!("{length} byte{}", if length == 1 { "" } else { "s" })
 }
 
-/// Keys of a site that has the instruction.
+/// Keys of a site that has the instruction. The minimal scenario emulates the new version, so that is a NOP or a branch.
 fn shown_in(name: &str, length: usize) -> String {
-    match (name, length) {
+    match name {
         // A version does not begin with it.
-        ("int3", _) => "intermediates = [\"int3\"]".into(),
+        "int3" => "intermediates = [\"int3\"]".into(),
         // Every version leaves the stack as it was.
-        ("push-rbp" | "pop-rbp", _) => "old = \"nop2\"\nnew = [\"push-rbp\", \"pop-rbp\"]".into(),
-        ("nop1", _) => "old = \"nop1\"\nnew = \"ret\"".into(),
-        (_, length) if name.starts_with("nop") => {
+        "push-rbp" | "pop-rbp" => "old = [\"push-rbp\", \"pop-rbp\"]\nnew = \"nop2\"".into(),
+        "nop1" => "old = \"nop1\"\nnew = \"ret\"".into(),
+        "jmp8" | "jmp32" | "call" | "ret" | "self-loop" => format!("old = \"nop{length}\"\nnew = \"{name}\""),
+        _ if name.starts_with("nop") => {
             format!("old = \"{name}\"\nnew = [{}]", vec!["\"nop1\""; length].join(", "))
         }
-        (_, length) => format!("old = \"nop{length}\"\nnew = \"{name}\""),
+        _ => format!("old = \"{name}\"\nnew = \"nop{length}\""),
     }
 }
 

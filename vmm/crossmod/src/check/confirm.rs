@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 
-use crossmod_explore::{Counterexample, Memo, Model, Transition};
+use crossmod_explore::{Counterexample, Memo, Model, Reduction, Transition};
 use crossmod_kvm::{Feature, Machine, MachineError};
 use crossmod_model::image::Image;
 use crossmod_model::plan::{Plan, Ring};
@@ -21,7 +21,7 @@ impl Checker {
         plan: &Plan,
         scenario: &Scenario,
         options: &CheckOptions,
-        Counterexample { violation, schedule }: Counterexample,
+        Counterexample { violation, schedule }: Counterexample<Transition>,
     ) -> Result<Finding, CheckError> {
         let property = violation.property;
         let (initial, states) = self.run_on_oracle(plan, &schedule)?;
@@ -76,12 +76,12 @@ impl Checker {
         schedule: &[Transition],
     ) -> Result<(u128, Vec<u128>), CheckError> {
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+        let mut model = Model::new(plan, &mut engine, Memo::disabled())?;
         let mut state = model.initial()?;
         let initial = model.digest(&state);
         let mut states = Vec::with_capacity(schedule.len());
         for &step in schedule {
-            state = model.apply(&state, step)?.next;
+            state = model.apply(&state, step, Reduction::None)?.next;
             states.push(model.digest(&state));
         }
         Ok((initial, states))

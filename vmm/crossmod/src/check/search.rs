@@ -1,16 +1,15 @@
 //! The search, or the sample, behind a report.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crossmod_explore::error::{EngineError, StopToken};
 use crossmod_explore::schedule::{self, Pct, Random, Strategy};
 use crossmod_explore::{
-    self as explore, Counterexample, Ended, Limits, Memo, MemoStats, Model, SearchOptions, SearchProgress,
+    self as explore, Counterexample, Ended, Limits, Memo, MemoStats, Model, Reduction, SearchOptions,
+    SearchProgress, Transition,
 };
 use crossmod_kvm::{Feature, stop_requested};
 use crossmod_model::plan::Plan;
-use crossmod_model::property::Property;
 
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
@@ -22,7 +21,7 @@ const STOP: StopToken = StopToken::new(stop_requested);
 const RUN_LIMIT: usize = 100_000;
 
 /// The first violation of each property, and how the search ended.
-type Found = (BTreeMap<Property, Counterexample>, Ended);
+type Found = (schedule::Found, Ended);
 
 impl Checker {
     /// Searches or samples. The report has no findings yet: the counterexamples are still to be confirmed.
@@ -32,10 +31,10 @@ impl Checker {
         options: &CheckOptions,
         until: Option<Instant>,
         tick: &mut dyn FnMut(SearchProgress),
-    ) -> Result<(Report, Vec<Counterexample>), CheckError> {
+    ) -> Result<(Report, Vec<Counterexample<Transition>>), CheckError> {
         let begun = Instant::now();
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, memo(options), options.reduce)?;
+        let mut model = Model::new(plan, &mut engine, memo(options))?;
         let mut report = Report::new(plan);
         if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
             report.modelled.push(Modelled::Smi);
@@ -47,12 +46,16 @@ impl Checker {
         };
         let (found, ended) = match options.mode {
             Mode::Exhaustive => search_all(&mut model, limits(), options, tick, &mut report)?,
-            Mode::Random { runs } => {
-                sample(&mut model, &mut Random::new(options.seed), (runs, until), &mut report)?
-            }
+            Mode::Random { runs } => sample(
+                &mut model,
+                &mut Random::new(options.seed),
+                reduction(options),
+                (runs, until),
+                &mut report,
+            )?,
             Mode::Pct { runs, depth } => {
-                let mut strategy = pct(&mut model, depth, options.seed, until)?;
-                sample(&mut model, &mut strategy, (runs, until), &mut report)?
+                let mut strategy = pct(&mut model, depth, options, until)?;
+                sample(&mut model, &mut strategy, reduction(options), (runs, until), &mut report)?
             }
         };
         report.ended = Some(ended);
@@ -68,6 +71,10 @@ impl Checker {
         let found = found.collect::<Result<_, _>>()?;
         Ok((report, found))
     }
+}
+
+fn reduction(options: &CheckOptions) -> Reduction {
+    if options.reduce { Reduction::Full } else { Reduction::None }
 }
 
 /// A search has tables of its own and executes a sample of its look-ups again; only sampling uses the memo for that.
@@ -92,6 +99,7 @@ fn search_all(
         recheck: if options.memo { options.recheck } else { 1 },
         seed: options.seed,
         stalls: options.stalls,
+        reduction: reduction(options),
     };
     let search = explore::explore(model, limits, search_options, tick)?;
     report.counts = SearchCounts {
@@ -105,27 +113,34 @@ fn search_all(
         memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
     };
     report.stalls = search.stalls;
-    report.outcomes = search.outcomes.iter().map(|outcome| outcome_of(model, outcome)).collect();
+    report.outcomes = model.outcomes().iter().map(|outcome| outcome_of(model, outcome)).collect();
     report.outcomes.dedup();
     report.set_digest(search.states_digest, &search.found);
     Ok((search.found, search.ended))
 }
 
 /// The length of runs is unknown beforehand: a few random runs show it, and the strategy assumes twice that length.
-fn pct(model: &mut Model<'_>, depth: usize, seed: u64, until: Option<Instant>) -> Result<Pct, EngineError> {
+fn pct(
+    model: &mut Model<'_>,
+    depth: usize,
+    options: &CheckOptions,
+    until: Option<Instant>,
+) -> Result<Pct, EngineError> {
     let limits = schedule::Limits { runs: 32, length: RUN_LIMIT, until, stop: STOP };
-    let (probe, _) = schedule::sample(model, &mut Random::new(seed), limits, |_, _| {})?;
-    Ok(Pct::new(model.plan().executors.len(), depth, 2 * probe.longest, seed))
+    let mut random = Random::new(options.seed);
+    let (probe, _) = schedule::sample(model, &mut random, reduction(options), limits, |_, _| {})?;
+    Ok(Pct::new(model.plan().executors.len(), depth, 2 * probe.longest, options.seed))
 }
 
 fn sample(
     model: &mut Model<'_>,
     strategy: &mut dyn Strategy,
+    reduction: Reduction,
     (runs, until): (u64, Option<Instant>),
     report: &mut Report,
 ) -> Result<Found, EngineError> {
     let limits = schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
-    let (sampled, found) = schedule::sample(model, strategy, limits, |_, _| {})?;
+    let (sampled, found) = schedule::sample(model, strategy, reduction, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
     report.set_digest(u128::from(sampled.moves), &found);
     let ended = match (sampled.runs < runs, stop_requested()) {
@@ -140,17 +155,18 @@ fn sample(
 /// The schedule in steps of one instruction each, without steps that the violation does not need.
 fn minimize(
     model: &mut Model<'_>,
-    found: Counterexample,
+    found: Counterexample<Transition>,
     options: &CheckOptions,
     limits: Limits,
-) -> Result<Counterexample, EngineError> {
+) -> Result<Counterexample<Transition>, EngineError> {
     let Counterexample { violation, mut schedule } = found;
     if options.readable
-        && let Some(better) = explore::fewest_switches(model, violation.property, &schedule, limits)?
+        && let Some(better) =
+            explore::fewest_switches(model, violation.property, &schedule, reduction(options), limits)?
     {
         schedule = better;
     }
-    let schedule = model.expand(&schedule, violation.property)?;
+    let schedule = model.expand(&schedule, violation.property, reduction(options))?;
     let schedule = explore::without_surplus(model, &violation, schedule)?;
     Ok(Counterexample { violation, schedule })
 }

@@ -21,7 +21,7 @@ pub struct ReplayEngine<'a> {
 }
 
 impl<'a> ReplayEngine<'a> {
-    /// Starts a plan on a machine with a vCPU for each executor; `aside` is for runs of old or new alone.
+    /// Starts a plan on a machine with a vCPU for each executor; `aside` is for runs of one version alone.
     pub fn new(
         machine: &'a mut Machine,
         aside: &'a mut Machine,

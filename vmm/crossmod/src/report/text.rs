@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crossmod_explore::Ended;
 use crossmod_explore::schedule::Sampled;
+use crossmod_model::checks::stall::Stall;
 use crossmod_model::property::expectation;
-use crossmod_model::property::stall::Stall;
 use crossmod_model::x86::VendorRule;
 
 use crate::results::{Bounds, Outcome, Report, SearchCounts, Status};

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crossmod_explore::schedule::Sampled;
 use crossmod_explore::{Counterexample, Ended, Transition};
 use crossmod_kvm::Assists;
+use crossmod_model::checks::stall::Stall;
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::Plan;
-use crossmod_model::property::{Property, Violation, stall::Stall};
+use crossmod_model::property::{Property, Violation};
 use crossmod_model::x86::VendorRule;
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +183,11 @@ impl Report {
         }
     }
 
-    pub(crate) fn set_digest(&mut self, states: u128, found: &BTreeMap<Property, Counterexample>) {
+    pub(crate) fn set_digest(
+        &mut self,
+        states: u128,
+        found: &BTreeMap<Property, Counterexample<Transition>>,
+    ) {
         let mut text = format!("{states:032x}");
         for (property, found) in found {
             text.push_str(property.name());

@@ -5,17 +5,18 @@ use std::fmt::Write;
 use crossmod_abi::{shared, va};
 use crossmod_explore::error::EngineError;
 use crossmod_explore::{Model, State, Transition};
+use crossmod_model::hex;
 use crossmod_model::layout::master;
 use crossmod_model::plan::{Action, Function, OpKind, Plan, Quiet, Word};
 use crossmod_model::property::Violation;
-use crossmod_model::state::ghost::{FUNCTIONS, function_bit};
+use crossmod_model::state::Actor;
 use crossmod_model::x86::decode;
 
 /// One transition of a schedule.
 #[derive(Debug, Clone)]
 pub struct TraceRow {
-    /// 0 = the patcher, *i* + 1 = executor *i*.
-    pub actor: usize,
+    /// Whose transition it is: its column.
+    pub actor: Actor,
     /// The step in words.
     pub what: String,
     /// Bytes of the site after the transition.
@@ -33,7 +34,7 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::Piece(piece) => {
             let piece = &model.pieces()[usize::from(piece)];
             let step = &model.plan().program[piece.op].step;
-            format!("{step}: store site+{} <- {}", piece.offset, hex(&piece.bytes))
+            format!("{step}: store site+{} <- {}", piece.offset, hex::spaced(&piece.bytes))
         }
         Transition::Observe(slot) => format!("sees CPU {slot} outside the site"),
         Transition::Execute(slot, view) => {
@@ -47,23 +48,18 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::Smi(_) => "SMI, and back by RSM".into(),
         Transition::MachineCheck(_) => "machine check delivered".into(),
     };
-    let mut row = TraceRow {
-        actor: step.actor().into(),
-        what,
-        site: Vec::new(),
-        violations: Vec::new(),
-        aftermath: None,
-    };
+    let mut row =
+        TraceRow { actor: step.actor(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
     if let Some(slot) = step.executor() {
-        let monitor = model.ghost_of(state, usize::from(slot));
-        let mut pending: Vec<&str> = FUNCTIONS
+        let ghost = model.ghost_of(state, usize::from(slot));
+        let mut pending: Vec<&str> = Function::MASKABLE
             .into_iter()
             .filter(|&function| {
-                monitor.pending & function_bit(function) != 0 && step != Transition::Ipi(slot, function)
+                ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, function)
             })
             .map(|function| function.name())
             .collect();
-        if monitor.nmi_latched && !matches!(step, Transition::Nmi(_)) {
+        if ghost.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");
         }
         if !pending.is_empty() {
@@ -129,7 +125,7 @@ fn each_name(plan: &Plan, word: u8) -> &str {
 fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> String {
     let cpu = model.cpu_of(state, slot);
     let rip = cpu.regs.rip;
-    let text = model.text(state.global.env);
+    let history = model.history_of(state);
     let Some(window) = model.window(rip, site) else { return format!("{rip:#x}: no code") };
     let decoded = decode::decode(window.bytes(), rip);
     let mut mnemonic = symbols(model, &decode::disassemble(window.bytes(), rip));
@@ -141,9 +137,9 @@ fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> St
         let offset = (rip - model.plan().site.address) as usize;
         let len = decoded.map_or(model.plan().site.len() - offset, |instruction| instruction.len());
         let seen = &window.bytes()[..len.min(window.bytes().len())];
-        let held = &text.current()[offset..];
+        let held = &history.current()[offset..];
         let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
-        format!("{at}: {}  {mnemonic}{stale}", hex(seen))
+        format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
     } else {
         format!("{at}: {mnemonic}")
     }
@@ -211,16 +207,7 @@ fn place(model: &Model<'_>, address: u64) -> String {
             };
         }
     }
-    match model.engine().image().nearest(address) {
-        Some((label, 0)) => label.to_owned(),
-        Some((label, offset)) => format!("{label}+{offset:#x}"),
-        None => format!("{address:#x}"),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    bytes.join(" ")
+    model.address(address)
 }
 
 /// Lays rows out in columns; `width` is that of the terminal, in characters.
@@ -237,14 +224,18 @@ pub fn render(plan: &Plan, rows: &[TraceRow], width: usize) -> String {
     }
     let _ = writeln!(out, "{}", header.trim_end());
     let mut shown: &[u8] = &plan.site.old.bytes;
-    let _ = writeln!(out, "{:>4} {}", "", hex(shown));
+    let _ = writeln!(out, "{:>4} {}", "", hex::spaced(shown));
     for (number, row) in rows.iter().enumerate() {
-        let bytes = if row.site == shown { String::new() } else { hex(&row.site) };
+        let bytes = if row.site == shown { String::new() } else { hex::spaced(&row.site) };
         shown = &row.site;
         for (line, part) in wrap(&row.what, column - 1).into_iter().enumerate() {
             let number = if line == 0 { (number + 1).to_string() } else { String::new() };
             let bytes = if line == 0 { bytes.as_str() } else { "" };
-            let indent = row.actor * (column + 1);
+            let number_of_column = match row.actor {
+                Actor::Patcher => 0,
+                Actor::Executor(slot) => 1 + usize::from(slot),
+            };
+            let indent = number_of_column * (column + 1);
             let text = format!("{number:>4} {bytes:site$}  {:indent$}{part}", "");
             let _ = writeln!(out, "{}", text.trim_end());
         }

@@ -1,7 +1,7 @@
 //! Live replay of a schedule.
 
 use crossmod_explore::error::EngineError;
-use crossmod_explore::{Memo, Model, Transition};
+use crossmod_explore::{Memo, Model, Reduction, Transition};
 use crossmod_kvm::Machine;
 use crossmod_model::plan::Plan;
 use crossmod_model::property::{Property, Violation};
@@ -50,7 +50,7 @@ pub fn run(
 ) -> Result<Replayed, EngineError> {
     let before = live.assists().steps;
     let mut engine = ReplayEngine::new(live, aside, plan)?;
-    let mut model = Model::new(plan, &mut engine, Memo::disabled(), false)?;
+    let mut model = Model::new(plan, &mut engine, Memo::disabled())?;
     let mut state = model.initial()?;
     let mut replayed = Replayed {
         initial: model.digest(&state),
@@ -60,18 +60,18 @@ pub fn run(
         impossible: None,
         steps: 0,
     };
-    let mut moves = Vec::new();
+    let mut transitions = Vec::new();
     for (index, &step) in schedule.iter().enumerate() {
-        model.moves(&state, &mut moves)?;
-        if !moves.contains(&step) {
+        model.transitions(&state, Reduction::None, &mut transitions)?;
+        if !transitions.contains(&step) {
             replayed.impossible = Some(index);
             break;
         }
         let mut row = describe(&mut model, &state, step)?;
-        let applied = model.apply(&state, step)?;
+        let applied = model.apply(&state, step, Reduction::None)?;
         replayed.violations = model.violations(applied.violations).to_vec();
         row.violations = replayed.violations.clone();
-        row.site = model.text(applied.next.global.env).current().to_vec();
+        row.site = model.history_of(&applied.next).current().to_vec();
         if let Transition::Execute(slot, view) = step
             && replayed.violations.iter().any(|violation| violation.property == Property::Torn)
         {

@@ -1,34 +1,35 @@
-//! Schedulers for state spaces too large to exhaust. They choose among moves and know nothing of KVM. What
-//! they find is as real and as replayable as what a search finds; what they do not find proves nothing.
+//! Schedulers for state spaces too large to exhaust. They choose among transitions. What they find is as real and as
+//! replayable as what a search finds; what they do not find proves nothing.
 
 mod pct;
 mod random;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Instant;
 
+use crossmod_model::property::{Property, Violation};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{EngineError, StopToken};
+use crate::search::Counterexample;
+use crate::search::system::Reduction;
+use crate::semantics::Model;
+use crate::state::Transition;
 
 pub use pct::Pct;
 pub use random::Random;
 
-use crossmod_model::property::Property;
-
-use crate::error::{EngineError, StopToken};
-use crate::{Counterexample, Model, Transition};
-
-/// Chooses moves of one run after another.
+/// Chooses the transitions of one run after another.
 pub trait Strategy {
     /// A new run begins.
     fn begin(&mut self);
 
-    /// The index of the move to take; `moves` is not empty.
-    fn choose(&mut self, moves: &[Transition]) -> usize;
+    /// The index of the transition to take; there is at least one.
+    fn choose(&mut self, transitions: &[Transition]) -> usize;
 
-    /// The move that was chosen led to a state already met in this run: its actor spins.
-    fn spins(&mut self, step: Transition);
+    /// The chosen transition led to a state that was already met in this run: its actor spins.
+    fn spins(&mut self, transition: Transition);
 
     /// What the strategy promises, if anything.
     fn bound(&self) -> Option<Bound>;
@@ -41,11 +42,11 @@ pub struct Sampled {
     pub runs: u64,
     /// Of these, completed.
     pub completed: u64,
-    /// Of these, ended at the limit of moves.
+    /// Of these, ended at the limit of transitions.
     pub cut: u64,
-    /// Moves made.
+    /// Transitions taken.
     pub moves: u64,
-    /// Longest run, in moves.
+    /// Longest run, in transitions.
     pub longest: usize,
     /// Runs that the bound does not cover: longer than it allows for, or a spinning actor was set back.
     pub uncovered: u64,
@@ -58,7 +59,7 @@ pub struct Sampled {
 pub struct Bound {
     /// Chance that one run shows a violation of the strategy's depth, at least.
     pub chance: f64,
-    /// Longest run, in moves, that this holds for.
+    /// Longest run, in transitions, that this holds for.
     pub length: usize,
 }
 
@@ -67,22 +68,23 @@ pub struct Bound {
 pub struct Limits {
     /// Runs.
     pub runs: u64,
-    /// Moves in one run.
+    /// Transitions in one run.
     pub length: usize,
     /// No run begins after this.
     pub until: Option<Instant>,
-    /// Asked before each run.
+    /// Checked before each run.
     pub stop: StopToken,
 }
 
-/// Makes runs; the first (and so, by luck only, a short) schedule for each property is kept.
+/// Makes runs. For each property the shortest schedule among those of the runs is kept; it need not be a shortest one.
 pub fn sample(
     model: &mut Model<'_>,
     strategy: &mut dyn Strategy,
+    reduction: Reduction,
     limits: Limits,
-    mut tick: impl FnMut(u64, u64),
-) -> Result<(Sampled, BTreeMap<Property, Counterexample>), EngineError> {
-    let mut found = BTreeMap::new();
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(Sampled, Found), EngineError> {
+    let mut found = Found::new();
     let mut sum = Sampled {
         runs: 0,
         completed: 0,
@@ -92,7 +94,7 @@ pub fn sample(
         uncovered: 0,
         bound: strategy.bound(),
     };
-    let mut moves = Vec::new();
+    let mut transitions = Vec::new();
     let initial = model.initial()?;
     let late = || limits.until.is_some_and(|until| Instant::now() >= until);
     'runs: while sum.runs < limits.runs && !limits.stop.requested() && !late() {
@@ -104,33 +106,19 @@ pub fn sample(
                 sum.completed += 1;
                 break;
             }
-            model.moves(&state, &mut moves)?;
-            if moves.is_empty() || schedule.len() == limits.length {
-                sum.cut += u64::from(!moves.is_empty());
+            model.transitions(&state, reduction, &mut transitions)?;
+            if transitions.is_empty() || schedule.len() == limits.length {
+                sum.cut += u64::from(!transitions.is_empty());
                 break;
             }
-            let step = moves[strategy.choose(&moves)];
-            let applied = match model.apply(&state, step) {
+            let step = transitions[strategy.choose(&transitions)];
+            let applied = match model.apply(&state, step, reduction) {
                 Err(EngineError::Interrupted) => break 'runs,
                 applied => applied?,
             };
             schedule.push(step);
             for violation in model.violations(applied.violations) {
-                match found.entry(violation.property) {
-                    Entry::Vacant(entry) => {
-                        entry.insert(Counterexample {
-                            violation: violation.clone(),
-                            schedule: schedule.clone(),
-                        });
-                    }
-                    Entry::Occupied(mut entry) => {
-                        let known: &mut Counterexample = entry.get_mut();
-                        if schedule.len() < known.schedule.len() {
-                            *known =
-                                Counterexample { violation: violation.clone(), schedule: schedule.clone() };
-                        }
-                    }
-                }
+                keep_shortest(&mut found, violation, &schedule);
             }
             if applied.ended {
                 break;
@@ -146,7 +134,18 @@ pub fn sample(
         sum.longest = sum.longest.max(schedule.len());
         let long = sum.bound.is_some_and(|bound| schedule.len() > bound.length);
         sum.uncovered += u64::from(yielded || long);
-        tick(sum.runs, sum.moves);
+        progress(sum.runs, sum.moves);
     }
     Ok((sum, found))
+}
+
+/// What was found, by property.
+pub type Found = BTreeMap<Property, Counterexample<Transition>>;
+
+fn keep_shortest(found: &mut Found, violation: &Violation, schedule: &[Transition]) {
+    let known = found.get(&violation.property);
+    if known.is_none_or(|known| schedule.len() < known.schedule.len()) {
+        let (violation, schedule) = (violation.clone(), schedule.to_vec());
+        found.insert(violation.property, Counterexample { violation, schedule });
+    }
 }

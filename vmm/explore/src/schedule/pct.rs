@@ -1,20 +1,20 @@
 //! Probabilistic concurrency testing (Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010): actors have
 //! random priorities, the highest one moves, and at `depth - 1` random moments the running one drops below
-//! all others. A run of k moves over n actors shows a violation that needs `depth` ordering constraints with
+//! all others. A run of k transitions over n actors shows a violation that needs `depth` ordering constraints with
 //! a chance of at least 1 / (n k^(depth-1)).
 //!
 //! Actors here are the patcher, each executor, and for each executor the events delivered to it. An actor
-//! that spins would keep everybody else from moving: it is set back, and the bound does not cover that run.
+//! that spins would keep all others from moving: it is set back, and the bound does not cover that run.
 
 use super::{Bound, Strategy};
-use crate::Transition;
+use crate::state::Transition;
 
 /// The strategy.
 #[derive(Debug)]
 pub struct Pct {
     random: fastrand::Rng,
     depth: usize,
-    /// Change points are drawn from this many moves; fixed, or the promise would not hold for early runs.
+    /// Change points are drawn from this many transitions. Fixed, because otherwise the promise would not hold for early runs.
     length: usize,
     /// Priorities by actor; higher moves first.
     priorities: Vec<i64>,
@@ -25,7 +25,7 @@ pub struct Pct {
 
 impl Pct {
     /// For `executors` executors, violations of `depth` ordering constraints (at least 1), and runs of up to
-    /// `length` moves.
+    /// `length` transitions.
     pub fn new(executors: usize, depth: usize, length: usize, seed: u64) -> Pct {
         Pct {
             random: fastrand::Rng::with_seed(seed),
@@ -66,8 +66,8 @@ impl Strategy for Pct {
         self.changes = (1..self.depth).map(|_| self.random.usize(..self.length)).collect();
     }
 
-    fn choose(&mut self, moves: &[Transition]) -> usize {
-        let highest = |priorities: &[i64]| moves.iter().map(|&step| priorities[Pct::actor(step)]).max();
+    fn choose(&mut self, transitions: &[Transition]) -> usize {
+        let highest = |priorities: &[i64]| transitions.iter().map(|&step| priorities[Pct::actor(step)]).max();
         if self.changes.contains(&self.steps)
             && let Some(top) = highest(&self.priorities)
             && let Some(actor) = self.priorities.iter().position(|&priority| priority == top)
@@ -76,8 +76,8 @@ impl Strategy for Pct {
         }
         self.steps += 1;
         let top = highest(&self.priorities);
-        let best: Vec<usize> = (0..moves.len())
-            .filter(|&index| Some(self.priorities[Pct::actor(moves[index])]) == top)
+        let best: Vec<usize> = (0..transitions.len())
+            .filter(|&index| Some(self.priorities[Pct::actor(transitions[index])]) == top)
             .collect();
         best[self.random.usize(..best.len())]
     }
@@ -101,13 +101,13 @@ mod tests {
     fn without_change_points_one_actor_runs_until_it_spins() {
         let mut pct = Pct::new(2, 1, 64, 7);
         pct.begin();
-        let moves = [Transition::Patcher, Transition::Execute(0, 0), Transition::Execute(1, 0)];
-        let first = pct.choose(&moves);
+        let transitions = [Transition::Patcher, Transition::Execute(0, 0), Transition::Execute(1, 0)];
+        let first = pct.choose(&transitions);
         for _ in 0..20 {
-            assert_eq!(pct.choose(&moves), first);
+            assert_eq!(pct.choose(&transitions), first);
         }
-        pct.spins(moves[first]);
-        assert_ne!(pct.choose(&moves), first);
+        pct.spins(transitions[first]);
+        assert_ne!(pct.choose(&transitions), first);
     }
 
     #[test]

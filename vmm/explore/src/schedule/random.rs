@@ -1,7 +1,7 @@
-//! A seeded random walk: every move of a state is as likely as any other.
+//! A seeded random walk: every transition of a state is as likely as any other.
 
 use super::{Bound, Strategy};
-use crate::Transition;
+use crate::state::Transition;
 
 /// The walk. It promises nothing about what it finds.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ impl Random {
 impl Strategy for Random {
     fn begin(&mut self) {}
 
-    fn choose(&mut self, moves: &[Transition]) -> usize {
-        self.0.usize(..moves.len())
+    fn choose(&mut self, transitions: &[Transition]) -> usize {
+        self.0.usize(..transitions.len())
     }
 
     fn spins(&mut self, _: Transition) {}

@@ -2,7 +2,7 @@
 //!
 //! Stepping through VM exits serialises a CPU, so a stepped fetch always sees memory as it is. A real CPU may
 //! execute what it fetched earlier. A fetch model says which earlier bytes that may be; the bytes are put
-//! into the vCPU's own instruction view and executed by KVM. The model decides the bytes, never what they do.
+//! into the vCPU's own instruction view, and KVM executes them. The model decides which bytes, never what they do.
 //!
 //! Three parameters:
 //!
@@ -15,20 +15,15 @@
 //!     a block may first advance it. The blocks of one instruction are read in ascending order, each at its
 //!     own instant, so that an instruction may combine an older first block with a newer second one, never
 //!     the reverse.
-//!   * `block`: each block has a clock of its own; nothing is assumed about one block from another's having
-//!     been read again.
+//!   * `block`: each block has a clock of its own; reading one block again says nothing about another.
 //!   * `any`: each fetch sees any subset of the commits since the last serialising instruction.
 //!
 //! `any` is still a model: a CPU that the errata describe may also raise exceptions that no byte mix explains.
-
-mod view;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-
-pub use view::{MAX_VIEWS, Seen, View, views};
 
 use crate::x86::VendorRule;
 
@@ -185,7 +180,7 @@ impl FetchModel {
     }
 
     /// Number of the block of the byte at `offset` of a site at `address`, counted from the site's first.
-    fn block(self, address: u64, offset: usize) -> usize {
+    pub(crate) fn block(self, address: u64, offset: usize) -> usize {
         let atom = u64::from(self.atom);
         ((address + offset as u64) / atom - address / atom) as usize
     }
@@ -212,7 +207,7 @@ impl FromStr for FetchModel {
         let unknown = || {
             let names: Vec<&str> = FetchModel::preset_names().collect();
             format!(
-                "`{text}` is no fetch model: the presets are {}; or write atom=8,stale,program (atom 1, 8, 16, 32 \
+                "unknown fetch model `{text}`: the presets are {}; or write atom=8,stale,program (atom 1, 8, 16, 32 \
                  or 64; `fresh`, or `stale` with program, block or any)",
                 names.join(", ")
             )

@@ -1,9 +1,10 @@
-//! The plan: a scenario with nothing left to decide. No defaults, no names, no references to files; only
-//! addresses, bytes and atomic operations. Everything behind the scenario parser works on this.
+//! The plan: a scenario with nothing left to decide. It has no defaults, names or references to files, only
+//! addresses, bytes and atomic operations. Everything behind the scenario parser works on it.
 
 mod programs;
 mod word;
 
+use crossmod_abi::vector;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -11,6 +12,7 @@ pub use programs::{Check, Programs};
 pub use word::{Datum, Word};
 
 use crate::fetch::FetchModel;
+use crate::hex;
 use crate::property::Property;
 use crate::x86::VendorRule;
 
@@ -31,7 +33,7 @@ pub struct Plan {
     pub handler: Handler,
     /// What interrupts do, and how often they may come.
     pub events: Events,
-    /// The patcher's program, one element a move (a store may be several).
+    /// The patcher's program, one operation after the other.
     pub program: Vec<Op>,
     /// Which rule decides what serialises and which stores are exempt.
     pub rule: VendorRule,
@@ -43,7 +45,7 @@ pub struct Plan {
     pub forbidden: Vec<Vec<Option<Declared>>>,
     /// Shared words that the scenario names, and what they hold at the start.
     pub words: Vec<Datum>,
-    /// Words of which every executor has one of its own.
+    /// Words that every executor has in its own memory.
     pub each: Vec<Datum>,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
@@ -54,11 +56,11 @@ pub struct Plan {
 pub struct Site {
     /// Guest-virtual address of its first byte, inside the two pages at `crossmod_abi::va::SITE`.
     pub address: u64,
-    /// What stands there at the start.
+    /// The bytes at the start.
     pub old: Code,
     /// What the patcher installs. As long as `old`.
     pub new: Code,
-    /// One-instruction intermediate forms that may stand at the first byte of a part besides old and new, as the
+    /// One-instruction intermediate forms that may be at the first byte of a part besides old and new, as the
     /// bytes of that instruction (for example `cc`).
     pub intermediates: Vec<Vec<u8>>,
     /// The sites that it consists of, by address; nearly always one.
@@ -77,7 +79,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The only part of a site of so many bytes.
+    /// The only part of a site of `len` bytes.
     pub fn whole(len: usize) -> Part {
         Part { name: String::new(), offset: 0, len }
     }
@@ -192,7 +194,7 @@ pub struct Executor {
     pub ring: Ring,
     /// What it does around its passes.
     pub role: Role,
-    /// Where it stands when the patcher begins.
+    /// Where it is when the patcher begins.
     pub start: Start,
     /// Interrupts are off at the start.
     pub interrupts_off: bool,
@@ -222,7 +224,7 @@ pub enum Role {
     Program(u64),
 }
 
-/// Where an executor stands at the start.
+/// Where an executor is at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
@@ -230,8 +232,7 @@ pub enum Start {
     Outside,
     /// Inside the site, having executed the old instructions before this boundary (offset in bytes).
     Interior(usize),
-    /// At the first instruction of the #BP handler: an INT3 that stood at the site before, of an earlier modification,
-    /// has trapped.
+    /// At the first instruction of the #BP handler: an INT3 of an earlier modification has trapped.
     Handler,
     /// At this address of its program.
     At(u64),
@@ -307,11 +308,11 @@ pub struct Op {
     pub kind: OpKind,
 }
 
-/// What the patcher does in one operation. Each is one move unless it says otherwise.
+/// What the patcher does in one operation: one transition, unless the operation says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OpKind {
-    /// A plain store of `bytes` to `site + offset`; as many moves as the fetch model's atoms it meets.
+    /// A plain store of `bytes` to `site + offset`: one transition for each atom of the fetch model that it meets.
     Store {
         /// Offset from the site's first byte.
         offset: usize,
@@ -356,7 +357,7 @@ pub enum OpKind {
         /// How much; wraps.
         number: i32,
     },
-    /// Wait until a shared word is 0, and make it 1 in the same move.
+    /// Wait until a shared word is 0, and set it to 1 in the same transition.
     Take(Word),
     /// Store a word that every executor has one of, in all of them.
     SetEach {
@@ -375,10 +376,10 @@ pub enum OpKind {
     /// Assume that the hardware makes everything stored so far visible to every fetch (the 2009 mail's
     /// "one-byte modifying is always synchronized"); nothing is sent.
     AssumeSynchronised,
-    /// Wait until each executor has, at some time since this operation began, been quiet. One move an executor and
-    /// one to go on.
+    /// Wait until each executor has, at some time since this operation began, been quiet. One transition for
+    /// each executor, and one to go on.
     Quiesce(Quiet),
-    /// The patcher does something else for one move (it was interrupted).
+    /// The patcher does something else for one transition (it was interrupted).
     Delay,
     /// Withdraw the handler's descriptor: its memory is overwritten, using it is an error.
     FreeDescriptor,
@@ -439,6 +440,45 @@ impl Function {
             Function::Nmi => "nmi",
         }
     }
+
+    /// The functions that a maskable interrupt starts, in the order of their numbers.
+    pub const MASKABLE: [Function; 10] = [
+        Function::Sync,
+        Function::AckFirst,
+        Function::AckOnly,
+        Function::Hold,
+        Function::Stop,
+        Function::Early,
+        Function::Call(0),
+        Function::Call(1),
+        Function::Call(2),
+        Function::Call(3),
+    ];
+
+    /// Its number; the NMI's is the last.
+    pub fn number(self) -> usize {
+        let maskable = &Function::MASKABLE;
+        maskable.iter().position(|&function| function == self).unwrap_or(maskable.len())
+    }
+
+    /// Its bit in a set of pending broadcasts.
+    pub fn bit(self) -> u16 {
+        1 << self.number()
+    }
+
+    /// The vector that it is sent as.
+    pub fn vector(self) -> u8 {
+        match self {
+            Function::Sync => vector::IPI_SYNC,
+            Function::AckFirst => vector::IPI_ACK_FIRST,
+            Function::AckOnly => vector::IPI_ACK_ONLY,
+            Function::Hold => vector::IPI_HOLD,
+            Function::Stop => vector::IPI_STOP,
+            Function::Early => vector::IPI_EARLY,
+            Function::Call(number) => vector::IPI_CALL + number,
+            Function::Nmi => vector::NMI,
+        }
+    }
 }
 
 impl Ring {
@@ -459,7 +499,7 @@ impl Plan {
         plan.title.clear();
         plan.expect.clear();
         let text = serde_json::to_vec(&plan).unwrap_or_default();
-        Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::packed(&Sha256::digest(&text))
     }
 
     /// An operation by number: those of the host's program, then the stores of the plan's own programs.

@@ -8,7 +8,7 @@ use crate::property::Property;
 /// What the programs of a scenario compile to.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Programs {
-    /// The code, to stand at `crossmod_abi::va::PROGRAM`.
+    /// The code, to be loaded at `crossmod_abi::va::PROGRAM`.
     pub code: Vec<u8>,
     /// Names and addresses of places in it. A pair `pass_call_X`, `pass_done_X` is a pass.
     pub labels: Vec<(String, u64)>,
@@ -18,7 +18,7 @@ pub struct Programs {
     pub stores: Vec<(u64, Op)>,
     /// Broadcasts by number: function and receivers (bit *i* = executor *i*).
     pub sends: Vec<(Function, u32)>,
-    /// Where a check that failed goes, with the property that it violates and what it says.
+    /// Where a failing check jumps to, with the property that it violates and its text.
     pub checks: Vec<Check>,
     /// Where a handler does not claim its trap.
     pub refusals: Vec<u64>,

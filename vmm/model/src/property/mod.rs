@@ -1,54 +1,4 @@
-//! What a protocol must not do. One property a file; each is a pure function over a plan, an executor and
-//! the shared environment, so each is tested without KVM.
-//!
-//! `stall` is measured, not judged: see [`stall`].
-
-mod fetch;
-mod foreign_trap;
-mod interior;
-mod lifetime;
-mod multi_site;
-mod nmi_frame;
-mod order;
-mod progress;
-mod recursion;
-mod stale;
-pub mod stall;
-mod torn;
-mod unclaimed_trap;
-mod unserialised;
-mod wrong_resume;
-
-pub use fetch::{Fetch, Version, version_at};
-pub use progress::decide as decide_progress;
-
-/// Checks of the executor's fetch, before the instruction runs.
-pub fn at_fetch(fetch: &Fetch<'_>) -> Vec<Violation> {
-    [
-        torn::at_fetch,
-        stale::at_fetch,
-        order::at_fetch,
-        unserialised::at_fetch,
-        lifetime::at_fetch,
-        recursion::at_fetch,
-    ]
-    .iter()
-    .filter_map(|check| check(fetch))
-    .collect()
-}
-
-pub use foreign_trap::at_return as foreign_trap_at_return;
-pub use interior::at_commit as interior_at_commit;
-pub use interior::at_step as interior_at_step;
-pub use lifetime::at_access as lifetime_at_access;
-pub use multi_site::at_pass_end as multi_site_at_pass_end;
-pub use nmi_frame::{at_copy as nmi_frame_at_copy, at_delivery as nmi_frame_at_delivery};
-pub use order::at_pass_end as order_at_pass_end;
-pub use unclaimed_trap::found as unclaimed_trap;
-pub use wrong_resume::{
-    at_fault as wrong_resume_at_fault, at_pass_end as wrong_resume_at_pass_end,
-    at_stack as wrong_resume_at_stack, same as wrong_resume_same,
-};
+//! What a protocol must not do. How each property is checked is in [`checks`](crate::checks).
 
 use std::fmt;
 use std::str::FromStr;
@@ -67,11 +17,11 @@ pub enum Property {
     Stale,
     /// A #BP of the protocol was not claimed.
     UnclaimedTrap,
-    /// A #BP that belongs to somebody else was claimed.
+    /// A #BP that is not the protocol's was claimed.
     ForeignTrap,
-    /// The architectural outcome of a pass is neither that of old nor that of new.
+    /// A pass has neither the outcome of old nor that of new.
     WrongResume,
-    /// RIP or a saved RIP stands inside an instruction of the installed code.
+    /// RIP or a saved RIP is inside an instruction of the installed code.
     Interior,
     /// A handler used something withdrawn.
     Lifetime,
@@ -85,7 +35,7 @@ pub enum Property {
     MultiSite,
     /// Data was used with text of another version.
     TextData,
-    /// No schedule completes, and nobody writes.
+    /// No schedule completes, and memory no longer changes.
     Deadlock,
     /// No schedule completes, though memory keeps changing.
     Livelock,
@@ -211,7 +161,7 @@ impl FromStr for Property {
     fn from_str(text: &str) -> Result<Self, String> {
         Property::ALL.into_iter().find(|property| property.name() == text).ok_or_else(|| {
             format!(
-                "there is no property `{text}`; there are {}",
+                "unknown property `{text}`: properties are {}",
                 Property::ALL.map(Property::name).join(", ")
             )
         })
@@ -238,7 +188,7 @@ impl Violation {
         Violation::new(property, format!("a check of the scenario fails: {text}"))
     }
 
-    /// True if the execution cannot sensibly go on: what runs is garbage, or nobody handles the trap.
+    /// True if the execution cannot go on: what runs is garbage, or the trap is not handled.
     pub fn ends(&self) -> bool {
         matches!(
             self.property,

@@ -3,14 +3,15 @@
 
 use crossmod_abi::vector;
 
-use crate::plan::{Function, Site};
+use super::Id;
+use crate::plan::Site;
 use crate::x86::cpu::Cpu;
 
-/// Everything about one executor: its vCPU (by number, see the interner) and the bookkeeping.
+/// Everything about one executor: its vCPU and the bookkeeping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Executor {
-    /// Interned vCPU state.
-    pub cpu: u32,
+    /// Its vCPU, interned.
+    pub cpu: Id<Cpu>,
     /// Bookkeeping.
     pub ghost: GhostState,
 }
@@ -18,15 +19,15 @@ pub struct Executor {
 /// Bookkeeping of one executor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct GhostState {
-    /// Which class of interchangeable executors it belongs to (see `classes`).
-    pub class: u8,
+    /// Number of its orbit: executors of one orbit are interchangeable.
+    pub orbit: u8,
     /// Commits this vCPU has been serialised for: a prefix of the commit order.
     pub serialised: u8,
     /// Its fetch clocks: none, one, or one for each block of the site, as the fetch model has it.
     pub clocks: Vec<u8>,
     /// The patcher's quiescence has seen it outside the site.
     pub observed: bool,
-    /// Broadcasts sent and not yet delivered, one bit a [`Function`].
+    /// Broadcasts sent and not yet delivered, one bit for each [`Function`](crate::plan::Function).
     pub pending: u16,
     /// An NMI was raised and not yet delivered.
     pub nmi_latched: bool,
@@ -38,14 +39,14 @@ pub struct GhostState {
     pub contexts: Vec<Context>,
 }
 
-/// A pass through the site, from its CALL. It *begins* with its first fetch of the site: what it then finds
-/// settled (a pass with the new outcome has ended, the patcher has completed) is what it is judged by.
+/// A pass through the site, from its CALL. It *begins* with its first fetch of the site: it is judged by
+/// what is settled then (a pass with the new outcome has ended, the patcher has completed).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pass {
     /// Which code runs it: index into the image's pass labels.
     pub label: u8,
-    /// Interned vCPU at the CALL, acknowledgement cleared: the outcomes of old and new follow from it.
-    pub entry: u32,
+    /// The vCPU at the CALL, interned, with an empty mailbox. The outcomes of old and new follow from it.
+    pub entry: Id<Cpu>,
     /// The site was fetched.
     pub begun: bool,
     /// Bit *i*: a pass with the new outcome of part *i* had ended before this one began.
@@ -67,12 +68,12 @@ pub struct Context {
     pub vector: u8,
     /// Virtual address of its frame.
     pub frame: u64,
-    /// A trap that is none of the site's: not yet handed on to its owner.
+    /// The trap is not the site's, and has not yet been handed on to its owner.
     pub foreign: bool,
 }
 
 impl GhostState {
-    /// Serialised for the first `commits` commits: their bytes are visible for ever.
+    /// Serialised for the first `commits` commits: it sees their bytes from now on.
     pub fn serialise(&mut self, commits: u8) {
         self.serialised = commits;
         self.clocks.fill(commits);
@@ -91,43 +92,5 @@ impl GhostState {
             let trapped = || site.entry(rip.wrapping_sub(site.address + 1) as usize).is_some();
             (context.vector != vector::BP || !trapped()).then_some(rip)
         })
-    }
-}
-
-/// All functions of broadcasts, in the order of their bits.
-pub const FUNCTIONS: [Function; 10] = [
-    Function::Sync,
-    Function::AckFirst,
-    Function::AckOnly,
-    Function::Hold,
-    Function::Stop,
-    Function::Early,
-    Function::Call(0),
-    Function::Call(1),
-    Function::Call(2),
-    Function::Call(3),
-];
-
-/// Number of a function; an NMI's is the one behind the others.
-pub fn function_number(function: Function) -> usize {
-    FUNCTIONS.iter().position(|&f| f == function).unwrap_or(FUNCTIONS.len())
-}
-
-/// Bit of a function in [`GhostState::pending`].
-pub fn function_bit(function: Function) -> u16 {
-    1 << function_number(function)
-}
-
-/// The vector a function is sent as.
-pub fn function_vector(function: Function) -> u8 {
-    match function {
-        Function::Sync => vector::IPI_SYNC,
-        Function::AckFirst => vector::IPI_ACK_FIRST,
-        Function::AckOnly => vector::IPI_ACK_ONLY,
-        Function::Hold => vector::IPI_HOLD,
-        Function::Stop => vector::IPI_STOP,
-        Function::Early => vector::IPI_EARLY,
-        Function::Call(number) => vector::IPI_CALL + number,
-        Function::Nmi => vector::NMI,
     }
 }

@@ -1,5 +1,7 @@
 //! The explored graph: states by number in breadth-first order, edges with their actor.
 
+use super::Actor;
+
 /// Target of an edge whose execution ended in a violation.
 pub const ENDED: u32 = u32::MAX;
 
@@ -8,8 +10,8 @@ pub const ENDED: u32 = u32::MAX;
 pub struct Edge {
     /// Number of the state it leads to, or [`ENDED`].
     pub to: u32,
-    /// 0 = the patcher, *i* + 1 = executor *i* (what happens to it included).
-    pub actor: u8,
+    /// Whose transition it is.
+    pub actor: Actor,
     /// It changed memory that others read.
     pub writes: bool,
 }
@@ -158,13 +160,13 @@ impl Graph {
 mod tests {
     use super::*;
 
-    /// A graph from adjacency lists; `actor` and `writes` from the closure.
-    pub fn graph(adjacent: &[&[u32]], complete: &[u32]) -> Graph {
+    /// A graph from adjacency lists.
+    fn graph(adjacent: &[&[u32]], complete: &[u32]) -> Graph {
         let mut graph = Graph::default();
         for (state, targets) in adjacent.iter().enumerate() {
             graph.state(complete.contains(&(state as u32)), 0);
             for &to in *targets {
-                graph.edge(Edge { to, actor: 0, writes: false });
+                graph.edge(Edge { to, actor: Actor::Patcher, writes: false });
             }
         }
         graph

@@ -1,5 +1,10 @@
 //! The parts of a state that the vCPUs do not hold, and the graph that states form.
 
+mod actor;
 pub mod ghost;
 pub mod graph;
+mod id;
 pub mod shared_state;
+
+pub use actor::Actor;
+pub use id::Id;

@@ -57,7 +57,7 @@ pub struct SharedState {
 impl SharedState {
     /// Before the patcher's first step.
     pub fn initial(plan: &Plan) -> SharedState {
-        let mut env = SharedState {
+        let mut initial = SharedState {
             shared: [0; SHARED_LEN],
             commits: Vec::new(),
             descriptor_freed: false,
@@ -66,15 +66,15 @@ impl SharedState {
             sent: 0,
         };
         if plan.handler.described_at_start {
-            env.describe(plan, 0);
+            initial.describe(plan, 0);
         }
         if plan.handler.armed_at_start {
-            env.set(shared::ARMED, 1);
+            initial.set(shared::ARMED, 1);
         }
         for (number, word) in (0..).zip(&plan.words) {
-            env.set(word_offset(Word::Named(number)), word.value);
+            initial.set(word_offset(Word::Named(number)), word.value);
         }
-        env
+        initial
     }
 
     /// A `u32` of the shared page.
@@ -153,11 +153,11 @@ pub struct Commit {
 }
 
 impl SiteHistory {
-    /// The history of the site in `env`.
-    pub fn of(plan: &Plan, pieces: &[Piece], env: &SharedState) -> SiteHistory {
+    /// The history of the site after the commits of `shared_state`.
+    pub fn of(plan: &Plan, pieces: &[Piece], shared_state: &SharedState) -> SiteHistory {
         let mut images = vec![plan.site.old.bytes.clone()];
         let mut commits = Vec::new();
-        for &index in &env.commits {
+        for &index in &shared_state.commits {
             let piece = &pieces[usize::from(index)];
             let mut image = images[images.len() - 1].clone();
             let exempt = exempt(plan, piece, &image);
@@ -168,7 +168,8 @@ impl SiteHistory {
         let spans = commits.iter().map(|commit: &Commit| (commit.offset, commit.len)).collect();
         let mut data = images[images.len() - 1].clone();
         let quadword = |piece: &Piece| (plan.site.address + piece.offset as u64) / 8;
-        let committed = |index: usize| env.commits.iter().any(|&commit| usize::from(commit) == index);
+        let committed =
+            |index: usize| shared_state.commits.iter().any(|&commit| usize::from(commit) == index);
         let mut halfway = false;
         for (index, piece) in pieces.iter().enumerate() {
             // A program's store is committed by one instruction.
@@ -186,13 +187,13 @@ impl SiteHistory {
         SiteHistory { images, commits, spans, data, halfway }
     }
 
-    /// The site as it stands in memory.
+    /// The site as it is in memory now.
     pub fn current(&self) -> &[u8] {
         &self.images[self.images.len() - 1]
     }
 
     /// Length in bytes of the instruction at `offset` in a version of the site; to the site's end if the
-    /// bytes there are no instruction, or one that goes beyond it.
+    /// bytes there are not an instruction, or one that goes beyond it.
     pub fn extent(&self, version: usize, offset: usize, site: u64) -> usize {
         let rest = &self.images[version][offset..];
         decode::decode(rest, site + offset as u64).map_or(rest.len(), |instruction| instruction.len())

@@ -1,7 +1,7 @@
 //! The canonical state of one vCPU: everything that decides what it does next, and nothing else.
 //!
-//! Two states are equal exactly if no guest instruction can tell them apart. What a backend leaves behind
-//! is therefore taken out before a state is compared or hashed:
+//! Two states are equal exactly if no guest instruction can distinguish them. The following traces of a backend are
+//! therefore removed before a state is compared or hashed:
 //!
 //! * TF, RF and IOPL, in RFLAGS and in the trap frames that the stepper causes to be pushed: TF is how we
 //!   step, RF is left by #DB on some backends, IOPL 3 is only there so that ring 3 may ring a doorbell.
@@ -190,7 +190,7 @@ impl Cpu {
             if stack == 0 {
                 break;
             }
-            // The kernel and NMI stacks are entered only through the TSS: a frame stands at their top. That of a
+            // The kernel and NMI stacks are entered only through the TSS: a frame is at their top. That of a
             // nested NMI leads into its own stack, where the one that it interrupted keeps a copy of its own.
             let below = if stack == NMI && nested { private::NMI_COPY } else { FRAME };
             let Some(frame) = self.frame(va::PRIVATE + BASES[stack] + private::STACK - below) else { break };

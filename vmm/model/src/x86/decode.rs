@@ -1,5 +1,5 @@
 //! What an instruction is about to do: where it may go on, which memory it touches, whether it serialises.
-//! Pure: bytes and registers in, facts out. What it *does* is KVM's business.
+//! Pure functions of bytes and registers. KVM decides what an instruction *does*.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory,
@@ -189,7 +189,7 @@ fn register_value(register: Register, regs: &Regs) -> u64 {
     }
 }
 
-/// Where the vCPU may stand after the instruction, faults aside. `load` reads 8 bytes of guest data.
+/// Where the vCPU may be after the instruction, faults aside. `load` reads 8 bytes of guest data.
 pub fn successors(instruction: &Instruction, cpu: &Cpu, load: impl Fn(u64) -> Option<u64>) -> Vec<u64> {
     let next = instruction.next_ip();
     let regs = &cpu.regs;

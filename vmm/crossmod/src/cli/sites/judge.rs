@@ -38,8 +38,9 @@ pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<Ex
     let request = Request { images, classes, without_class, setup: setup.clone(), models };
     let (outcome, ended) = judge_all(arguments, request, &mut checker);
     let interrupted = match ended {
-        Some(failure) if failure.exit() != Exit::Interrupted => return Err(failure),
-        other => other.is_some(),
+        Some(Failure::Interrupted) => true,
+        Some(failure) => return Err(failure),
+        None => false,
     };
     let document = || {
         let document = tables::judgements(images, &setup, &outcome, &origin);
@@ -70,7 +71,7 @@ fn judge_all(
     let bar = bar(request.classes.len() as u64);
     let check = |scenario: &Scenario, fetch, main| {
         if stop_requested() {
-            return Err(CheckError::from(MachineError::Interrupted).into());
+            return Err(Failure::Interrupted);
         }
         let options = CheckOptions { fetch: Some(fetch), width: width(), ..CheckOptions::default() };
         match whole(checker.check(scenario, &options, |_| bar.tick())) {
@@ -80,7 +81,7 @@ fn judge_all(
                 }
                 Ok(Ok(report))
             }
-            Err(error @ CheckError::Machine(MachineError::Interrupted)) => Err(error.into()),
+            Err(CheckError::Machine(MachineError::Interrupted)) => Err(Failure::Interrupted),
             // If the harness fails at one class, the others can still be judged.
             Err(error) => Ok(Err(Failure::from(error).to_string())),
         }

@@ -2,10 +2,10 @@
 
 use crossmod::host::Host;
 use crossmod::linux::{self, Image, ProbeWindow};
-use crossmod::machine::{MachineError, catch_signals, stop_requested};
+use crossmod::machine::{catch_signals, stop_requested};
 use crossmod::results::{Status, Tier};
 use crossmod::sites::{self, Exploration, Explored, ImageRecord, Origin, tables};
-use crossmod::{CheckError, CheckOptions, Checker, Scenario};
+use crossmod::{CheckOptions, Checker, Scenario};
 use serde::Serialize;
 
 use super::arguments::{Arguments, Format};
@@ -62,8 +62,8 @@ pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exi
         print(&exploration.text(&image, |report| replays(report, arguments.traces.as_deref())));
     }
     match error {
-        Some(failure) if failure.exit() != Exit::Interrupted => Err(failure),
-        Some(_) => Ok(Exit::interrupted()),
+        Some(Failure::Interrupted) => Ok(Exit::interrupted()),
+        Some(failure) => Err(failure),
         None if exploration.interrupted() => Ok(Exit::interrupted()),
         None => status(&exploration),
     }
@@ -87,7 +87,7 @@ fn explore(
     let done = sites::explore(shapes, host, |scenario: &Scenario| {
         bar.set_message(scenario.name.clone());
         if stop_requested() || unwritten.is_some() {
-            return Err(CheckError::from(MachineError::Interrupted).into());
+            return Err(Failure::Interrupted);
         }
         let report = checker.check(scenario, &options, |_| bar.tick())?;
         bar.inc(1);

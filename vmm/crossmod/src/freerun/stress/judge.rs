@@ -16,7 +16,7 @@ use crate::property::Property;
 const NEIGHBOURS: usize = 4;
 
 /// What the patcher and the judges of executors share.
-pub struct Shared<'a> {
+pub struct StressState<'a> {
     pub plan: &'a Plan,
     pub versions: &'a Versions,
     pub recorder: &'a Recorder<'a>,
@@ -37,18 +37,18 @@ pub struct Shared<'a> {
     pub passes: AtomicU64,
 }
 
-impl<'a> Shared<'a> {
+impl<'a> StressState<'a> {
     pub fn new(
         plan: &'a Plan,
         versions: &'a Versions,
         recorder: &'a Recorder<'a>,
         run: &'a Circumstances,
         argument: &'a str,
-    ) -> Shared<'a> {
+    ) -> StressState<'a> {
         let [done, begun, round, passes] = Default::default();
         let armed = AtomicBool::new(plan.handler.armed_at_start);
         let freed = AtomicBool::new(false);
-        Shared { plan, versions, recorder, run, argument, armed, freed, done, begun, round, passes }
+        StressState { plan, versions, recorder, run, argument, armed, freed, done, begun, round, passes }
     }
 
     /// Notes a finding, if it is the first of its property.
@@ -168,7 +168,7 @@ enum Judgement {
 
 /// Judges one executor.
 pub struct ExecutorJudge<'a> {
-    pub shared: &'a Shared<'a>,
+    pub shared: &'a StressState<'a>,
     pub executor: usize,
     pub counts: StressCounts,
     /// The version of the last pass.
@@ -181,7 +181,7 @@ pub struct ExecutorJudge<'a> {
 
 impl<'a> ExecutorJudge<'a> {
     /// Nothing seen yet.
-    pub fn new(shared: &'a Shared<'a>, executor: usize) -> ExecutorJudge<'a> {
+    pub fn new(shared: &'a StressState<'a>, executor: usize) -> ExecutorJudge<'a> {
         ExecutorJudge {
             shared,
             executor,
@@ -291,7 +291,7 @@ impl Observer for ExecutorJudge<'_> {
     }
 
     fn trap(&mut self, at: u64) -> Trap {
-        let Shared { plan, versions, armed, freed, round, .. } = self.shared;
+        let StressState { plan, versions, armed, freed, round, .. } = self.shared;
         if at != plan.site.address {
             let offset = at.wrapping_sub(plan.site.address) as i64;
             self.at_once(Property::Torn, format!("an INT3 was executed at offset {offset} of the site"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossmod_abi::va;
 
 use super::finding::Event;
-use super::judge::Shared;
+use super::judge::StressState;
 use crate::machine::MachineError;
 use crate::machine::free::spin;
 use crate::machine::free::stress::{PatcherHandle, Waited};
@@ -22,7 +22,7 @@ const DELAY: Duration = Duration::from_micros(5);
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RoundEnd {
     /// All steps were performed.
     Complete,
     /// A wait took too long. The run is over.
@@ -33,80 +33,18 @@ pub enum Ended {
 
 /// The patcher.
 pub struct Patching<'a, 'b> {
-    pub shared: &'a Shared<'a>,
+    pub shared: &'a StressState<'a>,
     pub handle: &'a mut PatcherHandle<'b>,
     pub random: fastrand::Rng,
 }
 
 impl Patching<'_, '_> {
     /// Performs the scenario's steps once.
-    pub fn round(&mut self, round: u64) -> Result<Ended, MachineError> {
+    pub fn round(&mut self, round: u64) -> Result<RoundEnd, MachineError> {
         self.alone(ALONE);
-        let site = (self.shared.plan.site.address - va::SITE) as usize;
-        let new = 2 * round + 1;
-        let mut stored = false;
         for op in &self.shared.plan.program {
             self.alone(PAUSE);
-            let waited = match &op.kind {
-                OpKind::Store { offset, bytes } => {
-                    if !std::mem::replace(&mut stored, true) {
-                        self.shared.begun.store(new, Ordering::SeqCst);
-                        self.handle.begun(new);
-                    }
-                    let bytes = self.numbered(*offset, bytes, new);
-                    self.handle.store(site + offset, &bytes);
-                    Waited::Done
-                }
-                OpKind::Armed(armed) => {
-                    self.shared.armed.store(*armed, Ordering::SeqCst);
-                    Waited::Done
-                }
-                OpKind::Broadcast { function, mask } => {
-                    let mask = self.members(*mask);
-                    self.handle.broadcast(*function, mask)?;
-                    Waited::Done
-                }
-                OpKind::WaitAcks { mask } => self.handle.wait_acks(self.members(*mask)),
-                OpKind::WaitWord { word: Word::Arrived, value } => {
-                    let most = self.handle.everyone().count_ones();
-                    let all = *value as usize == self.shared.plan.executors.len();
-                    self.handle.wait_arrived(if all { most } else { (*value).min(most) }.into())
-                }
-                OpKind::SetWord { word: Word::Release, value } => {
-                    if *value != 0 {
-                        self.handle.release();
-                    }
-                    Waited::Done
-                }
-                OpKind::SetWord { word: Word::Arrived, .. } => {
-                    self.handle.reset_arrivals();
-                    Waited::Done
-                }
-                OpKind::Delay => {
-                    spin(DELAY);
-                    Waited::Done
-                }
-                OpKind::FreeDescriptor => {
-                    self.shared.freed.store(true, Ordering::SeqCst);
-                    Waited::Done
-                }
-                OpKind::Done(_) => {
-                    self.shared.done.store(new, Ordering::SeqCst);
-                    self.handle.done(new);
-                    Waited::Done
-                }
-                // Only the patcher writes the remaining words, and the hardware behaves as it does.
-                OpKind::WaitWord { .. }
-                | OpKind::SetWord { .. }
-                | OpKind::Describe(_)
-                | OpKind::AssumeSynchronised
-                | OpKind::Quiesce(_)
-                | OpKind::SetEach { .. }
-                | OpKind::WaitEach { .. }
-                | OpKind::Take(_)
-                | OpKind::AddWord { .. }
-                | OpKind::FreeTarget(_) => Waited::Done,
-            };
+            let waited = self.perform(&op.kind, 2 * round + 1)?;
             if let Some(ended) = self.ended(waited, &op.step) {
                 return Ok(ended);
             }
@@ -115,8 +53,54 @@ impl Patching<'_, '_> {
         self.reset(round + 1)
     }
 
+    /// Performs one step. `new`: the version that the round stores.
+    fn perform(&mut self, kind: &OpKind, new: u64) -> Result<Waited, MachineError> {
+        let Patching { shared, handle, .. } = self;
+        match kind {
+            OpKind::Store { offset, bytes } => {
+                if shared.begun.load(Ordering::SeqCst) != new {
+                    shared.begun.store(new, Ordering::SeqCst);
+                    handle.begun(new);
+                }
+                let site = (shared.plan.site.address - va::SITE) as usize;
+                handle.store(site + offset, &numbered(shared, *offset, bytes, new));
+            }
+            OpKind::Armed(armed) => shared.armed.store(*armed, Ordering::SeqCst),
+            OpKind::Broadcast { function, mask } => {
+                let mask = self.members(*mask);
+                self.handle.broadcast(*function, mask)?;
+            }
+            OpKind::WaitAcks { mask } => return Ok(self.handle.wait_acks(self.members(*mask))),
+            OpKind::WaitWord { word: Word::Arrived, value } => {
+                let most = handle.everyone().count_ones();
+                let all = *value as usize == shared.plan.executors.len();
+                return Ok(handle.wait_arrived(if all { most } else { (*value).min(most) }.into()));
+            }
+            OpKind::SetWord { word: Word::Release, value: 1.. } => handle.release(),
+            OpKind::SetWord { word: Word::Arrived, .. } => handle.reset_arrivals(),
+            OpKind::Delay => spin(DELAY),
+            OpKind::FreeDescriptor => shared.freed.store(true, Ordering::SeqCst),
+            OpKind::Done(_) => {
+                shared.done.store(new, Ordering::SeqCst);
+                handle.done(new);
+            }
+            // Only the patcher writes the remaining words, and the hardware behaves as it does.
+            OpKind::WaitWord { .. }
+            | OpKind::SetWord { .. }
+            | OpKind::Describe(_)
+            | OpKind::AssumeSynchronised
+            | OpKind::Quiesce(_)
+            | OpKind::SetEach { .. }
+            | OpKind::WaitEach { .. }
+            | OpKind::Take(_)
+            | OpKind::AddWord { .. }
+            | OpKind::FreeTarget(_) => {}
+        }
+        Ok(Waited::Done)
+    }
+
     /// Holds and serialises every executor, and restores the old version, of the given round.
-    pub fn reset(&mut self, round: u64) -> Result<Ended, MachineError> {
+    pub fn reset(&mut self, round: u64) -> Result<RoundEnd, MachineError> {
         let (shared, everyone) = (self.shared, self.handle.everyone());
         // The steps may not have released every held executor.
         self.handle.release();
@@ -139,13 +123,13 @@ impl Patching<'_, '_> {
         let waited = self.handle.wait_acks(everyone);
         // The arrivals that the steps wait for count from here.
         self.handle.reset_arrivals();
-        Ok(self.ended(waited, "reset").unwrap_or(Ended::Complete))
+        Ok(self.ended(waited, "reset").unwrap_or(RoundEnd::Complete))
     }
 
-    fn ended(&self, waited: Waited, step: &str) -> Option<Ended> {
+    fn ended(&self, waited: Waited, step: &str) -> Option<RoundEnd> {
         match waited {
             Waited::Done => None,
-            Waited::Interrupted => Some(Ended::Interrupted),
+            Waited::Interrupted => Some(RoundEnd::Interrupted),
             Waited::Stuck => {
                 let event = || Event {
                     property: Property::Deadlock,
@@ -157,20 +141,9 @@ impl Patching<'_, '_> {
                     after: Vec::new(),
                 };
                 self.shared.note(event, Property::Deadlock);
-                Some(Ended::Stuck)
+                Some(RoundEnd::Stuck)
             }
         }
-    }
-
-    /// The bytes of a store, with the numbers of this round instead of the scenario's displacements.
-    fn numbered(&self, offset: usize, bytes: &[u8], new: u64) -> Vec<u8> {
-        let site = &self.shared.plan.site;
-        for (code, number) in [(&site.new, new), (&site.old, new - 1)] {
-            if code.bytes.get(offset..offset + bytes.len()) == Some(bytes) {
-                return self.shared.versions.bytes(number)[offset..offset + bytes.len()].to_vec();
-            }
-        }
-        bytes.to_vec()
     }
 
     /// The mask of all executors of the scenario becomes that of all executors here.
@@ -181,4 +154,15 @@ impl Patching<'_, '_> {
     fn alone(&mut self, longest: Duration) {
         spin(Duration::from_nanos(self.random.u64(..longest.as_nanos() as u64)));
     }
+}
+
+/// The bytes of a store, with the numbers of this round instead of the scenario's displacements.
+fn numbered(shared: &StressState<'_>, offset: usize, bytes: &[u8], new: u64) -> Vec<u8> {
+    let site = &shared.plan.site;
+    for (code, number) in [(&site.new, new), (&site.old, new - 1)] {
+        if code.bytes.get(offset..offset + bytes.len()) == Some(bytes) {
+            return shared.versions.bytes(number)[offset..offset + bytes.len()].to_vec();
+        }
+    }
+    bytes.to_vec()
 }

@@ -1,4 +1,4 @@
-//! A run: rounds of the patcher beside executors and injected events.
+//! A run: executors, rounds of the patcher, and injected events.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,9 @@ use crossmod_abi::{PAGE, va};
 
 use super::alone::alone;
 use super::finding::{Circumstances, Recorder, StressFinding};
-use super::judge::{ExecutorJudge, Shared, StressCounts};
+use super::judge::{ExecutorJudge, StressCounts, StressState};
 use super::results::{Stress, StressError};
-use super::round::{Ended, Patching};
+use super::round::{Patching, RoundEnd};
 use super::stressable::{Refusal, stressable};
 use super::versions::Versions;
 use crate::freerun::messages::{Messages, Rates, inject};
@@ -84,12 +84,12 @@ pub fn stress(
     let executors = options.executors.unwrap_or(plan.executors.len().min(places.len()));
     let run = circumstances(plan, options, host, executors);
     let recorder = Recorder::new(&options.findings, &plan.name, found);
-    let shared = Shared::new(plan, &versions, &recorder, &run, &options.argument);
+    let shared = StressState::new(plan, &versions, &recorder, &run, &options.argument);
     let began = Instant::now();
     pin(own);
-    let Measured { rounds, ended, nmi, irq, mut counts } =
+    let VmResults { rounds, ended, nmi, irq, mut counts } =
         measure(options, &shared, (places, executors), began, tick)?;
-    counts.deadlock += u64::from(ended == Ended::Stuck);
+    counts.deadlock += u64::from(ended == RoundEnd::Stuck);
     let two_valued = versions.two_valued();
     let visible = |&property: &Property| {
         counts.of(property).is_some()
@@ -111,16 +111,16 @@ pub fn stress(
         counts,
         nmi,
         irq,
-        interrupted: ended == Ended::Interrupted,
+        interrupted: ended == RoundEnd::Interrupted,
         findings,
         run,
     })
 }
 
-/// What a machine's run came to.
-struct Measured {
+/// The results of the virtual machine.
+struct VmResults {
     rounds: u64,
-    ended: Ended,
+    ended: RoundEnd,
     nmi: Messages,
     irq: Messages,
     counts: StressCounts,
@@ -129,11 +129,11 @@ struct Measured {
 /// Runs executors, the patcher on the calling thread, and a thread that injects events.
 fn measure(
     options: &StressOptions,
-    shared: &Shared<'_>,
+    shared: &StressState<'_>,
     (places, executors): (&[usize], usize),
     began: Instant,
     mut tick: impl FnMut(StressProgress),
-) -> Result<Measured, MachineError> {
+) -> Result<VmResults, MachineError> {
     let vm = StressVm::new(StressConfig {
         executors,
         site: shared.plan.site.address,
@@ -152,7 +152,7 @@ fn measure(
             let crowded = sender.join().expect("the sender has nothing that can panic")?;
             let (rounds, ended) = rounds?;
             // Executors that do not answer, or were stopped by the signal, owe what was pending.
-            let settled = ended == Ended::Complete && settle(handle)?;
+            let settled = ended == RoundEnd::Complete && settle(handle)?;
             let messages = |message| Messages::of(injector, message, crowded, settled);
             let messages = [messages(Message::Nmi)?, messages(Message::Irq)?];
             Ok((rounds, ended, messages))
@@ -161,26 +161,26 @@ fn measure(
     let ((rounds, ended, [nmi, irq]), judges) = vm.run(places, judges, patch)?;
     let mut counts = StressCounts::default();
     judges.iter().for_each(|judge| counts.add(&judge.counts));
-    Ok(Measured { rounds, ended, nmi, irq, counts })
+    Ok(VmResults { rounds, ended, nmi, irq, counts })
 }
 
 fn rounds(
     options: &StressOptions,
-    shared: &Shared<'_>,
+    shared: &StressState<'_>,
     handle: &mut PatcherHandle<'_>,
     began: Instant,
     tick: &mut impl FnMut(StressProgress),
-) -> Result<(u64, Ended), MachineError> {
+) -> Result<(u64, RoundEnd), MachineError> {
     let random = fastrand::Rng::with_seed(options.seed);
     let mut patching = Patching { shared, handle, random };
     let (mut rounds, mut reported) = (0, Instant::now());
     let mut ended = patching.reset(0)?;
-    while ended == Ended::Complete && rounds < options.rounds && began.elapsed() < options.duration {
+    while ended == RoundEnd::Complete && rounds < options.rounds && began.elapsed() < options.duration {
         if patching.handle.stopped() || shared.recorder.failed() {
-            return Ok((rounds, Ended::Interrupted));
+            return Ok((rounds, RoundEnd::Interrupted));
         }
         ended = patching.round(rounds)?;
-        rounds += u64::from(ended == Ended::Complete);
+        rounds += u64::from(ended == RoundEnd::Complete);
         if reported.elapsed() > Duration::from_millis(100) {
             reported = Instant::now();
             let time = began.elapsed().as_secs_f64() / options.duration.as_secs_f64();

@@ -6,9 +6,11 @@
 //! history suffices to show that a mix is allowed, because a mix depends only on the order within the first and last
 //! store.
 
+use crossmod_model::view::{Seen, views};
+
 use super::cell::Cell;
 use super::outcome::Odd;
-use crate::fetch::{FetchModel, Seen, views};
+use crate::fetch::FetchModel;
 use crate::plan::{Code, Part, Site};
 
 /// Most stores in a history that is searched.

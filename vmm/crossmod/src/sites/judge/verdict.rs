@@ -30,9 +30,9 @@ impl Verdict {
                 Verdict::Hazard(report.findings.iter().map(|finding| finding.violation.property).collect())
             }
             Status::NotDecided => Verdict::NotDecided("the search was cut short".into()),
-            Status::Skipped | Status::HarnessError => {
-                Verdict::NotDecided(report.reason.as_ref().map_or("no verdict".into(), ToString::to_string))
-            }
+            Status::Skipped | Status::HarnessError => Verdict::NotDecided(
+                report.reason.as_ref().map_or_else(|| "no verdict".into(), ToString::to_string),
+            ),
         }
     }
 

@@ -1,13 +1,14 @@
-// What a vCPU of the bench executes. Only ever copied into a guest: the addresses are the guest's. Ring-0 code is
-// short, because some hosts emulate it instruction by instruction.
+// The code of a vCPU of the bench. It runs only as a copy in a guest, with the guest's addresses. Ring-0 code is short,
+// because some hosts emulate it instruction by instruction.
 
 .pushsection .text.crossmod_bench, "ax", @progbits
 .balign 64
 .global crossmod_bench_start
 crossmod_bench_start:
 
-// Passes through the site (rdi) until told to stop. Keeps the longest time between two passes since the epoch
-// last changed, the times of the last passes with a trap, and that of the last one without, in TSC ticks. Returns to the address on its stack.
+// Passes through the site (rdi) until [stop] is set. Records in TSC ticks the longest time between two passes since the
+// epoch last changed, the durations of the last passes with a trap, and that of the last one without. Returns to the
+// address on its stack.
 .global crossmod_bench_execute
 crossmod_bench_execute:
     mov r8, rdi
@@ -61,7 +62,7 @@ crossmod_bench_execute:
     pop rax
 .endm
 
-// #BP: the only INT3 is the site's. What it stands for has no effect: go on behind it.
+// #BP: the only INT3 is the site's. The instruction that it replaces has no effect: continue behind it.
 .global crossmod_bench_bp
 crossmod_bench_bp:
     inc qword ptr [{traps}]
@@ -75,7 +76,7 @@ crossmod_bench_nmi:
     inc qword ptr [{ack}]
     iretq
 
-// An NMI that nobody waits for.
+// An NMI from another thread, which acknowledges nothing.
 .global crossmod_bench_stray
 crossmod_bench_stray:
     inc qword ptr [{strays}]
@@ -89,7 +90,7 @@ crossmod_bench_sync:
     inc qword ptr [{ack}]
     iretq
 
-// Waits with interrupts off until the patcher lets go of this hold.
+// Waits with interrupts off until the patcher releases this hold.
 .global crossmod_bench_hold
 crossmod_bench_hold:
     push rax

@@ -1,13 +1,13 @@
-// What a vCPU under stress executes. Only ever copied into a guest: the addresses are the guest's. Whatever a torn
-// site does to registers, the loop goes on: it keeps nothing in them.
+// The code of a vCPU under stress. It runs only as a copy in a guest, with the guest's addresses. The loop keeps nothing
+// in registers, because a torn site may change any of them.
 
 .pushsection .text.crossmod_stress, "ax", @progbits
 .balign 64
 .global crossmod_stress_start
 crossmod_stress_start:
 
-// Passes through the site, each with three words in the log: the version complete before, RAX, the version begun
-// by then. Ends in a doorbell when none are left.
+// Passes through the site and logs three words for each pass: the version that was complete before, RAX, the version that
+// was begun afterwards. Ends in a doorbell after the last pass.
 .global crossmod_stress_execute
 crossmod_stress_execute:
 1:  mov rcx, [{log}]
@@ -41,7 +41,7 @@ crossmod_stress_nmi_plain:
     inc qword ptr [{nmis}]
     iretq
 
-// The host runs a pass at ring 3 before it lets the handler go on.
+// The host runs a pass at ring 3 before it resumes the handler.
 .global crossmod_stress_nmi_site
 crossmod_stress_nmi_site:
     inc qword ptr [{nmis}]
@@ -65,7 +65,7 @@ crossmod_stress_irq_back:
     mov dword ptr [{eoi}], 0
     iretq
 
-// The receivers of broadcasts, in the words of the scenario language. MOV to CR2 serialises (SDM vol. 3, 9.3; APM
+// The handlers of broadcasts, which have the names of the scenario language. MOV to CR2 serialises (SDM vol. 3, 9.3; APM
 // vol. 2, 7.6.4).
 .macro course_serialise
     push rax

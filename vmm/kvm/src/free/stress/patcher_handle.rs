@@ -96,7 +96,7 @@ impl<'a> PatcherHandle<'a> {
 
     /// Sends a broadcast to the executors of a mask.
     pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<(), MachineError> {
-        let vector = crossmod_model::state::ghost::function_vector(function);
+        let vector = function.vector();
         if matches!(function, Function::Hold | Function::Stop) {
             self.holds += 1;
             self.words.set_shared(common::TARGET, self.holds);

@@ -1,17 +1,17 @@
-// Executor and writer loops of the free-running tier. Position independent, System V calling convention, ended
-// by RET: the same bytes run on a plain thread and, copied into guest memory, on a vCPU at ring 3.
+// Executor and writer loops of surveys. They are position independent, use the System V calling convention, and end with
+// RET: the same bytes run on a thread without KVM and, copied into guest memory, on a vCPU.
 //
 // Counters: [begun] the generation that the writer is about to store, [done] the last one it has stored.
-// Stores are seen in program order by other CPUs (SDM vol. 3, 9.2.2; APM vol. 2, 7.2), so whoever reads D in
-// [done] could read the site's bytes of D or later, and what it executes is no later than what stands
-// in [begun] afterwards.
+// Other CPUs see stores in program order (SDM vol. 3, 9.2.2; APM vol. 2, 7.2). An executor that reads D in [done] could
+// therefore read the site's bytes of D or later, and does not execute later bytes than those of a subsequent read of
+// [begun].
 
 .pushsection .text.crossmod_survey, "ax", @progbits
 .balign 64
 .global crossmod_survey_start
 crossmod_survey_start:
 
-// What comes behind each pass.
+// The end of each pass.
 .macro record
     mov r11, [rsi + {begun}]
     mov [rcx], r10
@@ -23,7 +23,7 @@ crossmod_survey_start:
     ret
 .endm
 
-// rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes a pass: done before, result, begun after.
+// rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes per pass: done before, result, begun after.
 .balign 64
 .global crossmod_survey_execute
 crossmod_survey_execute:
@@ -32,8 +32,8 @@ crossmod_survey_execute:
     call r8
     record
 
-// The same with a serialising instruction between reading [done] and the site. IRETQ to the same ring is one that
-// ring 3 may execute on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
+// The same with a serialising instruction between the read of [done] and the site. IRETQ to the same ring serialises, and
+// ring 3 may execute it on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
 .balign 64
 .global crossmod_survey_execute_serialised
 crossmod_survey_execute_serialised:
@@ -52,8 +52,7 @@ crossmod_survey_execute_serialised:
 2:  call r8
     record
 
-// The same with the site's lines thrown out of every cache before each pass; LFENCE, so that the pass does not begin
-// before that is done.
+// The same with the site's lines flushed out of every cache before each pass. LFENCE delays the pass until that is done.
 .balign 64
 .global crossmod_survey_execute_cold
 crossmod_survey_execute_cold:
@@ -66,7 +65,7 @@ crossmod_survey_execute_cold:
     call r8
     record
 
-// The first of these loops again and again into the same log: r8 times.
+// Repeats the first of these loops r8 times, with the same log.
 .balign 64
 .global crossmod_survey_repeat
 crossmod_survey_repeat:
@@ -128,8 +127,7 @@ writer 8
     mov [rdi], rax
     space
 
-// Writers of two versions in turn: the even generations are the first word behind the counters, the odd ones the
-// second.
+// Writers of two versions in turn: even generations store the first word behind the counters, odd ones the second.
 .macro alternate name
 .balign 64
 .global crossmod_survey_alternate_\name
@@ -148,7 +146,7 @@ alternate 8
     mov [rdi], rax
     space
 
-// No instruction stores five bytes: this is what a copy routine does with them.
+// No instruction stores five bytes: this is how a copy routine stores them.
 writer 5
     mov byte ptr [rsi + {scratch}], 0xb8
     mov [rsi + {scratch} + 1], eax
@@ -163,7 +161,7 @@ writer 5
     mov rdi, r10
     space
 
-// The whole of MOV RAX, imm64; RET and filler, in one 16-byte store.
+// One 16-byte store: MOV RAX, imm64; RET; filler.
 writer 16
     mov r10, rax
     shl r10, 16

@@ -1,0 +1,23 @@
+//! `torn`: what is fetched at the site is one of the declared instructions at a declared boundary.
+
+use super::{Fetch, Version};
+use crate::hex;
+use crate::property::{Property, Violation};
+use crate::x86::decode;
+
+pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
+    if fetch.version? != Version::None {
+        return None;
+    }
+    let offset = fetch.offset()?;
+    let seen = &fetch.bytes
+        [..fetch.instruction.map_or(fetch.plan.site.len() - offset, |i| i.len()).min(fetch.bytes.len())];
+    Some(Violation::new(
+        Property::Torn,
+        format!(
+            "site+{offset} reads {} = {}, which is neither old nor new nor a declared intermediate",
+            hex::spaced(seen),
+            decode::disassemble(seen, fetch.rip)
+        ),
+    ))
+}
