@@ -3,8 +3,8 @@
 use crossmod::host::Host;
 use crossmod::linux::{self, Image, ProbeWindow};
 use crossmod::machine::{catch_signals, stop_requested};
-use crossmod::results::Status;
-use crossmod::sites::{self, EXPLORE, Exploration, Explored, ImageRecord, Origin, tables};
+use crossmod::results::{Status, Tier};
+use crossmod::sites::{self, Exploration, Explored, ImageRecord, Origin, tables};
 use crossmod::{CheckOptions, Checker, Scenario};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ struct Record<'a> {
 #[derive(Serialize)]
 struct ExplorationRecord {
     shapes: usize,
-    tier: &'static str,
+    tier: Tier,
     host: Host,
     images: Vec<ImageRecord>,
 }
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exi
     let (shapes, host) = (exploration.shapes, exploration.host.clone());
     let origin = Origin::new(images, &host);
     let (image, images) = (origin.line(), origin.images);
-    let added = ExplorationRecord { shapes, tier: EXPLORE, host, images };
+    let added = ExplorationRecord { shapes, tier: Tier::Explore, host, images };
     show(arguments.format, document, || record(&exploration.explored, Some(added)))?;
     if arguments.format == Format::Text && shapes > 0 {
         print(&exploration.text(&image, |report| replays(report, arguments.traces.as_deref())));

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{Judged, ModelOutcome, OneStore, Outcome, Provisos, RING, Verdict, safe, sites};
 use crate::host::Host;
+use crate::results::Tier;
 use crate::sites::export::{EXECUTORS, PatchSetup};
-use crate::sites::{EXPLORE, ImageRecord, Origin};
+use crate::sites::{ImageRecord, Origin};
 use crate::x86::VendorRule;
 
 /// Judgements with their origin.
@@ -16,7 +17,7 @@ use crate::x86::VendorRule;
 #[serde(rename_all = "kebab-case")]
 pub struct Judgements {
     /// The tier: how scenarios were run.
-    pub tier: &'static str,
+    pub tier: Tier,
     /// The host.
     pub host: Host,
     /// The images.
@@ -122,7 +123,7 @@ impl Judgements {
             classes: model.judged.iter().map(|judged| ClassRecord::new(images, judged)).collect(),
         };
         Judgements {
-            tier: EXPLORE,
+            tier: Tier::Explore,
             host: origin.host.clone(),
             images: origin.images.clone(),
             judgements: outcome.models.iter().map(judgement).collect(),
