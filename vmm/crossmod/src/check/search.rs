@@ -46,13 +46,10 @@ impl Checker {
         };
         let (found, ended) = match options.mode {
             Mode::Exhaustive => search_all(&mut model, limits(), options, tick, &mut report)?,
-            Mode::Random { runs } => sample(
-                &mut model,
-                &mut Random::new(options.seed),
-                reduction(options),
-                (runs, until),
-                &mut report,
-            )?,
+            Mode::Random { runs } => {
+                let mut strategy = Random::new(options.seed);
+                sample(&mut model, &mut strategy, reduction(options), (runs, until), &mut report)?
+            }
             Mode::Pct { runs, depth } => {
                 let mut strategy = pct(&mut model, depth, options, until)?;
                 sample(&mut model, &mut strategy, reduction(options), (runs, until), &mut report)?

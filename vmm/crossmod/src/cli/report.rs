@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     for path in &arguments.files {
         let unusable = |error: &dyn std::fmt::Display| {
             let remedy = "give what `crossmod survey --format json` and `crossmod bench --format json` print";
-            Failure::unusable(format!("error: {}: {error}\n{remedy}", path.display()))
+            Failure::file(path, format_args!("{error}\n{remedy}"))
         };
         let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
         results.add(&text).map_err(|error| unusable(&error))?;
@@ -46,10 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         let path = directory.join(name);
         if let Some(picture) = picture {
             write(&path, &(picture + "\n")).map_err(|error| {
-                Failure::unusable(format!(
-                    "error: {}: {error}\ngive --pictures a writable directory",
-                    path.display()
-                ))
+                Failure::file(&path, format_args!("{error}\ngive --pictures a writable directory"))
             })?;
         }
     }

@@ -47,7 +47,7 @@ pub fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
         let named: Vec<FetchModel> = match name.as_str() {
             "all" => FetchModel::presets().collect(),
             name => {
-                vec![name.parse().map_err(|error| Failure::unusable(format!("error: --fetch: {error}")))?]
+                vec![name.parse().map_err(|error| Failure::unusable(format_args!("--fetch: {error}")))?]
             }
         };
         for model in named {
@@ -95,11 +95,11 @@ pub fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
 fn directory(name: &str, path: &Path) -> Result<Vec<Scenario>, Failure> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(|error| Failure::unusable(format!("error: {name}: {error}")))?;
+        .map_err(|error| Failure::unusable(format_args!("{name}: {error}")))?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     if files.is_empty() {
-        return Err(Failure::unusable(format!("error: {name}: no .toml files in this directory")));
+        return Err(Failure::unusable(format_args!("{name}: no .toml files in this directory")));
     }
     files.iter().map(|file| Ok(scenario::load(file)?)).collect()
 }
@@ -112,18 +112,18 @@ fn unknown(library: &[Scenario], name: &str) -> Failure {
     } else {
         format!("shipped names that contain it: {}", near.join(", "))
     };
-    Failure::unusable(format!("error: `{name}` is neither a file nor a shipped scenario or group\n{help}"))
+    Failure::unusable(format_args!("`{name}` is neither a file nor a shipped scenario or group\n{help}"))
 }
 
 /// The shipped scenarios that a pattern matches.
 fn matching(library: &[Scenario], pattern: &str) -> Result<Vec<Scenario>, Failure> {
     let compiled = glob::Pattern::new(pattern)
-        .map_err(|error| Failure::unusable(format!("error: `{pattern}` is not a valid pattern: {error}")))?;
+        .map_err(|error| Failure::unusable(format_args!("`{pattern}` is not a valid pattern: {error}")))?;
     let chosen: Vec<Scenario> =
         library.iter().filter(|scenario| compiled.matches(&scenario.name)).cloned().collect();
     if chosen.is_empty() {
-        return Err(Failure::unusable(format!(
-            "error: no shipped scenario matches `{pattern}`\n`crossmod list` shows their names"
+        return Err(Failure::unusable(format_args!(
+            "no shipped scenario matches `{pattern}`\n`crossmod list` shows their names"
         )));
     }
     Ok(chosen)

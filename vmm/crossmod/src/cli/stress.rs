@@ -8,7 +8,8 @@ use crossmod::freerun::stress::{self, Rates, StressError, StressFinding, StressO
 use crossmod::layout::MAX_CPUS;
 use crossmod::{report, scenario};
 
-use super::freerun_common::{begin, end, fail, json, progress};
+use super::freerun_common::{begin, end, progress};
+use super::output::json;
 use super::selection::select;
 use super::{Exit, Failure, print};
 
@@ -66,8 +67,8 @@ enum Format {
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let chosen = select(std::slice::from_ref(&arguments.scenario))?;
     let [scenario] = &chosen[..] else {
-        return Err(Failure::unusable(format!(
-            "error: `{}` names {} scenarios\nchoose one of them: `crossmod list`",
+        return Err(Failure::unusable(format_args!(
+            "`{}` names {} scenarios\nchoose one of them: `crossmod list`",
             arguments.scenario,
             chosen.len()
         )));
@@ -97,8 +98,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let result = stress::stress(&plan, &options, &found, tick);
     bar.finish_and_clear();
     let stress = result.map_err(|error| match error {
-        StressError::NotStressable(refusal) => Failure::unusable(format!(
-            "error: {} cannot run at full speed: {}\n{}: `crossmod check {}`",
+        StressError::NotStressable(refusal) => Failure::unusable(format_args!(
+            "{} cannot run at full speed: {}\n{}: `crossmod check {}`",
             scenario.name, refusal.reason, refusal.remedy, arguments.scenario
         )),
         StressError::Lost { ref findings, .. } => {
@@ -110,10 +111,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
                 "{error}\nthe findings above are not all on disk; the run was ended"
             ))
         }
-        StressError::Output { .. } => Failure::unusable(format!(
-            "error: {error}\nuse --findings with a directory that can be written to"
-        )),
-        StressError::Machine(error) => fail(error),
+        StressError::Output { .. } => {
+            Failure::unusable(format_args!("{error}\nuse --findings with a directory that can be written to"))
+        }
+        StressError::Machine(error) => error.into(),
     })?;
     print(&if text { report::stress::text(&stress) } else { json(&stress)? });
     Ok(end(stress.interrupted, if stress.held() { Exit::Held } else { Exit::NotHeld }))

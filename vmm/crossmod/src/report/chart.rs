@@ -3,19 +3,10 @@
 use maud::{Markup, PreEscaped, html};
 
 /// Colours of series, and what charts look like. Also part of a picture that stands alone.
-pub(super) const STYLE: &str = "
-:root { --s0: #7a8794; --s1: #a0a9b2; --s2: #8fb8e8; --s3: #4f8fd6; --s4: #1b5fae; --s5: #16365f; --s6: #d98a1f; --s7: #e8b766; --s8: #b8402a; --heat: 196, 60, 30; }
-@media (prefers-color-scheme: dark) { :root { --s0: #93a1b0; --s1: #6b7885; --s2: #3f6ea3; --s3: #5b95d9; --s4: #8bbcf5; --s5: #d3e5fb; --s6: #e39b3c; --s7: #9c6f2b; --s8: #f07a5f; --heat: 240, 110, 70; } }
-svg.chart { font-family: system-ui, sans-serif; } svg.chart text { fill: var(--soft); font-size: 12px; } svg.chart text.strong { fill: var(--ink); }
-svg.chart .grid { stroke: var(--line); stroke-width: 1; } svg.chart path.curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
-svg.chart .hollow { fill: var(--paper); stroke-width: 2; } svg.chart .frame { fill: none; stroke: var(--mark); stroke-width: 2; }
-";
+pub(super) const STYLE: &str = include_str!("chart.css");
 
 /// The colours that pages define and a picture alone needs.
-const ALONE: &str = "
-:root { --ink: #1c2733; --paper: #fff; --soft: #5c6b7a; --line: #d5dce3; --safe: #d9f0dc; --mark: #2467b0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e3e8ee; --paper: #14191f; --soft: #93a1b0; --line: #36414d; --safe: #1d4027; --mark: #78b4f5; } }
-";
+const ALONE: &str = include_str!("picture.css");
 
 /// A picture of its own.
 pub(super) fn alone(width: f64, height: f64, body: &Markup) -> String {

@@ -43,11 +43,11 @@ pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<Ex
         None => false,
     };
     let document = || {
-        let document = tables::judgements(images, &setup, &outcome, &origin);
-        match arguments.format {
-            Format::Html => document.followed_by(tables::inventory(&linux::inventory(images))),
-            _ => document,
+        let mut document = tables::judgements(images, &setup, &outcome, &origin);
+        if arguments.format == Format::Html {
+            document.tables.extend(tables::inventory(&linux::inventory(images)).tables);
         }
+        document
     };
     show(arguments.format, document, || Judgements::new(images, &setup, &outcome, &origin))?;
     Ok(if interrupted {
@@ -105,7 +105,7 @@ fn whole(checked: Result<Report, CheckError>) -> Result<Report, CheckError> {
 /// The error if the filters leave nothing to judge.
 fn nothing(images: &[Image], filter: &Filter, without_class: &BTreeMap<Kind, usize>) -> Failure {
     let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
-    let mut message = format!("error: the filters leave no {} site that can be judged", kinds.join(" or "));
+    let mut message = format!("the filters leave no {} site that can be judged", kinds.join(" or "));
     for line in tables::without_class(without_class) {
         message.push_str(&format!("\n{line}"));
     }

@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     if !arguments.filter().is_empty() {
         return Err(Failure::unusable(
-            "error: filters apply to --list, --diff, --judge and --export only\nhelp: add --list to see the selected sites",
+            "filters apply to --list, --diff, --judge and --export only\nhelp: add --list to see the selected sites",
         ));
     }
     let inventory = linux::inventory(&images);
@@ -67,7 +67,7 @@ fn load(path: &Path) -> Result<Vec<Image>, Failure> {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     };
-    let images = linux::load(path, &progress).map_err(|error| Failure::unusable(format!("error: {error}")));
+    let images = linux::load(path, &progress).map_err(Failure::unusable);
     bar.finish_and_clear();
     images
 }

@@ -36,8 +36,8 @@ struct ExplorationRecord {
 pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exit, Failure> {
     let windows: Vec<_> = images.iter().flat_map(|image| linux::windows(image, pattern)).collect();
     if windows.is_empty() {
-        return Err(Failure::unusable(format!(
-            "error: no function is called `{pattern}`\nhelp: `*` at either end matches anything, as in `*{pattern}*`"
+        return Err(Failure::unusable(format_args!(
+            "no function is called `{pattern}`\nhelp: `*` at either end matches anything, as in `*{pattern}*`"
         )));
     }
     let release = images.first().and_then(|image| image.release.as_ref());

@@ -41,7 +41,7 @@ use crossmod_linux::{Image, Kind, Site, State};
 
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::x86::VendorRule;
-use stand_in::{Level, Substituted};
+use stand_in::Level;
 
 /// The direction in which a site is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,15 +176,18 @@ pub fn scenario(
     for candidate in candidates(real, versions.address) {
         let text = text::text(image, site, &versions, setup, real, &candidate);
         let scenario = Scenario { path: path.clone(), name: name.clone(), text };
-        let Candidate { adapted, stand_ins, misses, .. } = candidate;
-        let left_out = versions.left_out;
         match scenario.plan(&scenario::Options::default()) {
-            Ok(_) if misses == 0 => return Ok(Exported { scenario, adapted, stand_ins, misses, left_out }),
-            Ok(_) if fallback.is_none() => {
-                fallback = Some(Exported { scenario, adapted, stand_ins, misses, left_out });
+            Ok(_) => {
+                let Candidate { adapted, stand_ins, misses, .. } = candidate;
+                let exported = Exported { scenario, adapted, stand_ins, misses, left_out: versions.left_out };
+                if misses == 0 {
+                    return Ok(exported);
+                }
+                fallback.get_or_insert(exported);
             }
-            Ok(_) => {}
-            Err(first) => error = error.or(Some(first)),
+            Err(first) => {
+                error.get_or_insert(first);
+            }
         }
     }
     match (fallback, error) {
@@ -194,7 +197,8 @@ pub fn scenario(
     }
 }
 
-/// Versions to try.
+/// Versions to try: see [`Exported`].
+#[derive(Debug)]
 struct Candidate {
     bytes: [Vec<u8>; 2],
     adapted: bool,
@@ -206,22 +210,16 @@ struct Candidate {
 fn candidates<'a>(real: [&'a [u8]; 2], address: u64) -> impl Iterator<Item = Candidate> + 'a {
     let both = real.map(|bytes| decode(bytes, address));
     let taken = both.iter().flatten().all(|insn| insn.refused.is_none());
-    let as_they_are = moved(real).enumerate().filter(move |_| taken).map(|(index, bytes)| Candidate {
+    let as_they_are = moved(real).enumerate().filter(move |_| taken);
+    let as_they_are = as_they_are.map(|(index, bytes)| Candidate {
         bytes,
         adapted: index > 0,
         stand_ins: Vec::new(),
         misses: 0,
     });
     let levels = [Level::Refused, Level::All].into_iter().skip(usize::from(taken));
-    let substituted = levels.flat_map(move |level| {
-        let substituted: Vec<_> = stand_in::stand_ins(real, [&both[0], &both[1]], level).collect();
-        substituted.into_iter().map(|Substituted { bytes, stand_ins, misses }| Candidate {
-            bytes,
-            adapted: true,
-            stand_ins,
-            misses,
-        })
-    });
+    let substituted = levels
+        .flat_map(move |level| stand_in::stand_ins(real, [&both[0], &both[1]], level).collect::<Vec<_>>());
     as_they_are.chain(substituted)
 }
 
