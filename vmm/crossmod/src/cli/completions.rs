@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -14,6 +14,5 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "crossmod", &mut script);
-    print(&String::from_utf8_lossy(&script));
-    Ok(Exit::Held)
+    answer(&String::from_utf8_lossy(&script))
 }

@@ -10,7 +10,7 @@ use crossmod::reference;
 use crossmod::scenario::{self, Entry, Scenario, nearest};
 use crossmod::suite::{self, Case};
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -27,12 +27,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let library = scenario::library();
     let cases = suite::cases(&library, &[])?;
     let Some(name) = &arguments.name else {
-        print(&overview(&library, &cases));
-        return Ok(Exit::Held);
+        return answer(&overview(&library, &cases));
     };
     if name == "language" {
-        print(&reference::markdown());
-        return Ok(Exit::Held);
+        return answer(&reference::markdown());
     }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
@@ -50,8 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if found.is_empty() {
         return Err(unknown(name, &library, &cases));
     }
-    print(&found.join("\n"));
-    Ok(Exit::Held)
+    answer(&found.join("\n"))
 }
 
 fn overview(library: &[Scenario], cases: &[Case]) -> String {

@@ -8,7 +8,7 @@ use crossmod::suite::{self, Case};
 
 use super::explain::{counted, tags};
 use super::selection::FilterArguments;
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -44,8 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     if arguments.json {
         let rows: Vec<_> = rows.into_iter().map(|row| json(row, &shown(row))).collect();
-        print(&serde_json::Value::Array(rows).to_string());
-        return Ok(Exit::Held);
+        return answer(&serde_json::Value::Array(rows).to_string());
     }
     let width = |field: usize| rows.iter().map(|row| shown(row)[field].len()).max().unwrap_or_default();
     let (names, expectations) = (width(0), width(1));
@@ -58,8 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
     text.push_str(&format!("\nprotocols: {}\ntags: {known}\n", protocols.join(", ")));
-    print(&text);
-    Ok(Exit::Held)
+    answer(&text)
 }
 
 fn json(row: &[Case], [name, expect, title]: &[String; 3]) -> serde_json::Value {
@@ -92,6 +90,5 @@ pub fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
             ))
         })?,
     };
-    print(&text);
-    Ok(Exit::Held)
+    answer(&text)
 }

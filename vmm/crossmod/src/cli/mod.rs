@@ -119,6 +119,12 @@ pub fn print(text: &str) {
     }
 }
 
+/// Prints the answer of a command that cannot fail any more.
+fn answer(text: &str) -> Result<Exit, Failure> {
+    print(text);
+    Ok(Exit::Held)
+}
+
 /// Width of the output in characters: `COLUMNS` if set, else that of the terminal, else 140.
 pub fn width() -> usize {
     let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

@@ -8,7 +8,7 @@ use crossmod::report::bench::comparison_svg;
 use crossmod::report::free::{SavedResults, html};
 use crossmod::report::survey::map_svg;
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -35,8 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         results.add(&text).map_err(|error| unusable(&error))?;
     }
     let Some(directory) = &arguments.pictures else {
-        print(&html(&results));
-        return Ok(Exit::Held);
+        return answer(&html(&results));
     };
     let pictures = [
         ("survey-map.svg", results.survey.as_ref().map(map_svg)),

@@ -122,14 +122,11 @@ impl Trace {
         if self.image != image {
             return other("guest image", &self.image, &image);
         }
-        let ring = match self.ring {
-            None => None,
-            Some(0) => Some(Ring::Kernel),
-            Some(3) => Some(Ring::User),
-            Some(ring) => {
-                return Err(TraceError::Scenario(format!("executors run at ring 0 or 3, not {ring}")));
-            }
-        };
+        let ring = self.ring.map(|number| {
+            let ring = [Ring::Kernel, Ring::User].into_iter().find(|ring| ring.number() == number);
+            ring.ok_or_else(|| TraceError::Scenario(format!("executors run at ring 0 or 3, not {number}")))
+        });
+        let ring = ring.transpose()?;
         let fetch = self.fetch.parse().map_err(TraceError::Scenario)?;
         let scenario =
             Scenario { name: self.scenario.clone(), text: self.text.clone(), path: "(trace)".into() };

@@ -56,8 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         ));
     }
     let inventory = linux::inventory(&images);
-    show(arguments.format, || tables::inventory(&inventory), || Named::Inventory(&inventory))?;
-    Ok(Exit::Held)
+    show(arguments.format, || tables::inventory(&inventory), || Named::Inventory(&inventory))
 }
 
 fn load(path: &Path) -> Result<Vec<Image>, Failure> {
@@ -83,6 +82,5 @@ fn list(arguments: &Arguments, images: &[Image]) -> Result<Exit, Failure> {
     let release = images.first().and_then(|image| image.release.as_ref());
     let rows = || linux::rows(images, &filter);
     let document = || tables::list(release, rows(), images.len() > 1);
-    show(arguments.format, document, || List { release, sites: rows().collect() })?;
-    Ok(Exit::Held)
+    show(arguments.format, document, || List { release, sites: rows().collect() })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::arguments::Format;
 use crate::cli::output::json;
-use crate::cli::{Failure, print, progress};
+use crate::cli::{Exit, Failure, answer, progress};
 
 /// A result as JSON.
 #[derive(Serialize)]
@@ -21,14 +21,13 @@ pub fn show<T: Serialize>(
     format: Format,
     document: impl FnOnce() -> Document,
     result: impl FnOnce() -> T,
-) -> Result<(), Failure> {
-    print(&match format {
+) -> Result<Exit, Failure> {
+    answer(&match format {
         Format::Text => tables::text(&document()),
         Format::Csv => tables::csv(&document()),
         Format::Html => tables::html(&document()),
         Format::Json => json(&Versioned { crossmod: env!("CARGO_PKG_VERSION"), result: result() })?,
-    });
-    Ok(())
+    })
 }
 
 /// A progress bar, on a terminal.

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exi
         exploration,
     };
     if !arguments.explore {
-        return show(arguments.format, document, || record(&[], None)).map(|()| Exit::Held);
+        return show(arguments.format, document, || record(&[], None));
     }
     let (exploration, error) = explore(arguments, &windows)?;
     let (shapes, host) = (exploration.shapes, exploration.host.clone());
