@@ -16,11 +16,7 @@ use super::output::{Rendering, json};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
-#[command(after_help = "Examples:
-  crossmod bench --plain --seconds 5
-  crossmod bench --save before.json
-  crossmod bench --compare before.json
-  crossmod bench --format json > bench.json")]
+#[command(after_help = include_str!("help/bench.txt"))]
 pub struct Arguments {
     /// Number of vCPUs that pass through the site [default: one for each CPU besides the patcher's]. Reports mark a
     /// higher number.

@@ -34,7 +34,7 @@ use exit::{Exit, Failure};
     about,
     long_about = "Crossmod runs the real bytes of a patch site on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order. If a patching protocol breaks, it shows the schedule.",
-    after_help = include_str!("help.txt")
+    after_help = include_str!("help/main.txt")
 )]
 struct Arguments {
     #[command(subcommand)]

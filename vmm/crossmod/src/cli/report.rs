@@ -11,10 +11,7 @@ use crossmod::report::survey::map_svg;
 use super::{Exit, Failure, answer};
 
 #[derive(Args)]
-#[command(after_help = "Examples:
-  crossmod survey --format json > survey.json
-  crossmod bench --format json > bench.json
-  crossmod report survey.json bench.json > report.html")]
+#[command(after_help = include_str!("help/report.txt"))]
 pub struct Arguments {
     /// A survey, a benchmark, or both, as `--format json` printed them.
     #[arg(required = true, value_name = "FILE")]

@@ -17,17 +17,7 @@ use super::{Exit, Failure, print};
 const RATE: f64 = 1000.0;
 
 #[derive(Args)]
-#[command(
-    after_help = "Each round starts from the old version, performs the scenario's steps while executors pass \
-through the site at full speed, and restores the old version. The first finding of each property is written to \
-DIR/SCENARIO.PROPERTY.finding.json before it is reported. Exit status 1: the scenario does not expect a violated \
-property, or nothing explains a pass.
-
-Examples:
-  crossmod stress seed/naive-store-crossing-line --seconds 5
-  crossmod stress seed/fixup-nmi --nmi 5000 --iterations 100000
-  crossmod stress my.toml --findings out --format json"
-)]
+#[command(after_help = include_str!("help/stress.txt"))]
 pub struct Arguments {
     /// A scenario file, or a shipped scenario by name.
     scenario: String,

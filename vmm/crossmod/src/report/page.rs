@@ -21,3 +21,13 @@ pub(crate) fn page(title: &str, styles: &[&str], body: &Markup) -> String {
     };
     page.into_string()
 }
+
+/// A table that scrolls on its own.
+pub(super) fn table(heads: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { @for head in heads { th { (head) } } } }
+            tbody { (rows) }
+        } }
+    }
+}

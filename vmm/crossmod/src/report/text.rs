@@ -64,15 +64,21 @@ pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches 
 pub const MODELLED_SMI: &str =
     "SMIs: KVM here has no SMM; of an SMI, only that its RSM serialises the CPU is taken into account";
 
+/// Why a search or a sample ended early: for a table, and in words.
+fn cut_short(ended: Ended) -> Option<(&'static str, &'static str)> {
+    match ended {
+        Ended::MaxStates => Some(("state limit", "the limit of states was reached")),
+        Ended::MaxMemory => Some(("memory limit", "the limit of memory was reached")),
+        Ended::Timeout => Some(("time limit", "the time limit was reached")),
+        Ended::Interrupted => Some(("interrupted", "interrupted")),
+        Ended::Exhausted => None,
+    }
+}
+
 /// Why a search or a sample does not cover everything, for a table.
 pub(super) fn short(report: &Report) -> Option<&'static str> {
-    match report.ended? {
-        Ended::MaxStates => Some("state limit"),
-        Ended::MaxMemory => Some("memory limit"),
-        Ended::Timeout => Some("time limit"),
-        Ended::Interrupted => Some("interrupted"),
-        Ended::Exhausted => report.sampled.as_ref().map(|_| "sampled"),
-    }
+    let sampled = report.sampled.as_ref().map(|_| "sampled");
+    cut_short(report.ended?).map(|(short, _)| short).or(sampled)
 }
 
 fn rule(report: &Report) -> &'static str {
@@ -159,7 +165,7 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
     let models = format!("fetch model {}, rule {}", report.fetch, rule(report));
     let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
     let explored = format!("{states} states, {transitions} transitions, depth {depth}{time}");
-    let cut_short = sampled.is_none() && report.ended.is_some_and(|ended| ended != Ended::Exhausted);
+    let bounded = sampled.is_none() && report.ended.and_then(cut_short).is_some();
     let covered = format!(
         "{expanded} states with all their successors: every schedule of fewer than {} moves",
         depth + 1
@@ -179,7 +185,7 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
         ("bounds", Some(format!("{}; {models}", bounds(report)))),
         ("sampled", sampled.map(coverage_of_sample)),
         ("explored", sampled.is_none().then_some(explored)),
-        ("covered", cut_short.then_some(covered)),
+        ("covered", bounded.then_some(covered)),
         ("memory", sampled.is_none().then_some(memory)),
         ("tier", Some(format!("{}: single-stepped on KVM, not timed", report.tier))),
         ("modelled", (!report.modelled.is_empty()).then(|| MODELLED_SMI.into())),
@@ -284,23 +290,15 @@ fn each(numbers: &[u8], one: &str, many: &str) -> String {
 }
 
 fn verdict(report: &Report) -> String {
-    let mut text = match report.status {
+    let text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
         Status::Hazard => format!("hazard: {}", violated(report)),
         Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    let limit = match report.ended {
-        Some(Ended::MaxStates) => "the limit of states was reached",
-        Some(Ended::MaxMemory) => "the limit of memory was reached",
-        Some(Ended::Timeout) => "the time limit was reached",
-        Some(Ended::Interrupted) => "interrupted",
-        Some(Ended::Exhausted) | None => {
-            if report.sampled.is_some() {
-                text.push_str(" (sampled, not exhaustive)");
-            }
-            return text;
-        }
-    };
-    format!("{text} (bounded, not exhaustive: {limit})")
+    match (report.ended.and_then(cut_short), &report.sampled) {
+        (Some((_, limit)), _) => format!("{text} (bounded, not exhaustive: {limit})"),
+        (None, Some(_)) => format!("{text} (sampled, not exhaustive)"),
+        (None, None) => text,
+    }
 }

@@ -12,7 +12,7 @@ use crossmod::x86::VendorRule;
 use crate::cli::Failure;
 
 #[derive(Args)]
-#[command(after_help = include_str!("help.txt"))]
+#[command(after_help = include_str!("../help/sites.txt"))]
 pub struct Arguments {
     /// Kernels (bzImage or vmlinux), modules (.ko, .ko.gz, .ko.xz, .ko.zst), or directories of modules.
     #[arg(required = true, value_name = "IMAGE")]

@@ -111,12 +111,11 @@ fn nothing(images: &[Image], filter: &Filter, without_class: &BTreeMap<Kind, usi
     }
     let any = Filter { kinds: Vec::new(), ..filter.clone() };
     let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
-    for image in images {
-        for site in image.tables.sites.iter().filter(|site| any.wants(image, site)) {
-            *others.entry(site.kind).or_default() += 1;
-        }
+    let sites =
+        images.iter().flat_map(|image| image.tables.sites.iter().filter(|site| any.wants(image, site)));
+    for site in sites.filter(|site| !filter.kinds.contains(&site.kind)) {
+        *others.entry(site.kind).or_default() += 1;
     }
-    others.retain(|kind, _| !filter.kinds.contains(kind));
     let others: Vec<String> = others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     message.push_str(&if others.is_empty() {
         "\nhelp: `--list` shows the sites and their functions; in `--function`, `*` at either end matches anything".to_owned()

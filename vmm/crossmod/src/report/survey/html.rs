@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::{FACTOR, headlines, host, per_million};
 use crate::freerun::survey::{Crosses, PairRow, PairSeen, PassCounts, Side, Standing, Survey, SurveyRow};
+use crate::report::page::table;
 use crossmod_kvm::free::survey::Length;
 
 /// The section.
@@ -163,10 +164,9 @@ fn pairs(survey: &Survey) -> Markup {
             }
             details {
                 summary { "The bytes of the pairs" }
-                div.scroll { table {
-                    thead { tr { th { "pair" } th { "old" } th { "new" } } }
-                    tbody { @for name in &names { tr { th scope="row" { (name.pair) } td { code { (name.old) } } td { code { (name.new) } } } } }
-                } }
+                (table(&["pair", "old", "new"], &html! {
+                    @for name in &names { tr { th scope="row" { (name.pair) } td { code { (name.old) } } td { code { (name.new) } } } }
+                }))
             }
         }
     }
@@ -190,17 +190,16 @@ fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
 }
 
 fn classes(survey: &Survey) -> Markup {
+    let sides = Side::ALL.map(Side::name);
+    let heads = [&["crosses", "places"], &sides[..], &["host / plain", "vcpu / plain"]].concat();
     html! {
         h3 { "By what a single store crosses" }
         p.soft { "Torn passes in a million, and the rates of a vCPU with a host thread and with another vCPU divided by that of two plain threads. " (FACTOR) }
-        div.scroll { table {
-            thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "host / plain" } th { "vcpu / plain" } } }
-            tbody { @for class in survey.classes() { tr {
-                th scope="row" { (class.crosses.name()) } td { (class.places) }
-                @for (_, counts) in &class.counts { td { (per_million(counts.torn, counts.passes)) } }
-                @for factor in class.factors { td { (super::factor(factor)) } }
-            } } }
-        } }
+        (table(&heads, &html! { @for class in survey.classes() { tr {
+            th scope="row" { (class.crosses.name()) } td { (class.places) }
+            @for (_, counts) in &class.counts { td { (per_million(counts.torn, counts.passes)) } }
+            @for factor in class.factors { td { (super::factor(factor)) } }
+        } } }))
     }
 }
 
@@ -212,13 +211,10 @@ fn rules(survey: &Survey) -> Markup {
     };
     html! {
         h3 { "Rules compared with the counts" }
-        div.scroll { table {
-            thead { tr { th { "promised by" } th { "rule" } th { "passes against it" } th { "of" } th { "state" } } }
-            tbody { @for rule in survey.rules() { tr {
-                th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
-                td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
-            } } }
-        } }
+        (table(&["promised by", "rule", "passes against it", "of", "state"], &html! { @for rule in survey.rules() { tr {
+            th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
+            td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
+        } } }))
     }
 }
 
@@ -226,13 +222,10 @@ fn models(survey: &Survey) -> Markup {
     html! {
         h3 { "Observed is allowed" }
         p.soft { "Different outcomes, neither old nor new, that each fetch model of the explorer allows and forbids for the same site." }
-        div.scroll { table {
-            thead { tr { th { "model" } th { "allowed" } th { "forbidden" } th { "forbidden passes" } th { "not compared" } } }
-            tbody { @for model in &survey.models { tr {
-                th scope="row" { (model.model) } td { (model.allowed) }
-                td class=(if model.forbidden > 0 { "race" } else { "safe" }) { (model.forbidden) }
-                td { (model.forbidden_passes) } td { (model.unknown) }
-            } } }
-        } }
+        (table(&["model", "allowed", "forbidden", "forbidden passes", "not compared"], &html! { @for model in &survey.models { tr {
+            th scope="row" { (model.model) } td { (model.allowed) }
+            td class=(if model.forbidden > 0 { "race" } else { "safe" }) { (model.forbidden) }
+            td { (model.forbidden_passes) } td { (model.unknown) }
+        } } }))
     }
 }

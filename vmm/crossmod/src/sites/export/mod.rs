@@ -41,7 +41,6 @@ use crossmod_linux::{Image, Kind, Site, State};
 
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::x86::VendorRule;
-use stand_in::Level;
 
 /// The direction in which a site is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -217,9 +216,9 @@ fn candidates<'a>(real: [&'a [u8]; 2], address: u64) -> impl Iterator<Item = Can
         stand_ins: Vec::new(),
         misses: 0,
     });
-    let levels = [Level::Refused, Level::All].into_iter().skip(usize::from(taken));
-    let substituted = levels
-        .flat_map(move |level| stand_in::stand_ins(real, [&both[0], &both[1]], level).collect::<Vec<_>>());
+    let levels = [false, true].into_iter().skip(usize::from(taken));
+    let substituted =
+        levels.flat_map(move |all| stand_in::stand_ins(real, [&both[0], &both[1]], all).collect::<Vec<_>>());
     as_they_are.chain(substituted)
 }
 

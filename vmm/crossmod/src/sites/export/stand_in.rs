@@ -12,15 +12,6 @@ use super::Candidate;
 /// The bytes of a form of instruction; `None` for any value.
 type Form = Vec<Option<u8>>;
 
-/// Which instructions are replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Those that cannot run outside their kernel.
-    Refused,
-    /// All except NOPs and dead code.
-    All,
-}
-
 /// A stand-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandIn {
@@ -43,20 +34,19 @@ const BEST: usize = 4;
 /// Number of displacements to try, so that targets do not overlap.
 const PLACES: usize = 16;
 
-/// Both versions with stand-ins, in several variants, those with the fewest misses first.
-pub fn stand_ins(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level) -> impl Iterator<Item = Candidate> {
+/// Both versions with stand-ins, in several variants, those with the fewest misses first. Replaces the instructions that
+/// cannot run outside their kernel, or `all` except NOPs and dead code.
+pub fn stand_ins(real: [&[u8]; 2], insns: [&[Insn]; 2], all: bool) -> impl Iterator<Item = Candidate> {
     let mut turns: Vec<usize> = (0..TURNS).collect();
-    turns.sort_by_cached_key(|&turn| stand_in(real, insns, level, (turn, 0)).misses);
+    turns.sort_by_cached_key(|&turn| stand_in(real, insns, all, (turn, 0)).misses);
     let seeds = turns.into_iter().take(BEST).flat_map(|turn| (0..PLACES).map(move |place| (turn, place)));
-    seeds.map(move |seed| stand_in(real, insns, level, seed))
+    seeds.map(move |seed| stand_in(real, insns, all, seed))
 }
 
 /// Both versions with stand-ins. The seed, a turn and a place, chooses among equally good forms and displacements.
-fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level, seed: (usize, usize)) -> Candidate {
-    let replaced = |insn: &Insn| match level {
-        Level::Refused => insn.refused.is_some(),
-        Level::All => !matches!(insn.flow, Flow::Nop | Flow::Dead) || insn.refused.is_some(),
-    };
+fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], all: bool, seed: (usize, usize)) -> Candidate {
+    let replaced =
+        |insn: &Insn| insn.refused.is_some() || (all && !matches!(insn.flow, Flow::Nop | Flow::Dead));
     let mut bytes = real.map(<[u8]>::to_vec);
     // Bytes of the other version that are not decided yet do not restrict the choice.
     let mut decided = [0, 1].map(|version| {
@@ -139,19 +129,17 @@ fn forms(insn: &Insn) -> Vec<Form> {
         _ => PLAIN,
     };
     let mut forms = Vec::new();
-    for (operand, opcode) in
-        own.iter().flat_map(|&(operand, opcodes)| opcodes.split(' ').map(move |opcode| (operand, opcode)))
-    {
-        let opcode: Vec<Option<u8>> =
-            (0..opcode.len() / 2).map(|at| u8::from_str_radix(&opcode[2 * at..][..2], 16).ok()).collect();
-        let Some(prefixes) = insn.len.checked_sub(opcode.len() + operand) else { continue };
-        let tail = opcode.into_iter().chain(std::iter::repeat_n(None, operand));
-        for first in PREFIXES.iter().take(if prefixes > 0 { PREFIXES.len() } else { 1 }) {
-            let last = PREFIXES.iter().take(if prefixes > 1 { PREFIXES.len() } else { 1 });
-            for second in last {
-                let mut form: Form = vec![Some(*second); prefixes];
+    let own = own.iter().flat_map(|&(operand, all)| all.split(' ').map(move |opcode| (operand, opcode)));
+    for (operand, opcode) in own {
+        let bytes = (0..opcode.len()).step_by(2).map(|at| u8::from_str_radix(&opcode[at..at + 2], 16).ok());
+        let Some(prefixes) = insn.len.checked_sub(opcode.len() / 2 + operand) else { continue };
+        let tail = bytes.chain(std::iter::repeat_n(None, operand));
+        let variants = |several: bool| &PREFIXES[..if several { PREFIXES.len() } else { 1 }];
+        for &first in variants(prefixes > 0) {
+            for &second in variants(prefixes > 1) {
+                let mut form: Form = vec![Some(second); prefixes];
                 if let Some(byte) = form.first_mut() {
-                    *byte = Some(*first);
+                    *byte = Some(first);
                 }
                 form.extend(tail.clone());
                 forms.push(form);
@@ -227,7 +215,7 @@ mod tests {
         ];
         for real in pairs {
             let insns = real.map(|bytes| decode(bytes, AT));
-            for substituted in stand_ins(real, [&insns[0], &insns[1]], Level::Refused) {
+            for substituted in stand_ins(real, [&insns[0], &insns[1]], false) {
                 assert_eq!(substituted.misses, 0, "{real:02x?} {substituted:02x?}");
                 assert!(!substituted.stand_ins.is_empty());
                 for (version, insns) in insns.iter().enumerate() {
