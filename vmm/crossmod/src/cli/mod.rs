@@ -2,12 +2,11 @@
 
 mod bench;
 mod check;
-mod completions;
 mod exit;
 mod explain;
 mod freerun_common;
+mod generate;
 mod list;
-mod man;
 mod matrix;
 mod merge;
 mod output;
@@ -70,9 +69,9 @@ enum Command {
     /// Print the capabilities of this host and their consequences.
     Probe(probe::Arguments),
     /// Print a script that completes `crossmod` in a shell.
-    Completions(completions::Arguments),
+    Completions(generate::ShellArguments),
     /// Write man pages.
-    Man(man::Arguments),
+    Man(generate::ManArguments),
 }
 
 /// Runs the command line.
@@ -92,8 +91,8 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::man(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.to_string().trim_end());

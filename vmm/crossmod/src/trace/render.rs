@@ -52,13 +52,11 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         TraceRow { actor: step.actor(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
     if let Some(slot) = step.executor() {
         let ghost = model.ghost_of(state, usize::from(slot));
-        let mut pending: Vec<&str> = Function::MASKABLE
-            .into_iter()
-            .filter(|&function| {
-                ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, function)
-            })
-            .map(|function| function.name())
-            .collect();
+        let waits = |function: &Function| {
+            ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, *function)
+        };
+        let waiting = Function::MASKABLE.into_iter().filter(waits);
+        let mut pending: Vec<&str> = waiting.map(|function| function.name()).collect();
         if ghost.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");
         }
@@ -133,16 +131,16 @@ fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> St
         mnemonic = mnemonic.replace(&format!("{target:#x}"), &place(model, target));
     }
     let at = place(model, rip);
-    if model.plan().site.contains(rip) {
-        let offset = (rip - model.plan().site.address) as usize;
-        let len = decoded.map_or(model.plan().site.len() - offset, |instruction| instruction.len());
-        let seen = &window.bytes()[..len.min(window.bytes().len())];
-        let held = &history.current()[offset..];
-        let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
-        format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
-    } else {
-        format!("{at}: {mnemonic}")
+    let site = &model.plan().site;
+    if !site.contains(rip) {
+        return format!("{at}: {mnemonic}");
     }
+    let offset = (rip - site.address) as usize;
+    let len = decoded.map_or(site.len() - offset, |instruction| instruction.len());
+    let seen = &window.bytes()[..len.min(window.bytes().len())];
+    let held = &history.current()[offset..];
+    let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
+    format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
 }
 
 /// Replaces addresses in a disassembly by names.

@@ -120,21 +120,19 @@ impl Arguments {
         for protocol in self.judge.iter().chain([&self.protocol]) {
             known_protocol(protocol)?;
         }
-        if self.traces.is_some() && !(self.explore || self.judge.is_some()) {
-            return Err(Failure::unusable(
+        let conflicts = [
+            (
+                self.traces.is_some() && !(self.explore || self.judge.is_some()),
                 "--traces needs findings\nhelp: add --judge PROTOCOL, or --windows FUNCTION --explore",
-            ));
-        }
-        if self.explore && matches!(self.format, Format::Csv | Format::Html) {
-            return Err(Failure::unusable(
-                "the results of --explore have no form in CSV or HTML\nhelp: add --format json, or omit --format for \
-                 text",
-            ));
-        }
-        if self.diff && self.images.len() != 2 {
-            return Err(Failure::unusable("--diff compares two images\nhelp: give two"));
-        }
-        Ok(())
+            ),
+            (
+                self.explore && matches!(self.format, Format::Csv | Format::Html),
+                "the results of --explore have no form in CSV or HTML\nhelp: add --format json, or omit --format for text",
+            ),
+            (self.diff && self.images.len() != 2, "--diff compares two images\nhelp: give two"),
+        ];
+        let conflict = conflicts.into_iter().find(|(applies, _)| *applies);
+        conflict.map_or(Ok(()), |(_, message)| Err(Failure::unusable(message)))
     }
 
     /// The selection of sites.

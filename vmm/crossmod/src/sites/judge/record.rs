@@ -6,9 +6,8 @@ use crossmod_linux::{Image, Member};
 use serde::Serialize;
 
 use super::{Judged, ModelOutcome, OneStore, Outcome, Provisos, RING, Verdict, safe, sites};
-use crate::host::Host;
 use crate::sites::export::{EXECUTORS, PatchSetup};
-use crate::sites::{EXPLORE, ImageRecord, Origin};
+use crate::sites::{EXPLORE, Origin};
 use crate::x86::VendorRule;
 
 /// Judgements with their origin.
@@ -17,10 +16,9 @@ use crate::x86::VendorRule;
 pub struct Judgements {
     /// The tier: how scenarios were run.
     pub tier: &'static str,
-    /// The host.
-    pub host: Host,
-    /// The images.
-    pub images: Vec<ImageRecord>,
+    /// The host and the images.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// A judgement for each fetch model.
     pub judgements: Vec<Judgement>,
 }
@@ -121,12 +119,8 @@ impl Judgements {
             one_store: model.one_store,
             classes: model.judged.iter().map(|judged| ClassRecord::new(images, judged)).collect(),
         };
-        Judgements {
-            tier: EXPLORE,
-            host: origin.host.clone(),
-            images: origin.images.clone(),
-            judgements: outcome.models.iter().map(judgement).collect(),
-        }
+        let judgements = outcome.models.iter().map(judgement).collect();
+        Judgements { tier: EXPLORE, origin: origin.clone(), judgements }
     }
 }
 
