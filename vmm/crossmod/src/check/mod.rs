@@ -160,10 +160,8 @@ impl Checker {
 
     /// The reason why this host cannot run a plan, if there is one.
     fn lacking(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
-        match self.capabilities.lacking(plan) {
-            Some(reason) => Ok(Some(reason)),
-            None => self.oracle.cannot_execute_site(plan),
-        }
+        let reason = self.capabilities.lacking(plan).map(Some);
+        reason.map_or_else(|| self.oracle.cannot_execute_site(plan), Ok)
     }
 }
 

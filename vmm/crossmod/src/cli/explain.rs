@@ -173,8 +173,8 @@ fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
 
 /// Tags, each with the number of scenarios that have it.
 pub fn tags(cases: &[Case]) -> BTreeMap<&str, usize> {
-    let mut scenarios: BTreeMap<&str, &Case> = BTreeMap::new();
-    scenarios.extend(cases.iter().map(|case| (case.scenario.name.as_str(), case)));
+    let scenarios: BTreeMap<&str, &Case> =
+        cases.iter().map(|case| (case.scenario.name.as_str(), case)).collect();
     let mut tags = BTreeMap::new();
     for tag in scenarios.values().flat_map(|case| &case.tags) {
         *tags.entry(tag.as_str()).or_default() += 1;

@@ -29,11 +29,12 @@ impl FilterArguments {
 
 /// Bytes, with an optional K, M or G (powers of 1024).
 pub fn size(text: &str) -> Result<usize, String> {
-    let (number, shift) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(number) if text.ends_with('K') => (number, 10),
-        Some(number) if text.ends_with('M') => (number, 20),
-        Some(number) => (number, 30),
-        None => (text, 0),
+    let number = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
+    let shift = match text.as_bytes().last() {
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        _ => 0,
     };
     let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
     size.filter(|&size| size > 0)
@@ -44,11 +45,9 @@ pub fn size(text: &str) -> Result<usize, String> {
 pub fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
     let mut models: Vec<FetchModel> = Vec::new();
     for name in names {
-        let named: Vec<FetchModel> = match name.as_str() {
+        let named = match name.as_str() {
             "all" => FetchModel::presets().collect(),
-            name => {
-                vec![name.parse().map_err(|error| Failure::unusable(format_args!("--fetch: {error}")))?]
-            }
+            name => vec![name.parse().map_err(|why| Failure::unusable(format_args!("--fetch: {why}")))?],
         };
         for model in named {
             if !models.contains(&model) {

@@ -174,13 +174,9 @@ impl Report {
         let mut text = format!("{states:032x}");
         for (property, found) in found {
             text.push_str(property.name());
-            for step in &found.schedule {
-                text.push_str(&step.to_string());
-            }
+            text.extend(found.schedule.iter().map(Transition::to_string));
         }
-        for outcome in &self.outcomes {
-            text.push_str(&outcome.to_string());
-        }
+        text.extend(self.outcomes.iter().map(Outcome::to_string));
         self.digest = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
     }
 

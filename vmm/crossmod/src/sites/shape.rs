@@ -33,15 +33,11 @@ impl Shape {
             Hazard::Entered { byte, .. } | Hazard::Returned { byte } => Some(*byte),
             _ => None,
         });
-        let mut at = 0;
-        let boundaries: Vec<u64> = window
-            .lengths
-            .iter()
-            .map(|length| {
-                at += length;
-                at - length
-            })
-            .collect();
+        let ends = window.lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        let boundaries: Vec<u64> = ends.zip(&window.lengths).map(|(end, length)| end - length).collect();
         let expressible = window.length >= JUMP
             && window.lengths.iter().all(|length| (1..=LONGEST_NOP).contains(length))
             && arrival.is_none_or(|byte| boundaries.contains(&byte))

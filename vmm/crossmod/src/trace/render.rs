@@ -190,13 +190,12 @@ fn place(model: &Model<'_>, address: u64) -> String {
             _ => format!("site+{offset}"),
         };
     }
-    for pad in &plan.pads {
-        if (pad.address..pad.address + 4).contains(&address) {
-            return match address - pad.address {
-                0 => pad.name.clone(),
-                offset => format!("{}+{offset}", pad.name),
-            };
-        }
+    let here = plan.pads.iter().find(|pad| (pad.address..pad.address + 4).contains(&address));
+    if let Some(pad) = here {
+        return match address - pad.address {
+            0 => pad.name.clone(),
+            offset => format!("{}+{offset}", pad.name),
+        };
     }
     model.address(address)
 }

@@ -158,7 +158,6 @@ impl Arguments {
         let given = |is: bool, name: &str| is.then(|| format!("--{name}"));
         let valued = |name: &str, value: Option<String>| value.map(|value| format!("--{name} {value}"));
         let unless = |value: usize, default: usize| (value != default).then(|| value.to_string());
-        let limits = Limits::default();
         let defaults = CheckOptions::default();
         let stalls = (self.stalls != defaults.stalls).then(|| format!("{:?}", self.stalls).to_lowercase());
         let options = [
@@ -167,8 +166,8 @@ impl Arguments {
             valued("pct", self.pct.map(|runs| runs.to_string())),
             valued("pct-depth", self.pct.map(|_| self.pct_depth.to_string())),
             valued("seed", (self.seed != defaults.seed).then(|| self.seed.to_string())),
-            valued("max-states", unless(self.max_states, limits.max_states)),
-            valued("max-memory", unless(self.max_memory, limits.max_memory)),
+            valued("max-states", unless(self.max_states, defaults.limits.max_states)),
+            valued("max-memory", unless(self.max_memory, defaults.limits.max_memory)),
             valued("timeout", self.timeout.map(|seconds| seconds.to_string())),
             valued("case-timeout", self.case_timeout.map(|seconds| seconds.to_string())),
             valued("recheck", (self.recheck != defaults.recheck).then(|| self.recheck.to_string())),

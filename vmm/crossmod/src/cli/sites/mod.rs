@@ -6,23 +6,16 @@ mod judge;
 mod output;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crossmod::linux::{self, Diff, Image, Inventory, SiteRow};
+use crossmod::linux::{self, Image, SiteRow};
 use crossmod::sites::tables;
 use serde::Serialize;
 
 pub use self::arguments::Arguments;
 use self::output::{bar, show};
 use super::{Exit, Failure};
-
-/// A result under its name.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Named<'a> {
-    Inventory(&'a Inventory),
-    Diff(&'a Diff),
-}
 
 /// A list of sites. It is serialised row by row: as a tree of values, it would take a gigabyte.
 #[derive(Serialize)]
@@ -56,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         ));
     }
     let inventory = linux::inventory(&images);
-    show(arguments.format, || tables::inventory(&inventory), || Named::Inventory(&inventory))
+    show(arguments.format, || tables::inventory(&inventory), || BTreeMap::from([("inventory", &inventory)]))
 }
 
 fn load(path: &Path) -> Result<Vec<Image>, Failure> {
@@ -73,7 +66,11 @@ fn load(path: &Path) -> Result<Vec<Image>, Failure> {
 
 fn diff(arguments: &Arguments, before: &[Image], after: &[Image]) -> Result<Exit, Failure> {
     let diff = linux::diff(before, after, &arguments.filter());
-    show(arguments.format, || tables::differences(&diff, arguments.list), || Named::Diff(&diff))?;
+    show(
+        arguments.format,
+        || tables::differences(&diff, arguments.list),
+        || BTreeMap::from([("diff", &diff)]),
+    )?;
     Ok(if diff.is_empty() { Exit::Held } else { Exit::NotHeld })
 }
 

@@ -53,10 +53,8 @@ fn one(table: &Table) -> Markup {
 }
 
 fn cell(cell: &Cell, number: bool) -> Markup {
-    match cell.share {
-        Some(share) => markup! {
-            td.n.bar style=(format!("--w:{:.1}%", share * 100.0)) title=(format!("{:.1} %", share * 100.0)) { (cell.text) }
-        },
-        None => markup! { td.n[number] { (cell.text) } },
-    }
+    let share = cell.share.map(|share| format!("{:.1}", share * 100.0));
+    let width = share.as_ref().map(|share| format!("--w:{share}%"));
+    let title = share.as_ref().map(|share| format!("{share} %"));
+    markup! { td.n[number].bar[share.is_some()] style=[width] title=[title] { (cell.text) } }
 }
