@@ -10,14 +10,14 @@ const ALONE: &str = include_str!("picture.css");
 
 /// A picture of its own.
 pub(super) fn alone(width: f64, height: f64, body: &Markup) -> String {
-    let picture = html! {
+    html! {
         svg.chart xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height) {
             style { (PreEscaped(STYLE)) (PreEscaped(ALONE)) }
             rect width=(width) height=(height) rx="6" style="fill:var(--paper)" {}
             (body)
         }
-    };
-    picture.into_string()
+    }
+    .into_string()
 }
 
 /// How values become places.
@@ -90,11 +90,9 @@ const RIGHT: f64 = 142.0;
 
 /// Lines, each with its name at its end.
 pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[Series]) -> Markup {
-    let points = || series.iter().flat_map(|series| &series.points);
     let range = |of: &dyn Fn(&(f64, f64)) -> f64| {
-        points()
-            .map(of)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)))
+        let places = series.iter().flat_map(|series| &series.points).map(of);
+        places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)))
     };
     let (left, right) = range(&|point| x.0.place(point.0));
     let (low, high) = range(&|point| y.0.place(point.1));
@@ -107,11 +105,9 @@ pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[S
     let up = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - 16.0);
     let at = |&(a, b): &(f64, f64)| (across(x.0.place(a)), up(y.0.place(b)));
     // Names from the top down, none over another.
-    let mut names: Vec<(f64, usize)> = series
-        .iter()
-        .enumerate()
-        .filter_map(|(index, series)| Some((at(series.points.last()?).1, index)))
-        .collect();
+    let ends =
+        series.iter().enumerate().filter_map(|(index, series)| Some((at(series.points.last()?).1, index)));
+    let mut names: Vec<(f64, usize)> = ends.collect();
     names.sort_by(|a, b| a.0.total_cmp(&b.0));
     let room = 14.0;
     for index in 1..names.len() {

@@ -53,14 +53,11 @@ pub fn comparison_svg(bench: &Bench) -> Option<String> {
 }
 
 fn drawing(plain: &CaseResult, top: f64) -> (Markup, f64) {
-    let rows: Vec<(String, usize, [f64; 2])> = plain
-        .lines
-        .iter()
-        .filter_map(|line| {
-            let values = [line.patch_ratio?, line.stall_ratio?];
-            Some((line.protocol.name().to_owned(), colour(line.protocol), values))
-        })
-        .collect();
+    let row = |line: &ProtocolResult| {
+        let values = [line.patch_ratio?, line.stall_ratio?];
+        Some((line.protocol.name().to_owned(), colour(line.protocol), values))
+    };
+    let rows: Vec<(String, usize, [f64; 2])> = plain.lines.iter().filter_map(row).collect();
     chart::bars(&rows, top, 640.0)
 }
 

@@ -42,10 +42,8 @@ pub fn section(survey: &Survey) -> Markup {
 pub fn map_svg(survey: &Survey) -> String {
     const SIZE: [f64; 2] = [31.0, 26.0];
     let columns = columns(survey);
-    let lengths: Vec<Length> = Length::ALL
-        .into_iter()
-        .filter(|&length| survey.rows.iter().any(|row| row.cell.length == length))
-        .collect();
+    let surveyed = |length: &Length| survey.rows.iter().any(|row| row.cell.length == *length);
+    let lengths: Vec<Length> = Length::ALL.into_iter().filter(surveyed).collect();
     let (left, top) = (100.0, 58.0);
     let width = left + SIZE[0] * columns.len() as f64 + 16.0;
     let bottom = top + SIZE[1] * lengths.len() as f64;

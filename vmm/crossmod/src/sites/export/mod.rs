@@ -109,18 +109,9 @@ pub enum ExportError {
         "{0}: the image does not say what this {1} site is patched to\nhelp: give the new version with `--new`, as in `--new nop5` or `--new \"0f 1f 44 00 00\"`"
     )]
     OneVersion(String, Kind),
-    /// The given version does not fit the site.
-    #[error("{label}: the site has {site} bytes, the new version {given}\nhelp: {help}")]
-    Length {
-        /// The site.
-        label: String,
-        /// Its length in bytes.
-        site: usize,
-        /// Length of the given version in bytes.
-        given: usize,
-        /// The remedy.
-        help: &'static str,
-    },
+    /// The given version does not fit the site: the site, its length, that of the version in bytes, and the remedy.
+    #[error("{0}: the site has {1} bytes, the new version {2}\nhelp: {3}")]
+    Length(String, usize, usize, &'static str),
     /// The scenario language cannot express the site.
     #[error("{0}: this site cannot be written as a scenario: {1}")]
     Inexpressible(String, Box<ScenarioError>),
@@ -132,17 +123,13 @@ pub enum ExportError {
 ///
 /// If the version is empty, longer than the site, or equal to the one on disk.
 pub fn with_new(image: &Image, site: &Site, new: &[u8]) -> Result<Site, ExportError> {
-    let wrong = |help| ExportError::Length {
-        label: text::plain(&image.label(site)),
-        site: site.bytes.len(),
-        given: new.len(),
-        help,
-    };
-    if new.is_empty() || new.len() > site.bytes.len() {
+    let (label, length) = (text::plain(&image.label(site)), site.bytes.len());
+    let wrong = |help| ExportError::Length(label, length, new.len(), help);
+    if new.is_empty() || new.len() > length {
         return Err(wrong("give between one byte and the length of the site; NOPs fill the rest"));
     }
     let mut other = new.to_vec();
-    other.resize(site.bytes.len(), 0x90);
+    other.resize(length, 0x90);
     nops::fill(&mut other[new.len()..], Style::Several);
     if other == site.bytes {
         return Err(wrong("give bytes that differ from those on disk"));

@@ -64,11 +64,8 @@ pub fn scenarios(
     let both = |member: &Member| {
         let image = &images[member.image];
         let site = &image.tables.sites[member.site];
-        Direction::BOTH
-            .into_iter()
-            .map(|direction| export::scenario(image, site, setup, direction))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|exported| (*member, exported))
+        let exported = Direction::BOTH.map(|direction| export::scenario(image, site, setup, direction));
+        exported.into_iter().collect::<Result<_, _>>().map(|exported| (*member, exported))
     };
     let unchanged = |found: &Result<(Member, Vec<Exported>), ExportError>| {
         found.as_ref().is_ok_and(|(_, exported)| exported.iter().all(|exported| !exported.adapted))
