@@ -21,7 +21,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 fn options(findings: &Path) -> StressOptions {
     StressOptions {
         executors: None,
-        duration: Duration::from_secs(60),
+        // The rounds end it, however busy the host is.
+        duration: Duration::from_secs(86_400),
         rounds: 100,
         rates: Rates { nmi: 0.0, irq: 0.0 },
         seed: 7,

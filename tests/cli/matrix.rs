@@ -88,9 +88,9 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
     let model = BROKEN.replace("expect", "fetch = \"line\"\nexpect");
     for (bad, message) in [
         ("fetch = \"lines\"", "did you mean `line`?"),
-        ("fetch = []", "no fetch model is asked for"),
+        ("fetch = []", "the list of fetch models is empty"),
         ("fetch = [\"amd\", \"amd\"]", "asked for twice"),
-        ("fetch = { atom = 3, stale = false }", "3 is no size of a block"),
+        ("fetch = { atom = 3, stale = false }", "3 is not a block size"),
         ("fetch = { atom = 8, stale = true }", "no order"),
         ("fetch = { atom = 8, stale = false, order = \"any\" }", "have no order"),
         ("fetch = { atom = 8, stale = true, order = \"some\" }", "unknown variant"),

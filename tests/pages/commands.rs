@@ -82,9 +82,7 @@ fn run(page: &Page, block: &str, directory: &Path) -> usize {
 
 #[test]
 fn every_command_runs_and_prints_what_is_quoted() {
-    if !kvm::required() {
-        return;
-    }
+    kvm::required();
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in
         [("my-site.toml", include_str!("my-site.toml")), ("my-change.toml", include_str!("my-change.toml"))]

@@ -3,14 +3,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[macro_use]
+extern crate crossmod_test;
+
 mod ci;
 mod commands;
-#[allow(dead_code, reason = "the other test binary uses all of it")]
-#[path = "../kvm.rs"]
-mod kvm;
+#[allow(dead_code, reason = "the other tests use all of it")]
+#[path = "../harness/mod.rs"]
+mod harness;
 mod links;
 mod my_site;
 mod names;
 mod page;
 mod quote;
+#[path = "../registry.rs"]
+mod registry;
 mod tables;
+
+use std::process::ExitCode;
+
+use harness::kvm;
+
+fn main() -> ExitCode {
+    harness::run(registry::tests())
+}

@@ -258,7 +258,7 @@ pub fn when(flag: u64, set: bool) -> u64 {
     if set { flag } else { 0 }
 }
 
-/// The sign bit of a value of so many bytes.
+/// The sign bit of a value of this many bytes.
 pub fn sign(size: usize) -> u64 {
     1 << (8 * size - 1)
 }

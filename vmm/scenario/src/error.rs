@@ -127,7 +127,7 @@ impl Place {
 
 /// The known name nearest to a misspelt one, for a help line; none if none is near.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Long input is no misspelling, and the distance is quadratic.
+    // Long input is not a misspelling, and computing the distance takes quadratic time.
     if wrong.len() > 40 {
         return None;
     }

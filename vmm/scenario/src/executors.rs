@@ -19,7 +19,7 @@ struct Written<'a> {
     interrupts: &'a Option<Spanned<Switch>>,
 }
 
-/// Where everything that executors are resolved against stands.
+/// What executors are resolved against.
 pub(super) struct Against<'a> {
     pub source: &'a Source,
     pub site: &'a Resolved,
@@ -119,7 +119,7 @@ fn executor(against: &Against<'_>, written: &Written<'_>) -> Result<One, Scenari
             3 => Ring::User,
             other => {
                 return Err(source.at(ring.span()).error(
-                    format!("there is no ring {other} to run in"),
+                    format!("there is no ring {other}"),
                     "not a ring",
                     "choose 0 (kernel) or 3 (user)",
                 ));

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 /// The keys that a table takes.
 pub(super) fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let names = Cell::new(&[][..]);
-    // There is no value: what counts is what the struct asks for before it fails.
+    // There is no value: the deserializer only records which fields the struct asks for.
     let _ = T::deserialize(Asked { names: &names });
     names.get()
 }

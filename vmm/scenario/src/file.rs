@@ -14,7 +14,7 @@ const LARGEST: u64 = 1 << 20;
 ///
 /// # Errors
 ///
-/// Of kind [`ErrorKind::File`]: the path cannot be opened, is no regular file, is larger than 1 MiB, is empty
+/// Of kind [`ErrorKind::File`]: the path cannot be opened, is not a regular file, is larger than 1 MiB, is empty
 /// or is not UTF-8.
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let shown = path.display().to_string();

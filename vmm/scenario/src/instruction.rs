@@ -11,7 +11,7 @@ pub(super) const LONGEST: usize = 15;
 /// How the displacement of a named branch is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Displacement {
-    /// The name stands for all its bytes.
+    /// The name covers all bytes.
     None,
     /// One byte follows.
     Rel8,
@@ -116,7 +116,7 @@ pub(super) fn refusal(instruction: &Instruction) -> Option<&'static str> {
         FlowControl::Exception => return Some("it always faults"),
         FlowControl::XbeginXabortXend => return Some("a transaction cannot be stepped through"),
         FlowControl::Return if instruction.code() != Code::Retnq => {
-            return Some("it is no plain near return");
+            return Some("it is not a plain near return");
         }
         _ => {}
     }

@@ -82,7 +82,7 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// See [`parse`]. That a mutant makes no sense is told when it is parsed.
+    /// See [`parse`]. A mutant that makes no sense is rejected when it is parsed.
     pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
         mutants::of(self)
     }
@@ -163,7 +163,7 @@ pub fn comment(text: &str) -> String {
     lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Parses a scenario and resolves it. `name` becomes the plan's name and, with `.toml`, stands in messages.
+/// Parses a scenario and resolves it. `name` becomes the plan's name and, with `.toml`, the file name in messages.
 ///
 /// # Errors
 ///

@@ -21,13 +21,13 @@ pub(super) fn asked(
         Fetch::Names(names) => spell(source, names, &whole),
     };
     if names.is_empty() {
-        return Err(whole.error("no fetch model is asked for", "empty", "remove the key, or name one"));
+        return Err(whole.error("the list of fetch models is empty", "empty", "remove the key, or name one"));
     }
     let mut models = Vec::new();
     for (name, place) in names {
         let model = named(name, &place)?;
         if models.contains(&model) {
-            return Err(place.error(format!("`{model}` is asked for twice"), "again", "name it once"));
+            return Err(place.error(format!("`{model}` is named twice"), "again", "name it once"));
         }
         models.push(model);
     }
@@ -38,7 +38,7 @@ fn custom(source: &Source, custom: &syntax::Custom) -> Result<FetchModel, Scenar
     let atom = u8::try_from(*custom.atom.get_ref()).ok().filter(|atom| FetchModel::ATOMS.contains(atom));
     let Some(atom) = atom else {
         return Err(source.at(custom.atom.span()).error(
-            format!("{} is no size of a block", custom.atom.get_ref()),
+            format!("{} is not a block size", custom.atom.get_ref()),
             "not possible",
             "choose 1, 8, 16, 32 or 64 bytes",
         ));

@@ -57,7 +57,7 @@ pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
     }
     for (change, mut programs) in programs(&frame, executors) {
         let mut changed = frame.clone();
-        // A function that nobody broadcasts any more is no part of it.
+        // Drop functions that are no longer broadcast.
         let rest = Value::Table(changed.iter().filter(|(key, _)| *key != "program").map(own).collect());
         let host = Value::Array(steps.iter().map(|step| Value::Table(step.table.clone())).collect());
         let every = Value::Table(programs.clone());
@@ -133,7 +133,7 @@ impl Frame<'_> {
 }
 
 /// The scenario's programs with one step left out or weakened, each with what was changed. Passes and declarations of
-/// completion are no part of a protocol, and stay; so do steps that others jump to, or that jump.
+/// completion do not belong to a protocol, so they stay; so do jumps and the steps that are jumped to.
 fn programs(frame: &Table, executors: usize) -> Vec<(String, Table)> {
     const KEPT: [&str; 10] =
         ["pass", "done", "label", "goto", "if", "unless", "fail", "check", "trap", "flags"];

@@ -17,7 +17,7 @@ use super::syntax::{self, File, Protocol, Step};
 pub struct Entry {
     /// What it is, for people: `a key`.
     pub kind: &'static str,
-    /// The name that stands in files and reports: `offset`, `sync`, `nop5`.
+    /// The name in files and reports: `offset`, `sync`, `nop5`.
     pub name: String,
     /// The name with where it belongs, unique in the reference: `site.offset`, `step.sync`, `instruction.nop5`.
     pub path: String,
@@ -46,7 +46,7 @@ pub struct Section {
 
 /// A table of the language.
 struct Table {
-    /// What stands before the names of its keys, with the dot.
+    /// The prefix of its keys in paths, with the dot.
     prefix: &'static str,
     title: &'static str,
     /// The keys, in the order of the struct.
@@ -210,7 +210,7 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Who performs a step, from its example; `None` for keys that are no operation.
+/// Who performs a step, from its example; `None` for keys that are not operations.
 fn performer(example: &str, key: &str) -> Option<&'static str> {
     let steps = steps(example);
     let operation = steps.iter().flat_map(Step::operations).find(|operation| operation.name() == key)?;
@@ -236,7 +236,7 @@ fn steps(example: &str) -> Vec<Step> {
     steps.step.into_iter().chain(steps.program.into_values().flatten()).collect()
 }
 
-/// A value as TOML, unless it is an empty one that stands for a missing key.
+/// A value as TOML; `None` for an empty value of a missing key.
 fn shown(value: &Value) -> Option<String> {
     match value {
         Value::Array(list) if list.is_empty() => None,
@@ -313,7 +313,7 @@ fn values(schema: &Value) -> Vec<(String, String)> {
             found.push((kind(form), one_line(form)));
         }
     }
-    // Alternatives of which none is a value of its own are told by the type.
+    // The type describes alternatives that have no values of their own.
     if found.iter().any(|(value, _)| value.starts_with(['"', '{'])) { found } else { Vec::new() }
 }
 

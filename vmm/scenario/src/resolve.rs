@@ -93,7 +93,7 @@ fn title(source: &Source, file: &File) -> Result<String, ScenarioError> {
         return Err(source.at(file.title.span()).error(
             "a title is one line of text",
             "not one line",
-            "say in one line what is being asked; longer text belongs into a comment",
+            "summarise the scenario in one line; longer text belongs in a comment",
         ));
     }
     Ok(title.to_owned())
@@ -168,7 +168,7 @@ fn somebody_patches(source: &Source, executors: &[Executor], program: &[Op]) -> 
         return Ok(());
     }
     Err(source.at(0..1).error(
-        "nobody patches: there are no steps, and no executor runs a program",
+        "there are no steps, and no executor runs a program: nothing patches the site",
         "nothing to do",
         "add a [[step]], name a `protocol`, or give executors a program as `role`",
     ))
@@ -186,7 +186,7 @@ fn somebody_completes(
         return Ok(());
     }
     Err(place.error(
-        "programs patch, and nobody declares that complete: nothing could be `stale`",
+        "programs patch the site, but no step declares completion, so nothing could be `stale`",
         "in this scenario",
         "add `{ done = {} }` to the program that finishes, or `[[step]] abandon = {}` if either version may stay",
     ))
@@ -203,7 +203,7 @@ fn forbidden(
         let mut combination = vec![None; site.site.parts.len()];
         if one.get_ref().is_empty() {
             return Err(source.at(one.span()).error(
-                "a combination of nothing",
+                "a combination without a version",
                 "empty",
                 "name versions of sites",
             ));
@@ -220,7 +220,7 @@ fn forbidden(
     Ok(out)
 }
 
-/// The protocol that a scenario names: a shipped one, or a file from where the scenario stands.
+/// The protocol that a scenario names: a shipped one, or a file relative to the directory of the scenario.
 pub(super) fn protocol(name: &str, place: &Place, from: &str) -> Result<(Source, Protocol), ScenarioError> {
     let (path, text) = protocol_text(name, place, from)?;
     let source = Source::new(&path, &text);
@@ -241,7 +241,7 @@ pub(super) fn protocol_text(
             place.error(
                 format!("the protocol's file {shown} cannot be read: {reason}"),
                 "from here",
-                "the path is relative to where the scenario stands",
+                "the path is relative to the directory of the scenario",
             )
         };
         return match super::load(&path) {
@@ -299,7 +299,7 @@ fn handler(
     if let Some((run, source)) = run {
         if let Some((variant, source)) = variant {
             return Err(source.at(variant.span()).error(
-                "a handler that is a program has no variant",
+                "a handler that is a program cannot have a variant",
                 "besides `run`",
                 "keep one of them",
             ));
@@ -361,7 +361,7 @@ fn action(resume: Resume, place: &Place, site: &Resolved, part: usize) -> Result
                 .map(|pad| format!("{} ({})", pad.address as i128 - base as i128, pad.name))
                 .collect();
             Err(place.error(
-                format!("there is nothing to execute {offset} bytes from the site"),
+                format!("there is no code {offset} bytes from the site"),
                 "leads nowhere",
                 format!("choose an offset inside the site, or one of {}", pads.join(", ")),
             ))
@@ -386,9 +386,9 @@ fn events(
         && let Some(number) = [&table.nmi, &table.irq, &table.smi, &table.mce].into_iter().flatten().next()
     {
         return Err(source.at(number.span()).error(
-            "a protocol has no budgets of events",
+            "a protocol cannot have event budgets",
             "not here",
-            "give them in the scenario",
+            "give the budgets in the scenario",
         ));
     }
     let runs = |pick: fn(&syntax::Events) -> &Option<syntax::Text>| {
@@ -418,7 +418,7 @@ fn events(
     let mce = body(runs(|events| &events.mce_runs))?;
     if let (Body::Program(_), Some((source, name))) = (mce, runs(|events| &events.mce_runs)) {
         return Err(source.at(name.span()).error(
-            "the machine-check handler runs no program",
+            "the machine-check handler cannot run a program",
             "not possible",
             "use \"site\" or \"nothing\"",
         ));

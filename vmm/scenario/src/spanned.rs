@@ -17,7 +17,7 @@ impl<T> Spanned<T> {
         self.0.get_ref()
     }
 
-    /// Where it stands, in bytes from the start of the file.
+    /// Its position, in bytes from the start of the file.
     pub fn span(&self) -> Range<usize> {
         self.0.span()
     }

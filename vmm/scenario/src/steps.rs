@@ -8,7 +8,7 @@ use super::operation::Operation;
 use super::spanned::Spanned;
 use super::syntax::{File, Protocol, Step, Text, What};
 
-/// A step with its label and the file it stands in.
+/// A step with its label and its file.
 #[derive(Debug)]
 pub(super) struct Item {
     pub label: String,
@@ -69,8 +69,8 @@ pub(super) fn collect(
     let own = std::mem::take(&mut file.step);
     if let (true, None, Some(step)) = (borrowed, &file.order, own.first()) {
         return Err(source.at(step.span()).error(
-            "where in the protocol does this step stand?",
-            "a step of its own besides those of the protocol",
+            "the scenario adds a step to the protocol without saying where",
+            "position unknown",
             "add `order = [...]` with all labels, those of the protocol and those of this file",
         ));
     }
@@ -81,7 +81,7 @@ pub(super) fn collect(
     }
     if items.is_empty() && !programs {
         return Err(source.at(0..1).error(
-            "the patcher has nothing to do",
+            "the patcher has no steps",
             "no steps",
             "add a [[step]], or name a `protocol`",
         ));
@@ -173,7 +173,7 @@ fn reorder(
         let place = source.at(label.span());
         if ordered.iter().any(|item| item.label == *label.get_ref()) {
             return Err(place.error(
-                format!("the step `{}` stands twice in the order", label.get_ref()),
+                format!("the order names the step `{}` twice", label.get_ref()),
                 "again",
                 "name each step once; for a second one like it add a [[step]]",
             ));
@@ -185,7 +185,7 @@ fn reorder(
     }
     if let Some(left) = items.first() {
         return Err(whole.error(
-            format!("the order does not say where `{}` stands", left.label),
+            format!("the order does not name the step `{}`", left.label),
             "incomplete",
             format!("add \"{0}\", or drop the step: `without = [\"{0}\"]`", left.label),
         ));

@@ -33,7 +33,10 @@ pub(crate) fn stored_bytes(
         (None, Some(at), Some(text)) => {
             let Some(bytes) = hex(text.get_ref()) else {
                 return Err(item.source.at(text.span()).error(
-                    format!("`{}` is no list of bytes", text.get_ref().chars().take(40).collect::<String>()),
+                    format!(
+                        "`{}` is not a list of bytes",
+                        text.get_ref().chars().take(40).collect::<String>()
+                    ),
                     "not hex",
                     "give bytes in hex, as in \"0f 1f 44 00 00\"",
                 ));
@@ -54,7 +57,7 @@ pub(crate) fn stored_bytes(
         }
         _ => {
             return Err(place.error(
-                "what is stored, and where?",
+                "a store needs either `what`, or `at` and `bytes`",
                 "incomplete or contradictory",
                 "give either `what = \"new-tail\"` (or int3, new, old, new-first, old-first, old-tail), or \
                  both `at` and `bytes`",

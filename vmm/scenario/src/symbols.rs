@@ -31,7 +31,7 @@ pub(super) enum Home {
 }
 
 impl Names {
-    /// Adds the words of a file; what stands there already, from a scenario's own file, wins.
+    /// Adds the words of a file; words that exist already, from the scenario itself, take precedence.
     pub fn add(&mut self, source: &Source, words: &Words, each: &Words) -> Result<(), ScenarioError> {
         let lists = [(words, false, crossmod_abi::shared::WORDS), (each, true, crossmod_abi::private::WORDS)];
         for (table, own, most) in lists {
@@ -61,7 +61,7 @@ impl Names {
                     return Err(place.error(
                         format!("more than {most} words of this kind"),
                         "one too many",
-                        "let some of them share a word",
+                        "let several share a word",
                     ));
                 }
                 list.push(Datum { name: text.clone(), value });

@@ -17,7 +17,7 @@ pub(super) fn resolve(source: &Source, given: &[Text]) -> Result<Vec<String>, Sc
         let place = source.at(tag.span());
         if !is_tag(tag.get_ref()) {
             return Err(place.error(
-                format!("`{}` is no tag", tag.get_ref().escape_debug()),
+                format!("`{}` is not a tag", tag.get_ref().escape_debug()),
                 "not a tag",
                 "write words of a-z and 0-9, joined by hyphens, as in \"stop-machine\"; at most 40 characters",
             ));
@@ -51,9 +51,9 @@ mod tests {
         assert_eq!(tagged("[\"nmi\", \"x86-64\"]").tags().unwrap(), ["nmi", "x86-64"]);
         assert!(tagged("[]").tags().unwrap().is_empty());
         for (tags, column, message) in [
-            ("[\"nmi\", \"NMI\"]", 16, "`NMI` is no tag"),
-            ("[\"\"]", 9, "`` is no tag"),
-            ("[\"a--b\"]", 9, "`a--b` is no tag"),
+            ("[\"nmi\", \"NMI\"]", 16, "`NMI` is not a tag"),
+            ("[\"\"]", 9, "`` is not a tag"),
+            ("[\"a--b\"]", 9, "`a--b` is not a tag"),
             ("[\"nmi\", \"nmi\"]", 16, "the tag `nmi` is given twice"),
         ] {
             let scenario = tagged(tags);

@@ -16,7 +16,7 @@ pub(super) fn ranged(
         return Ok(value);
     }
     Err(source.at(number.span()).error(
-        format!("{value} is no possible value for {what}"),
+        format!("{value} is not a valid value for {what}"),
         "out of range",
         format!("choose a number from {low} to {high}"),
     ))
@@ -59,7 +59,7 @@ pub(super) fn these(
     }
     if bits == 0 {
         return Err(place.error(
-            "a list of executors without any",
+            "the list of executors is empty",
             "empty",
             "name at least one executor, or write \"all\"",
         ));

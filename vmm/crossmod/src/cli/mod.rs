@@ -56,7 +56,7 @@ enum Command {
     List(list::Arguments),
     /// Explain a key, step, property, fetch model, word of reports, protocol, scenario or tag.
     Explain(explain::Arguments),
-    /// Print a shipped scenario or protocol, to copy and change; or the reference, or the schema.
+    /// Print a shipped scenario or protocol, to copy and modify; or the reference, or the schema.
     Show(list::ShowArguments),
     /// Count how this CPU executes code that another CPU stores to, at full speed.
     Survey(survey::Arguments),

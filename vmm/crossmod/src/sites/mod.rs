@@ -27,6 +27,3 @@ mod windows;
 pub use origin::{ImageRecord, Origin};
 pub use shape::Shape;
 pub use windows::{Exploration, Explored, Shapes, explore, shapes};
-
-/// Name of the tier in which sites and windows are checked.
-pub const EXPLORE: &str = "explore";

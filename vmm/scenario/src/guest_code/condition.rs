@@ -83,7 +83,7 @@ impl Code<'_, '_> {
             (|| {
                 self.trapped()?;
                 if name == "opcode" {
-                    // The text as data; what stands elsewhere is equal to nothing.
+                    // The text as data; a byte outside the site equals nothing.
                     let site = &self.target.site.site;
                     let (mut elsewhere, mut read) =
                         (self.emitter.a.create_label(), self.emitter.a.create_label());
@@ -165,7 +165,7 @@ impl Code<'_, '_> {
         let place = item.source.at(values.span());
         let mut conditions = values.get_ref().iter().filter(|(name, _)| Some(name.as_str()) != extra);
         let (Some((name, operand)), None) = (conditions.next(), conditions.next()) else {
-            return Err(place.error("one condition stands here", "none or several", "compare one thing"));
+            return Err(place.error("this step takes one condition", "none or several", "compare one thing"));
         };
         let other = match extra {
             Some(extra) => match values.get_ref().get(extra).map(|value| (value.get_ref(), value.span())) {
@@ -260,7 +260,7 @@ impl Code<'_, '_> {
                     let names: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
                     let help = format!("give {} as 0 or 1", names.join(", "));
                     return Err(place.error(
-                        format!("`{name}` is no status flag that is 0 or 1"),
+                        format!("`{name}` is not a status flag with the value 0 or 1"),
                         "not a flag",
                         help,
                     ));

@@ -35,7 +35,7 @@ struct Program {
     name: String,
     place: Place,
     items: Vec<Item>,
-    /// It stands in the scenario, not in its protocol.
+    /// True if it belongs to the scenario, not to its protocol.
     own: bool,
 }
 
@@ -167,7 +167,7 @@ impl Library {
         Ok(Function::Call(number))
     }
 
-    /// The label of a program's step among those that compiling gives, but for what stands before the dot.
+    /// The label of a step in the compiled program, without the part before the dot.
     pub fn step_label(&self, program: usize, label: &str, place: &Place) -> Result<String, ScenarioError> {
         let Program { name, items, .. } = &self.programs[program];
         if items.iter().any(|item| item.label == label) {
@@ -181,7 +181,7 @@ impl Library {
         ))
     }
 
-    /// The step of a program that would switch interrupts on besides what it is for.
+    /// The step of a program that would switch interrupts on as a side effect.
     pub fn switches_on(&self, program: usize) -> Option<&Place> {
         self.programs[program].items.iter().find(|item| step::switches_on(item)).map(|item| &item.place)
     }

@@ -1,4 +1,4 @@
-//! How the program of a #BP handler ends: what the interrupted context goes on with, or that the trap is not its own.
+//! The end of the program of a #BP handler: where the interrupted context continues, or that the trap is not claimed.
 
 use crossmod_abi::{shared, va};
 use crossmod_model::plan::Action;
@@ -28,7 +28,7 @@ impl Code<'_, '_> {
         self.emulate(0, new)
     }
 
-    /// The trap goes to its owner, which goes on behind it.
+    /// Passes the trap to its owner, which continues after it.
     pub(super) fn refuse(&mut self) -> Coded {
         self.emitter.mark(Mark::Refusal)?;
         self.emitter.leave()
@@ -94,7 +94,7 @@ impl Code<'_, '_> {
     }
 }
 
-/// The first instruction that is no NOP.
+/// The first instruction that is not a NOP.
 fn effective(instructions: &[Instruction]) -> Option<Instruction> {
     let idle = [Mnemonic::Nop, Mnemonic::Endbr64];
     instructions.iter().find(|instruction| !idle.contains(&instruction.mnemonic())).copied()

@@ -18,7 +18,7 @@ use crate::stores::stored_bytes;
 use crate::syntax::{self, Mask, Operand, SerialiseBy, Switch, Values};
 use crate::value;
 
-/// What goes on behind the last step.
+/// The label after the last step.
 const END: &str = "end";
 
 /// The place of a label.
@@ -208,7 +208,7 @@ impl Code<'_, '_> {
     }
 
     fn misplaced(&self, operation: Operation<'_>, item: &Item, help: &str) -> ScenarioError {
-        let message = format!("`{}` is no step for `{}`", operation.name(), self.name);
+        let message = format!("`{}` is not a step for `{}`", operation.name(), self.name);
         item.place.error(message, "not here", help)
     }
 
@@ -247,7 +247,7 @@ impl Code<'_, '_> {
     pub(super) fn load(&mut self, name: &str, operand: &Operand, place: &Place) -> Result<(), ScenarioError> {
         let failed = unassembled(place);
         let Some(register) = Emitter::register(self.frame, name) else {
-            return Err(place.error(format!("`{name}` is no register"), "load what?", "use a, b or c"));
+            return Err(place.error(format!("`{name}` is not a register"), "load what?", "use a, b or c"));
         };
         if let Operand::Text(text) = operand {
             let site = &self.target.site.site;

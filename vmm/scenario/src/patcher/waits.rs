@@ -51,7 +51,13 @@ pub(super) fn waits(
         let mask = match operand.get_ref() {
             Operand::Name(all) if all == "all" => everyone,
             Operand::List(list) => value::these(&item.source, &place, list, context.executors)?,
-            _ => return Err(place.error("whose acknowledgements?", "not a mask", "write \"all\" or [0, 1]")),
+            _ => {
+                return Err(place.error(
+                    "a wait for acknowledgements names executors",
+                    "not a mask",
+                    "write \"all\" or [0, 1]",
+                ));
+            }
         };
         let unreached = mask & !progress.reached;
         if unreached != 0 {
@@ -115,7 +121,7 @@ fn number(operand: &Operand, place: &Place) -> Result<i64, ScenarioError> {
     match operand {
         Operand::Number(number) if (0..=LARGEST_WORD).contains(number) => Ok(*number),
         Operand::Number(number) => Err(place.error(
-            format!("{number} is no possible value for a shared word"),
+            format!("{number} is not a valid value for a shared word"),
             "out of range",
             format!("choose a number from 0 to {LARGEST_WORD}"),
         )),
@@ -182,7 +188,7 @@ pub(super) fn lock(context: &Context<'_>, item: &Item, name: &Text) -> Result<Wo
     match context.names.word(name.get_ref(), &place)? {
         Home::Shared(word) => Ok(word),
         Home::Each(_) => Err(place.error(
-            "a word that every executor has one of is no lock",
+            "a word under [each] cannot be a lock",
             "not shared",
             "name a lock under [words]",
         )),

@@ -44,9 +44,9 @@ pub(crate) fn add(
             let offset = offset - part.offset;
             if !version.code.boundaries.contains(&offset) {
                 return Err(version.place.error(
-                    format!("`{instruction}` goes to byte {offset}, inside another instruction"),
+                    format!("`{instruction}` jumps to byte {offset}, inside another instruction"),
                     "no boundary there",
-                    format!("let it go to one of the boundaries {:?}, or outside", version.code.boundaries),
+                    format!("jump to one of the boundaries {:?}, or outside", version.code.boundaries),
                 ));
             }
             continue;
@@ -67,7 +67,7 @@ pub(crate) fn add(
             return Err(version.place.error(
                 "too many branches leave the site",
                 "too many targets",
-                "let some of them share a target",
+                "let several share a target",
             ));
         };
         pads.push(Pad { address: target, mark, name: name.to_owned() });
@@ -99,7 +99,7 @@ fn fits(
         );
     }
     if inside && target < site.address + site.len() as u64 && site.address < target + PAD {
-        let message = "its landing pad would lie over the site".to_owned();
+        let message = "its landing pad would overlap the site".to_owned();
         return refuse(message, "too near", format!("a pad has {PAD} bytes: move the target before it"));
     }
     for pad in pads {

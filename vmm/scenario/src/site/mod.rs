@@ -101,16 +101,16 @@ pub(super) fn resolve(
             || (part.offset > end && part.offset < end + landing_pads::PAD as usize && !parts.is_empty())
         {
             return Err(place.error(
-                "this site lies over another one, or over what follows it",
+                "this site overlaps another one, or the landing pad after it",
                 "overlaps",
-                format!("begin right behind the other site, or {} bytes later or more", landing_pads::PAD),
+                format!("begin right after the other site, or {} bytes later or more", landing_pads::PAD),
             ));
         }
         if part.offset + part.len > LONGEST_SITE {
             return Err(place.error(
                 format!("the sites are more than {LONGEST_SITE} bytes apart"),
                 "too far",
-                "move them nearer to each other: what matters is which blocks they lie in",
+                "move them closer together: only the blocks in which they lie matter",
             ));
         }
         parts.push(part);
@@ -194,7 +194,7 @@ fn part_name(
 ) -> Result<String, ScenarioError> {
     let Some(name) = &table.name else {
         return if several {
-            Err(place.error("one of several sites without a name", "nameless", "add `name = \"...\"`"))
+            Err(place.error("each of several sites needs a name", "nameless", "add `name = \"...\"`"))
         } else {
             Ok(String::new())
         };
@@ -218,16 +218,16 @@ fn intermediate(site: &Site, pads: &[Pad], text: &str, place: &Place) -> Result<
     let instructions = decode(&bytes, site.address, place, false)?;
     let [instruction] = instructions.as_slice() else {
         return Err(place.error(
-            format!("an intermediate is one instruction, these are {}", instructions.len()),
+            format!("an intermediate is one instruction, not {}", instructions.len()),
             "more than one",
-            "list the instructions one by one, as they stand at the first byte",
+            "list each instruction as an intermediate of its own",
         ));
     };
     if bytes.len() > site.len() {
         return Err(place.error(
             format!("the intermediate has {} bytes, the site {}", bytes.len(), site.len()),
             "longer than the site",
-            "an intermediate stands within the site",
+            "an intermediate must fit into the site",
         ));
     }
     let branches = !matches!(
@@ -237,9 +237,9 @@ fn intermediate(site: &Site, pads: &[Pad], text: &str, place: &Place) -> Result<
     let target = instruction.near_branch_target();
     if branches && !site.contains(target) && pads.iter().all(|pad| pad.address != target) {
         return Err(place.error(
-            format!("`{instruction}` goes to {target:#x}, where there is no landing pad"),
+            format!("`{instruction}` jumps to {target:#x}, which has no landing pad"),
             "leads nowhere",
-            "let it go to the end of the site, to the target of old or new, or into the site",
+            "jump to the end of the site, to the target of old or new, or into the site",
         ));
     }
     Ok(bytes)

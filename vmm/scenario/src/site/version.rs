@@ -86,13 +86,13 @@ pub(super) fn version(
             return Err(place.error(
                 format!("a site has at most {LONGEST_SITE} bytes"),
                 "too long",
-                "leave out what the protocol does not write",
+                "omit bytes that the protocol does not write",
             ));
         }
     }
     if let Some(target) = unused {
         return Err(source.at(target.span()).error(
-            "a target without a branch that takes it",
+            "this target belongs to no branch",
             "not used",
             "remove it, or write the branch by name (`jmp8`, `jmp32`, `call`); hex bytes keep their own \
              displacement",
@@ -133,24 +133,21 @@ pub(super) fn decode(
             let rest: Vec<_> = bytes[at..].iter().take(LONGEST).map(|byte| format!("{byte:02x}")).collect();
             let (message, help) = match decoder.last_error() {
                 DecoderError::NoMoreBytes => (
-                    format!(
-                        "the instruction at byte {at} ({}) is cut by the end of the site",
-                        rest.join(" ")
-                    ),
+                    format!("the site ends inside the instruction at byte {at} ({})", rest.join(" ")),
                     "add its missing bytes, or end the site before it",
                 ),
                 _ => (
-                    format!("byte {at} begins no instruction ({})", rest.join(" ")),
-                    "correct the bytes; 64-bit mode is meant",
+                    format!("byte {at} is not the beginning of an instruction ({})", rest.join(" ")),
+                    "correct the bytes; they are decoded in 64-bit mode",
                 ),
             };
             return Err(place.error(message, "does not decode", help));
         }
         if instruction.mnemonic() == Mnemonic::Int3 && versions && at == 0 {
             return Err(place.error(
-                format!("`int3` (byte {at}) is no version of a site: what it does is up to the handler"),
+                format!("`int3` (byte {at}) cannot be a version of a site: its effect depends on the handler"),
                 "traps",
-                "give the instruction that the trap stands for, and store the int3 as a step: `store = { what = \"int3\" }`",
+                "give the instruction that the trap replaces, and store the int3 as a step: `store = { what = \"int3\" }`",
             ));
         }
         if let Some(reason) = refusal(&instruction) {

@@ -161,7 +161,7 @@ pub(crate) struct Store {
     /// store = { at = 0, bytes = "cc" }
     /// ```
     pub bytes: Option<Text>,
-    /// Splits the store into pieces of so many bytes, in ascending order.
+    /// Splits the store into pieces of this many bytes, in ascending order.
     ///
     /// Default: one store.
     ///

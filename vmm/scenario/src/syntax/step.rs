@@ -85,7 +85,7 @@ pub(crate) struct Step {
     pub sync: Option<Spanned<Sync>>,
     /// Sends an IPI or NMI to executors, and does not wait.
     ///
-    /// A program waits for what it broadcasts by a word that the function counts up.
+    /// A program waits for a broadcast by means of a word that the function increments.
     ///
     /// ```toml
     /// [[step]]

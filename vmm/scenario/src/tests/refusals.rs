@@ -30,7 +30,12 @@ fn contradictions_in_the_site_are_refused() {
     refused(&site("\"jmp32\"", "\"jmp8\""), "\"jmp8\"", "old has 5 bytes and new has 2", "same length");
     refused(&site("\"nop5\"", "\"nop55\""), "\"nop55\"", "neither bytes in hex nor", "did you mean `nop5`?");
     refused(&site("\"nop5\"", "\"0f 1f 44\""), "\"0f 1f 44\"", "cut by the end of the site", "missing bytes");
-    refused(&site("\"nop5\"", "\"06 90 90 90 90\""), "\"06", "byte 0 begins no instruction", "64-bit");
+    refused(
+        &site("\"nop5\"", "\"06 90 90 90 90\""),
+        "\"06",
+        "byte 0 is not the beginning of an instruction",
+        "64-bit",
+    );
     refused(&site("\"nop5\"", "[\"rdtsc\", \"nop3\"]"), "\"rdtsc\"", "neither bytes", "one of nop1");
     refused(&site("\"nop5\"", "\"0f 31 0f 1f 00\""), "\"0f 31", "rdtsc", "another instruction");
     refused(&site("\"nop5\"", "[\"push-rbp\", \"nop4\"]"), "[\"push", "stack is -8 bytes off", "POP");

@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_search_has_no_verdict() {
-        let mut report = Report::skipped("one", crossmod::results::Reason::Other(String::new()));
+        let mut report = Report::skipped("one", Reason::Other("a reason".into()));
         assert!(whole(Ok(report.clone())).is_ok(), "nothing was cut short");
         report.reason = Some(Reason::BeforeConfirmed);
         report.status = Status::NotDecided;

@@ -3,8 +3,8 @@
 use crossmod::host::Host;
 use crossmod::linux::{self, Image, ProbeWindow};
 use crossmod::machine::{catch_signals, stop_requested};
-use crossmod::results::Status;
-use crossmod::sites::{self, EXPLORE, Exploration, Explored, Origin, tables};
+use crossmod::results::{Status, Tier};
+use crossmod::sites::{self, Exploration, Explored, Origin, tables};
 use crossmod::{CheckOptions, Checker, Scenario};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ struct Record<'a> {
 #[derive(Serialize)]
 struct ExplorationRecord {
     shapes: usize,
-    tier: &'static str,
+    tier: Tier,
     #[serde(flatten)]
     origin: Origin,
 }
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exi
     let (exploration, error) = explore(arguments, &windows)?;
     let (shapes, origin) = (exploration.shapes, Origin::new(images, &exploration.host));
     let image = origin.line();
-    let added = ExplorationRecord { shapes, tier: EXPLORE, origin };
+    let added = ExplorationRecord { shapes, tier: Tier::Explore, origin };
     show(arguments.format, document, || record(&exploration.explored, Some(added)))?;
     if arguments.format == Format::Text && shapes > 0 {
         print(&exploration.text(&image, |report| replays(report, arguments.traces.as_deref())));

@@ -6,8 +6,9 @@ use crossmod_linux::{Image, Member};
 use serde::Serialize;
 
 use super::{Judged, ModelOutcome, OneStore, Outcome, Provisos, RING, Verdict, safe, sites};
+use crate::results::Tier;
+use crate::sites::Origin;
 use crate::sites::export::{EXECUTORS, PatchSetup};
-use crate::sites::{EXPLORE, Origin};
 use crate::x86::VendorRule;
 
 /// Judgements with their origin.
@@ -15,7 +16,7 @@ use crate::x86::VendorRule;
 #[serde(rename_all = "kebab-case")]
 pub struct Judgements {
     /// The tier: how scenarios were run.
-    pub tier: &'static str,
+    pub tier: Tier,
     /// The host and the images.
     #[serde(flatten)]
     pub origin: Origin,
@@ -120,7 +121,7 @@ impl Judgements {
             classes: model.judged.iter().map(|judged| ClassRecord::new(images, judged)).collect(),
         };
         let judgements = outcome.models.iter().map(judgement).collect();
-        Judgements { tier: EXPLORE, origin: origin.clone(), judgements }
+        Judgements { tier: Tier::Explore, origin: origin.clone(), judgements }
     }
 }
 
