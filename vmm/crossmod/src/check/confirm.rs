@@ -26,7 +26,7 @@ impl Checker {
         let property = violation.property;
         let (initial, states) = self.run_on_oracle(plan, &schedule)?;
         let replayed = self.run_live(plan, &schedule)?;
-        if let Some(index) = first_difference(&states, &replayed.states) {
+        if let Some(index) = (0..states.len()).find(|&at| states.get(at) != replayed.states.get(at)) {
             return Err(CheckError::Inconsistent(format!(
                 "{}: {property} is not reproduced: the live run {} move {} of {} (`{}`)",
                 plan.name,
@@ -113,35 +113,24 @@ impl Checker {
             return Err(MachineError::NotHere(reason).into());
         }
         let replayed = self.run_live(&plan, &schedule)?;
-        let mut difference = None;
-        if trace::hex(replayed.initial) != trace.initial {
-            difference = Some("the initial state differs".to_owned());
-        } else if let Some(index) = (0..schedule.len()).find(|&index| {
-            replayed.states.get(index).map(|&state| trace::hex(state)).as_ref()
-                != trace.moves.get(index).map(|step| &step.state)
-        }) {
-            let step = &trace.moves[index].step;
-            difference = Some(if replayed.impossible == Some(index) {
-                format!("move {} (`{step}`) is not possible in the state before it", index + 1)
+        let recorded = |index: usize| trace.moves.get(index).map(|step| step.state.as_str());
+        let live = |index: usize| replayed.states.get(index).map(|&state| trace::hex(state));
+        let differs = (0..schedule.len()).find(|&index| live(index).as_deref() != recorded(index));
+        let difference = if trace::hex(replayed.initial) != trace.initial {
+            Some("the initial state differs".to_owned())
+        } else if let Some(index) = differs {
+            let (number, step) = (index + 1, &trace.moves[index].step);
+            Some(if replayed.impossible == Some(index) {
+                format!("move {number} (`{step}`) is not possible in the state before it")
             } else {
-                format!("the state after move {} (`{step}`) differs", index + 1)
-            });
-        } else if !replayed.shows(trace.violation.property) {
-            difference = Some(format!(
-                "the schedule runs as recorded but does not violate `{}`",
-                trace.violation.property
-            ));
-        }
+                format!("the state after move {number} (`{step}`) differs")
+            })
+        } else {
+            let property = trace.violation.property;
+            let why = || format!("the schedule runs as recorded but does not violate `{property}`");
+            (!replayed.shows(property)).then(why)
+        };
         let rendering = trace::render(&plan, &replayed.rows, width);
         Ok(ReplayReport { rendering, difference, steps: replayed.steps })
     }
-}
-
-fn first_difference(left: &[u128], right: &[u128]) -> Option<usize> {
-    if left == right {
-        return None;
-    }
-    Some(
-        left.iter().zip(right).position(|(left, right)| left != right).unwrap_or(left.len().min(right.len())),
-    )
 }

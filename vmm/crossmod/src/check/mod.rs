@@ -123,17 +123,16 @@ impl Checker {
         options: &CheckOptions,
         mut tick: impl FnMut(SearchProgress),
     ) -> Result<Report, CheckError> {
+        let skipped = |reason, fetch| Ok(Report::skipped(&scenario.name, Reason::Other(reason)).under(fetch));
         let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
             Ok(plan) => plan,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return Ok(
-                    Report::skipped(&scenario.name, Reason::Other(error.to_string())).under(options.fetch)
-                );
+                return skipped(error.to_string(), options.fetch);
             }
             Err(error) => return Err(error.into()),
         };
         if let Some(reason) = self.lacking(&plan)? {
-            return Ok(Report::skipped(&scenario.name, Reason::Other(reason)).under(Some(plan.fetch)));
+            return skipped(reason, Some(plan.fetch));
         }
         let until = options.case_time.map(|time| Instant::now() + time);
         let before = self.assists();
@@ -161,10 +160,8 @@ impl Checker {
 
     /// The reason why this host cannot run a plan, if there is one.
     fn lacking(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
-        match self.capabilities.lacking(plan) {
-            Some(reason) => Ok(Some(reason)),
-            None => self.oracle.cannot_execute_site(plan),
-        }
+        let reason = self.capabilities.lacking(plan).map(Some);
+        reason.map_or_else(|| self.oracle.cannot_execute_site(plan), Ok)
     }
 }
 

@@ -44,18 +44,22 @@ impl Checker {
             let timeout = options.limits.timeout.into_iter().chain(left).min();
             Limits { timeout, stop: STOP, ..options.limits }
         };
+        let seed = options.seed;
+        let sampling = |runs| schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
         let (found, ended) = match options.mode {
             Mode::Exhaustive => search_all(&mut model, limits(), options, tick, &mut report)?,
-            Mode::Random { runs } => sample(
-                &mut model,
-                &mut Random::new(options.seed),
-                reduction(options),
-                (runs, until),
-                &mut report,
-            )?,
+            Mode::Random { runs } => {
+                let mut strategy = Random::new(seed);
+                sample(&mut model, &mut strategy, reduction(options), sampling(runs), &mut report)?
+            }
             Mode::Pct { runs, depth } => {
-                let mut strategy = pct(&mut model, depth, options, until)?;
-                sample(&mut model, &mut strategy, reduction(options), (runs, until), &mut report)?
+                // The length of runs is unknown beforehand: a few random runs show it, and the strategy assumes twice
+                // that length.
+                let (mut random, reduction) = (Random::new(seed), reduction(options));
+                let (probe, _) =
+                    schedule::sample(&mut model, &mut random, reduction, sampling(32), |_, _| {})?;
+                let mut strategy = Pct::new(plan.executors.len(), depth, 2 * probe.longest, seed);
+                sample(&mut model, &mut strategy, reduction, sampling(runs), &mut report)?
             }
         };
         report.ended = Some(ended);
@@ -119,31 +123,17 @@ fn search_all(
     Ok((search.found, search.ended))
 }
 
-/// The length of runs is unknown beforehand: a few random runs show it, and the strategy assumes twice that length.
-fn pct(
-    model: &mut Model<'_>,
-    depth: usize,
-    options: &CheckOptions,
-    until: Option<Instant>,
-) -> Result<Pct, EngineError> {
-    let limits = schedule::Limits { runs: 32, length: RUN_LIMIT, until, stop: STOP };
-    let mut random = Random::new(options.seed);
-    let (probe, _) = schedule::sample(model, &mut random, reduction(options), limits, |_, _| {})?;
-    Ok(Pct::new(model.plan().executors.len(), depth, 2 * probe.longest, options.seed))
-}
-
 fn sample(
     model: &mut Model<'_>,
     strategy: &mut dyn Strategy,
     reduction: Reduction,
-    (runs, until): (u64, Option<Instant>),
+    limits: schedule::Limits,
     report: &mut Report,
 ) -> Result<Found, EngineError> {
-    let limits = schedule::Limits { runs, length: RUN_LIMIT, until, stop: STOP };
     let (sampled, found) = schedule::sample(model, strategy, reduction, limits, |_, _| {})?;
     report.counts.transitions = sampled.moves;
     report.set_digest(u128::from(sampled.moves), &found);
-    let ended = match (sampled.runs < runs, stop_requested()) {
+    let ended = match (sampled.runs < limits.runs, stop_requested()) {
         (false, _) => Ended::Exhausted,
         (true, true) => Ended::Interrupted,
         (true, false) => Ended::Timeout,

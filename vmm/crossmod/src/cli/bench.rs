@@ -11,15 +11,12 @@ use crossmod::layout::MAX_CPUS;
 use crossmod::machine::allowed_cpus;
 use crossmod::report;
 
-use super::freerun_common::{Format, begin, end, fail, json, progress};
+use super::freerun_common::{begin, end, progress};
+use super::output::{Rendering, json};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
-#[command(after_help = "Examples:
-  crossmod bench --plain --seconds 5
-  crossmod bench --save before.json
-  crossmod bench --compare before.json
-  crossmod bench --format json > bench.json")]
+#[command(after_help = include_str!("help/bench.txt"))]
 pub struct Arguments {
     /// Number of vCPUs that pass through the site [default: one for each CPU besides the patcher's]. Reports mark a
     /// higher number.
@@ -35,8 +32,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Format of the result.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Rendering::Text)]
+    format: Rendering,
     /// Also write the result to this file, as JSON, for --compare and `crossmod report`.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -54,10 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     begin()?;
     if let (Some(path), Some(then)) = (&arguments.compare, &baseline) {
         same_machine(&then.host, &Host::read()).map_err(|why| {
-            let path = path.display();
-            Failure::unusable(format!(
-                "error: {path}: {why}\nsave one on this machine: `crossmod bench --save FILE`"
-            ))
+            Failure::file(path, format_args!("{why}\nsave one on this machine: `crossmod bench --save FILE`"))
         })?;
     }
     let spare = allowed_cpus().len().saturating_sub(1).clamp(1, MAX_CPUS);
@@ -71,38 +65,32 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let bar = progress();
     let result = bench(&options, |part| bar.set_position((part * 1000.0) as u64));
     bar.finish_and_clear();
-    let bench = result.map_err(fail)?;
+    let bench = result?;
     if let Some(path) = &arguments.save {
         write(path, &(json(&bench)? + "\n")).map_err(|error| {
-            Failure::unusable(format!(
-                "error: {}: {error}\nuse --save with a file that can be written to",
-                path.display()
-            ))
+            Failure::file(path, format_args!("{error}\nuse --save with a file that can be written to"))
         })?;
     }
     match arguments.format {
-        Format::Text => print(&report::bench::text(&bench)),
-        Format::Json => print(&json(&bench)?),
-        Format::Html => {
+        Rendering::Text => print(&report::bench::text(&bench)),
+        Rendering::Json => print(&json(&bench)?),
+        Rendering::Html => {
             let results = report::free::SavedResults { survey: None, bench: Some(bench.clone()) };
             print(&report::free::html(&results));
         }
     }
     if let (Some(path), Some(then)) = (&arguments.compare, &baseline) {
-        let name = path.display().to_string();
-        let changes = compare(then, &bench, arguments.seed).map_err(|why| {
-            Failure::unusable(format!("error: {name}: {why}\nsave one with the same options"))
-        })?;
-        let text = report::bench::comparisons(&changes, &name);
-        if arguments.format == Format::Text { print(&text) } else { eprintln!("{text}") }
+        let changes = compare(then, &bench, arguments.seed)
+            .map_err(|why| Failure::file(path, format_args!("{why}\nsave one with the same options")))?;
+        let text = report::bench::comparisons(&changes, &path.display().to_string());
+        if arguments.format == Rendering::Text { print(&text) } else { eprintln!("{text}") }
     }
     Ok(end(bench.interrupted, Exit::Held))
 }
 
 fn load(path: &Path) -> Result<Bench, Failure> {
     let unusable = |error: &dyn std::fmt::Display| {
-        let remedy = "write one with `crossmod bench --save FILE`";
-        Failure::unusable(format!("error: {}: {error}\n{remedy}", path.display()))
+        Failure::file(path, format_args!("{error}\nwrite one with `crossmod bench --save FILE`"))
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     serde_json::from_str(&text).map_err(|error| unusable(&format!("not a saved benchmark: {error}")))

@@ -1,5 +1,7 @@
 //! Exit statuses, and the failures that end a command.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crossmod::machine::MachineError;
@@ -75,13 +77,18 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Input that cannot be used.
-    pub fn unusable(message: impl Into<String>) -> Failure {
-        Failure::Unusable(message.into())
+    /// Input that cannot be used: what is wrong with it, and what to do.
+    pub fn unusable(message: impl Display) -> Failure {
+        Failure::Unusable(format!("error: {message}"))
+    }
+
+    /// A file that cannot be used: why, and what to do.
+    pub fn file(path: &Path, why: impl Display) -> Failure {
+        Failure::unusable(format_args!("{}: {why}", path.display()))
     }
 
     /// A failure of Crossmod or of the host.
-    pub fn harness(error: impl std::fmt::Display) -> Failure {
+    pub fn harness(error: impl Display) -> Failure {
         Failure::Harness(error.to_string())
     }
 
@@ -100,7 +107,7 @@ impl From<CheckError> for Failure {
     fn from(error: CheckError) -> Failure {
         match error {
             CheckError::Scenario(error) => Failure::Unusable(format!("{:?}", miette::Report::new(error))),
-            CheckError::Trace(error) => Failure::Unusable(format!("error: {error}")),
+            CheckError::Trace(error) => Failure::unusable(error),
             CheckError::Machine(error) => error.into(),
             error @ (CheckError::Engine(_) | CheckError::Inconsistent(_)) => Failure::harness(error),
         }
@@ -130,7 +137,7 @@ impl From<SuiteError> for Failure {
     fn from(error: SuiteError) -> Failure {
         match error {
             SuiteError::Scenario(error) => error.into(),
-            error => Failure::Unusable(format!("error: {error}")),
+            error => Failure::unusable(error),
         }
     }
 }

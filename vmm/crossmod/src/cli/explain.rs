@@ -10,7 +10,7 @@ use crossmod::reference;
 use crossmod::scenario::{self, Entry, Scenario, nearest};
 use crossmod::suite::{self, Case};
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -27,12 +27,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let library = scenario::library();
     let cases = suite::cases(&library, &[])?;
     let Some(name) = &arguments.name else {
-        print(&overview(&library, &cases));
-        return Ok(Exit::Held);
+        return answer(&overview(&library, &cases));
     };
     if name == "language" {
-        print(&reference::markdown());
-        return Ok(Exit::Held);
+        return answer(&reference::markdown());
     }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
@@ -41,23 +39,16 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         // Parameters of a fetch model, which are no name of the reference.
         found.extend(name.parse().ok().map(|model| described(&reference::model(model), &cases)));
     }
-    let others = [
-        scenario::protocols()
-            .into_iter()
-            .find(|(known, _)| known == plain)
-            .map(|(known, text)| protocol(&known, text, &library)),
-        library
-            .iter()
-            .find(|scenario| scenario.name == plain)
-            .map(|scenario| self::scenario(scenario, &cases)),
-        tag(name, &cases),
-    ];
-    found.extend(others.into_iter().flatten());
+    let protocols = scenario::protocols();
+    let known = protocols.iter().find(|(known, _)| known == plain);
+    found.extend(known.map(|(known, text)| protocol(known, text, &library)));
+    let known = library.iter().find(|scenario| scenario.name == plain);
+    found.extend(known.map(|known| self::scenario(known, &cases)));
+    found.extend(tag(name, &cases));
     if found.is_empty() {
         return Err(unknown(name, &library, &cases));
     }
-    print(&found.join("\n"));
-    Ok(Exit::Held)
+    answer(&found.join("\n"))
 }
 
 fn overview(library: &[Scenario], cases: &[Case]) -> String {
@@ -67,13 +58,8 @@ fn overview(library: &[Scenario], cases: &[Case]) -> String {
     }
     out.push_str("\nfetch models\n");
     for model in FetchModel::presets() {
-        let _ = writeln!(
-            out,
-            "  {:16}reads {} at once, may miss {}",
-            model.to_string(),
-            model.reads(),
-            model.misses()
-        );
+        let (name, reads, misses) = (model.to_string(), model.reads(), model.misses());
+        let _ = writeln!(out, "  {name:16}reads {reads} at once, may miss {misses}");
     }
     out.push_str("\nprotocols\n");
     for (name, text) in scenario::protocols() {
@@ -97,21 +83,16 @@ fn described(entry: &Entry, cases: &[Case]) -> String {
     let of_kind = |kind| entry.kind == kind;
     let property: Option<Property> = entry.name.parse().ok().filter(|_| of_kind("a property"));
     let model: Option<FetchModel> = entry.name.parse().ok().filter(|_| of_kind("a fetch model"));
+    let mut select = |how: &str, option: &str, about: &dyn Fn(&Case) -> bool| {
+        let names = some(cases.iter().filter(|case| about(case)).map(|case| case.scenario.name.as_str()));
+        let _ = write!(out, "\n  {how:16}{names}\n  select          crossmod check --{option}\n");
+    };
     if let Some(property) = property {
-        let expect = cases.iter().filter(|case| case.plan.expect.contains(&property));
-        let _ = write!(
-            out,
-            "\n  expected by     {}\n  select          crossmod check --property {property}\n",
-            some(expect.map(|case| case.scenario.name.as_str())),
-        );
+        let expects = |case: &Case| case.plan.expect.contains(&property);
+        select("expected by", &format!("property {property}"), &expects);
     }
     if let Some(model) = model {
-        let asked = cases.iter().filter(|case| case.model == model);
-        let _ = write!(
-            out,
-            "\n  asked for by    {}\n  select          crossmod check --fetch {model}\n",
-            some(asked.map(|case| case.scenario.name.as_str())),
-        );
+        select("asked for by", &format!("fetch {model}"), &|case| case.model == model);
     }
     out
 }
@@ -176,25 +157,24 @@ fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
     known.extend(protocols.iter().map(|(name, _)| name.as_str()));
     known.extend(library.iter().map(|scenario| scenario.name.as_str()));
     known.extend(tags.keys().copied());
-    let inside = |known: &&&str| name.len() >= 3 && known.contains(name);
-    let mut near: Vec<&str> = nearest(name, known.iter().copied()).into_iter().collect();
-    near.extend(
-        known.iter().filter(inside).filter(|known| !near.contains(known)).take(SHOWN).collect::<Vec<_>>(),
-    );
+    let nearest = nearest(name, known.iter().copied());
+    let inside = known.into_iter().filter(|known| name.len() >= 3 && known.contains(name));
+    let inside = inside.filter(|known| Some(*known) != nearest).take(SHOWN);
+    let near: Vec<&str> = nearest.into_iter().chain(inside).collect();
     let help = match near[..] {
         [] => "`crossmod explain` lists what there is".to_owned(),
         _ => format!("did you mean `{}`?", near.join("`, `")),
     };
-    Failure::unusable(format!(
-        "error: `{name}` is unknown: it is neither in the reference nor the name of a protocol, tag or shipped \
+    Failure::unusable(format_args!(
+        "`{name}` is unknown: it is neither in the reference nor the name of a protocol, tag or shipped \
          scenario\n{help}"
     ))
 }
 
 /// Tags, each with the number of scenarios that have it.
 pub fn tags(cases: &[Case]) -> BTreeMap<&str, usize> {
-    let mut scenarios: BTreeMap<&str, &Case> = BTreeMap::new();
-    scenarios.extend(cases.iter().map(|case| (case.scenario.name.as_str(), case)));
+    let scenarios: BTreeMap<&str, &Case> =
+        cases.iter().map(|case| (case.scenario.name.as_str(), case)).collect();
     let mut tags = BTreeMap::new();
     for tag in scenarios.values().flat_map(|case| &case.tags) {
         *tags.entry(tag.as_str()).or_default() += 1;

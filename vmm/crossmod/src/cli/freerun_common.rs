@@ -1,20 +1,11 @@
 //! The common part of the free-running commands.
 
-use clap::ValueEnum;
 use crossmod::host::emulated;
-use crossmod::machine::{MachineError, catch_signals};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use crossmod::machine::catch_signals;
+use indicatif::ProgressBar;
 
+use super::progress::bar;
 use super::{Exit, Failure};
-
-/// Forms of a result, including a page.
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-pub enum Format {
-    Text,
-    Json,
-    Html,
-}
 
 /// Refuses emulated CPUs, whose results would say nothing about silicon. From now on a signal ends a run in order.
 pub fn begin() -> Result<(), Failure> {
@@ -23,17 +14,7 @@ pub fn begin() -> Result<(), Failure> {
                        about silicon, and its times mean nothing.";
         return Err(Failure::Skipped(message.into()));
     }
-    catch_signals().map_err(fail)
-}
-
-/// A failure of the machine.
-pub fn fail(error: MachineError) -> Failure {
-    error.into()
-}
-
-/// A result as JSON.
-pub fn json(result: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(result).map_err(Failure::harness)
+    Ok(catch_signals()?)
 }
 
 /// The status of a run, or that it was interrupted.
@@ -43,9 +24,5 @@ pub fn end(interrupted: bool, exit: Exit) -> Exit {
 
 /// A progress bar in thousandths, on a terminal.
 pub fn progress() -> ProgressBar {
-    let bar = ProgressBar::new(1000);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
+    bar("{wide_bar} {msg} {elapsed}", 1000)
 }

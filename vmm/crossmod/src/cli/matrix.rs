@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use crossmod::explore::Limits;
 use crossmod::fetch::FetchModel;
 use crossmod::image::Image;
@@ -13,7 +13,7 @@ use crossmod::results::Status;
 use crossmod::{CheckOptions, Checker, Report, Scenario, scenario};
 
 use super::check::check_one;
-use super::output::write_traces;
+use super::output::{Rendering, json, write_traces};
 use super::progress::progress;
 use super::selection::{models, select, size};
 use super::{Exit, Failure, print};
@@ -23,8 +23,8 @@ pub struct Arguments {
     /// Scenario files, directories of them, or shipped scenarios by name or group [default: the group `matrix`].
     scenarios: Vec<String>,
     /// Format of the table.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Rendering::Text)]
+    format: Rendering,
     /// Fetch models of the columns; may be repeated. A preset, `all` presets, or parameters such as
     /// `atom=16,stale,block`.
     #[arg(long, value_name = "MODEL", default_value = "all")]
@@ -50,13 +50,6 @@ pub struct Arguments {
     timeout: Option<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-pub enum Format {
-    Text,
-    Json,
-    Html,
-}
-
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let models = models(&arguments.fetch)?;
     let names =
@@ -79,9 +72,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         costs,
     };
     print(&match arguments.format {
-        Format::Text => format!("{}\n{}", matrix::text(&matrix), matrix::legend(&matrix)),
-        Format::Html => matrix::html(&matrix),
-        Format::Json => serde_json::to_string_pretty(&matrix).map_err(Failure::harness)?,
+        Rendering::Text => format!("{}\n{}", matrix::text(&matrix), matrix::legend(&matrix)),
+        Rendering::Html => matrix::html(&matrix),
+        Rendering::Json => json(&matrix)?,
     });
     Ok(match (failed, interrupted, skipped) {
         (true, _, _) => Exit::Harness,
@@ -155,13 +148,12 @@ fn rows(scenarios: &[Scenario], mutants: bool) -> Result<Vec<(MatrixRow, Scenari
 fn costs(files: &[PathBuf]) -> Result<Vec<(u64, f64)>, Failure> {
     let mut costs = Vec::new();
     for path in files {
-        let unusable =
-            |what: &dyn std::fmt::Display| Failure::unusable(format!("error: {}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
-        let report: serde_json::Value = serde_json::from_str(&text).map_err(|error| unusable(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
+        let report: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| Failure::file(path, error))?;
         let reports = report["reports"]
             .as_array()
-            .ok_or_else(|| unusable(&"not a report of `crossmod check --format json`"))?;
+            .ok_or_else(|| Failure::file(path, "not a report of `crossmod check --format json`"))?;
         costs.extend(reports.iter().filter_map(|report| {
             Some((report["counts"]["transitions"].as_u64()?, report["counts"]["seconds"].as_f64()?))
         }));

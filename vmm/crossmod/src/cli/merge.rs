@@ -25,7 +25,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let files = arguments.files.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
-    let results = suite::join(&files).map_err(|error| Failure::unusable(format!("error: {error}")))?;
+    let results = suite::join(&files).map_err(Failure::unusable)?;
     let text = TextOptions {
         verbose: arguments.verbose,
         alone: results.reports.len() == 1,
@@ -41,26 +41,17 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn read(path: &Path) -> Result<Results, Failure> {
-    let fail = |reason: String, help: &str| {
-        Err(Failure::unusable(format!("error: {}: {reason}\n{help}", path.display())))
-    };
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) => {
-            return fail(error.to_string(), "give the files that `crossmod check --format json` wrote");
-        }
-    };
-    match serde_json::from_slice(&text) {
-        Ok(results) => Ok(results),
-        Err(error) if text.is_empty() => {
-            fail(error.to_string(), "the file is empty: its run did not finish; run that shard again")
-        }
-        Err(error) if error.is_eof() => {
-            fail(error.to_string(), "the file is incomplete: run that shard again")
-        }
-        Err(error) => fail(
-            error.to_string(),
-            "these are not results of this version: write them with `crossmod check --format json`",
-        ),
-    }
+    let fail = |error: &dyn std::fmt::Display, help| Failure::file(path, format_args!("{error}\n{help}"));
+    let text = std::fs::read(path)
+        .map_err(|error| fail(&error, "give the files that `crossmod check --format json` wrote"))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        let help = if text.is_empty() {
+            "the file is empty: its run did not finish; run that shard again"
+        } else if error.is_eof() {
+            "the file is incomplete: run that shard again"
+        } else {
+            "these are not results of this version: write them with `crossmod check --format json`"
+        };
+        fail(&error, help)
+    })
 }

@@ -2,12 +2,11 @@
 
 mod bench;
 mod check;
-mod completions;
 mod exit;
 mod explain;
 mod freerun_common;
+mod generate;
 mod list;
-mod man;
 mod matrix;
 mod merge;
 mod output;
@@ -34,20 +33,7 @@ use exit::{Exit, Failure};
     about,
     long_about = "Crossmod runs the real bytes of a patch site on KVM, one instruction at a time, while a patcher \
 rewrites them and interrupts arrive, in every order. If a patching protocol breaks, it shows the schedule.",
-    after_help = "Exit status: 0 every expectation held, 1 one did not, 2 unusable input, 4 skipped (no usable \
-/dev/kvm, or nothing that could run), 70 harness error or a trace that is not reproduced: no verdict, 130 \
-interrupted (the output covers what was known until then).\n\nExamples:
-  crossmod check                         every shipped scenario
-  crossmod check seed/hold-acked         one scenario, with its schedules
-  crossmod check my.toml --traces out    your own scenario, with trace files
-  crossmod check my.toml --fetch intel   the same, with fetches that may be stale byte by byte
-  crossmod check --tag nmi --shard 2/4   the scenarios with NMIs: the second of four parts
-  crossmod check my --resume my.journal  resumes an interrupted run
-  crossmod matrix my.toml                the scenario and each of its mutants
-  crossmod replay out/my.torn.trace.json
-  crossmod sites /boot/vmlinuz           the patch sites of a kernel
-  crossmod survey --quick                where this CPU tears instructions
-  crossmod stress seed/fixup-nmi         one scenario at full speed"
+    after_help = include_str!("help/main.txt")
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -83,9 +69,9 @@ enum Command {
     /// Print the capabilities of this host and their consequences.
     Probe(probe::Arguments),
     /// Print a script that completes `crossmod` in a shell.
-    Completions(completions::Arguments),
+    Completions(generate::ShellArguments),
     /// Write man pages.
-    Man(man::Arguments),
+    Man(generate::ManArguments),
 }
 
 /// Runs the command line.
@@ -105,8 +91,8 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::man(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.to_string().trim_end());
@@ -130,6 +116,12 @@ pub fn print(text: &str) {
         }
         _ => {}
     }
+}
+
+/// Prints the answer of a command that cannot fail any more.
+fn answer(text: &str) -> Result<Exit, Failure> {
+    print(text);
+    Ok(Exit::Held)
 }
 
 /// Width of the output in characters: `COLUMNS` if set, else that of the terminal, else 140.

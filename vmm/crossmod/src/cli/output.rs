@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use crossmod::Report;
 use crossmod::report;
 use crossmod::results::{Results, Shard, Status};
+use serde::Serialize;
 
 use super::{Exit, Failure, print};
 
@@ -16,6 +17,19 @@ pub enum Format {
     Json,
     Ktap,
     Junit,
+}
+
+/// Formats of tables and measurements, including a page.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Rendering {
+    Text,
+    Json,
+    Html,
+}
+
+/// A result as JSON.
+pub fn json(result: &impl Serialize) -> Result<String, Failure> {
+    report::json(result).map_err(Failure::harness)
 }
 
 /// Options of the text format.
@@ -106,7 +120,7 @@ impl TextOptions<'_> {
 pub fn finish(results: &Results, format: Format, text: &TextOptions<'_>) -> Result<Exit, Failure> {
     print(&match format {
         Format::Text => text.summary(results),
-        Format::Json => report::json(results).map_err(Failure::harness)?,
+        Format::Json => json(results)?,
         Format::Ktap => report::ktap(&results.reports),
         Format::Junit => report::junit(&results.reports).map_err(Failure::harness)?,
     });
@@ -134,15 +148,11 @@ fn trace_path(directory: &Path, report: &Report, property: &str) -> PathBuf {
 /// Writes a trace file for each finding of a report, if there is a directory for them.
 pub fn write_traces(directory: Option<&Path>, report: &Report) -> Result<(), Failure> {
     let Some(directory) = directory else { return Ok(()) };
-    let fail = |path: &Path, error: &dyn std::fmt::Display| {
-        Failure::unusable(format!("error: {}: {error}", path.display()))
-    };
-    std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
+    std::fs::create_dir_all(directory).map_err(|error| Failure::file(directory, error))?;
     for finding in &report.findings {
         let Some(trace) = &finding.trace else { continue };
         let path = trace_path(directory, report, finding.violation.property.name());
-        let text = serde_json::to_string_pretty(trace).map_err(|error| fail(&path, &error))?;
-        std::fs::write(&path, text + "\n").map_err(|error| fail(&path, &error))?;
+        std::fs::write(&path, json(trace)? + "\n").map_err(|error| Failure::file(&path, error))?;
     }
     Ok(())
 }

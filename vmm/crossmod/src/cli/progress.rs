@@ -3,12 +3,18 @@
 use crossmod::explore::SearchProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
-pub fn progress() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
+/// A progress bar, on a terminal.
+pub fn bar(template: &str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar
+}
+
+/// What is explored, without a length.
+pub fn progress() -> ProgressBar {
+    bar("{spinner} {prefix}  {msg}", 0)
 }
 
 /// Rates only where time means something.

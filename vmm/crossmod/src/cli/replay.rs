@@ -27,10 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     for path in &arguments.traces {
         let trace = Trace::load(path).map_err(CheckError::from)?;
         // A trace of another program is rejected before KVM is opened.
-        trace
-            .plan()
-            .and_then(|_| trace.schedule())
-            .map_err(|error| Failure::unusable(format!("error: {}: {error}", path.display())))?;
+        trace.plan().and_then(|_| trace.schedule()).map_err(|error| Failure::file(path, error))?;
         traces.push((path, trace));
     }
     catch_signals()?;

@@ -8,13 +8,10 @@ use crossmod::report::bench::comparison_svg;
 use crossmod::report::free::{SavedResults, html};
 use crossmod::report::survey::map_svg;
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, answer};
 
 #[derive(Args)]
-#[command(after_help = "Examples:
-  crossmod survey --format json > survey.json
-  crossmod bench --format json > bench.json
-  crossmod report survey.json bench.json > report.html")]
+#[command(after_help = include_str!("help/report.txt"))]
 pub struct Arguments {
     /// A survey, a benchmark, or both, as `--format json` printed them.
     #[arg(required = true, value_name = "FILE")]
@@ -29,14 +26,13 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     for path in &arguments.files {
         let unusable = |error: &dyn std::fmt::Display| {
             let remedy = "give what `crossmod survey --format json` and `crossmod bench --format json` print";
-            Failure::unusable(format!("error: {}: {error}\n{remedy}", path.display()))
+            Failure::file(path, format_args!("{error}\n{remedy}"))
         };
         let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
         results.add(&text).map_err(|error| unusable(&error))?;
     }
     let Some(directory) = &arguments.pictures else {
-        print(&html(&results));
-        return Ok(Exit::Held);
+        return answer(&html(&results));
     };
     let pictures = [
         ("survey-map.svg", results.survey.as_ref().map(map_svg)),
@@ -46,10 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         let path = directory.join(name);
         if let Some(picture) = picture {
             write(&path, &(picture + "\n")).map_err(|error| {
-                Failure::unusable(format!(
-                    "error: {}: {error}\ngive --pictures a writable directory",
-                    path.display()
-                ))
+                Failure::file(&path, format_args!("{error}\ngive --pictures a writable directory"))
             })?;
         }
     }

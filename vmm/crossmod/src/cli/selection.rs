@@ -29,11 +29,12 @@ impl FilterArguments {
 
 /// Bytes, with an optional K, M or G (powers of 1024).
 pub fn size(text: &str) -> Result<usize, String> {
-    let (number, shift) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(number) if text.ends_with('K') => (number, 10),
-        Some(number) if text.ends_with('M') => (number, 20),
-        Some(number) => (number, 30),
-        None => (text, 0),
+    let number = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
+    let shift = match text.as_bytes().last() {
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        _ => 0,
     };
     let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
     size.filter(|&size| size > 0)
@@ -44,11 +45,9 @@ pub fn size(text: &str) -> Result<usize, String> {
 pub fn models(names: &[String]) -> Result<Vec<FetchModel>, Failure> {
     let mut models: Vec<FetchModel> = Vec::new();
     for name in names {
-        let named: Vec<FetchModel> = match name.as_str() {
+        let named = match name.as_str() {
             "all" => FetchModel::presets().collect(),
-            name => {
-                vec![name.parse().map_err(|error| Failure::unusable(format!("error: --fetch: {error}")))?]
-            }
+            name => vec![name.parse().map_err(|why| Failure::unusable(format_args!("--fetch: {why}")))?],
         };
         for model in named {
             if !models.contains(&model) {
@@ -95,11 +94,11 @@ pub fn select(names: &[String]) -> Result<Vec<Scenario>, Failure> {
 fn directory(name: &str, path: &Path) -> Result<Vec<Scenario>, Failure> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(|error| Failure::unusable(format!("error: {name}: {error}")))?;
+        .map_err(|error| Failure::unusable(format_args!("{name}: {error}")))?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     if files.is_empty() {
-        return Err(Failure::unusable(format!("error: {name}: no .toml files in this directory")));
+        return Err(Failure::unusable(format_args!("{name}: no .toml files in this directory")));
     }
     files.iter().map(|file| Ok(scenario::load(file)?)).collect()
 }
@@ -112,18 +111,18 @@ fn unknown(library: &[Scenario], name: &str) -> Failure {
     } else {
         format!("shipped names that contain it: {}", near.join(", "))
     };
-    Failure::unusable(format!("error: `{name}` is neither a file nor a shipped scenario or group\n{help}"))
+    Failure::unusable(format_args!("`{name}` is neither a file nor a shipped scenario or group\n{help}"))
 }
 
 /// The shipped scenarios that a pattern matches.
 fn matching(library: &[Scenario], pattern: &str) -> Result<Vec<Scenario>, Failure> {
     let compiled = glob::Pattern::new(pattern)
-        .map_err(|error| Failure::unusable(format!("error: `{pattern}` is not a valid pattern: {error}")))?;
+        .map_err(|error| Failure::unusable(format_args!("`{pattern}` is not a valid pattern: {error}")))?;
     let chosen: Vec<Scenario> =
         library.iter().filter(|scenario| compiled.matches(&scenario.name)).cloned().collect();
     if chosen.is_empty() {
-        return Err(Failure::unusable(format!(
-            "error: no shipped scenario matches `{pattern}`\n`crossmod list` shows their names"
+        return Err(Failure::unusable(format_args!(
+            "no shipped scenario matches `{pattern}`\n`crossmod list` shows their names"
         )));
     }
     Ok(chosen)

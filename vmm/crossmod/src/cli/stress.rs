@@ -8,7 +8,8 @@ use crossmod::freerun::stress::{self, Rates, StressError, StressFinding, StressO
 use crossmod::layout::MAX_CPUS;
 use crossmod::{report, scenario};
 
-use super::freerun_common::{begin, end, fail, json, progress};
+use super::freerun_common::{begin, end, progress};
+use super::output::json;
 use super::selection::select;
 use super::{Exit, Failure, print};
 
@@ -16,17 +17,7 @@ use super::{Exit, Failure, print};
 const RATE: f64 = 1000.0;
 
 #[derive(Args)]
-#[command(
-    after_help = "Each round starts from the old version, performs the scenario's steps while executors pass \
-through the site at full speed, and restores the old version. The first finding of each property is written to \
-DIR/SCENARIO.PROPERTY.finding.json before it is reported. Exit status 1: the scenario does not expect a violated \
-property, or nothing explains a pass.
-
-Examples:
-  crossmod stress seed/naive-store-crossing-line --seconds 5
-  crossmod stress seed/fixup-nmi --nmi 5000 --iterations 100000
-  crossmod stress my.toml --findings out --format json"
-)]
+#[command(after_help = include_str!("help/stress.txt"))]
 pub struct Arguments {
     /// A scenario file, or a shipped scenario by name.
     scenario: String,
@@ -66,8 +57,8 @@ enum Format {
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let chosen = select(std::slice::from_ref(&arguments.scenario))?;
     let [scenario] = &chosen[..] else {
-        return Err(Failure::unusable(format!(
-            "error: `{}` names {} scenarios\nchoose one of them: `crossmod list`",
+        return Err(Failure::unusable(format_args!(
+            "`{}` names {} scenarios\nchoose one of them: `crossmod list`",
             arguments.scenario,
             chosen.len()
         )));
@@ -97,8 +88,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let result = stress::stress(&plan, &options, &found, tick);
     bar.finish_and_clear();
     let stress = result.map_err(|error| match error {
-        StressError::NotStressable(refusal) => Failure::unusable(format!(
-            "error: {} cannot run at full speed: {}\n{}: `crossmod check {}`",
+        StressError::NotStressable(refusal) => Failure::unusable(format_args!(
+            "{} cannot run at full speed: {}\n{}: `crossmod check {}`",
             scenario.name, refusal.reason, refusal.remedy, arguments.scenario
         )),
         StressError::Lost { ref findings, .. } => {
@@ -110,10 +101,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
                 "{error}\nthe findings above are not all on disk; the run was ended"
             ))
         }
-        StressError::Output { .. } => Failure::unusable(format!(
-            "error: {error}\nuse --findings with a directory that can be written to"
-        )),
-        StressError::Machine(error) => fail(error),
+        StressError::Output { .. } => {
+            Failure::unusable(format_args!("{error}\nuse --findings with a directory that can be written to"))
+        }
+        StressError::Machine(error) => error.into(),
     })?;
     print(&if text { report::stress::text(&stress) } else { json(&stress)? });
     Ok(end(stress.interrupted, if stress.held() { Exit::Held } else { Exit::NotHeld }))

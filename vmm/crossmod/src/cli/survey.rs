@@ -8,7 +8,8 @@ use crossmod::plan::Ring;
 use crossmod::report::survey as report;
 
 use super::check::ring;
-use super::freerun_common::{Format, begin, end, fail, json};
+use super::freerun_common::{begin, end};
+use super::output::{Rendering, json};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
@@ -23,8 +24,8 @@ pub struct Arguments {
     #[arg(long, value_parser = ring)]
     ring: Option<Ring>,
     /// Format of the result.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Rendering::Text)]
+    format: Rendering,
     /// Seed of the pauses between stores. The same seed makes a similar run, not the same one.
     #[arg(long, value_name = "N", env = "CROSSMOD_SEED", default_value_t = 1)]
     seed: u64,
@@ -40,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         ring: arguments.ring.unwrap_or(Ring::User),
     };
     // Each line is printed at once, so that a killed process has printed what it knew.
-    let text = arguments.format == Format::Text;
+    let text = arguments.format == Rendering::Text;
     // The header comes with the first line: a host that cannot run a survey gets only the reason.
     let headed = std::cell::Cell::new(None);
     let say = |header: Option<&'static str>, line: &str| {
@@ -57,15 +58,14 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             Done::Row(row) => say(Some(report::HEADER), &report::line(row)),
             Done::Pair(row) => say(Some(report::PAIRS), &report::pair(row)),
         },
-    )
-    .map_err(fail)?;
+    )?;
     match arguments.format {
-        Format::Text => print(&report::summary(&survey)),
-        Format::Html => {
+        Rendering::Text => print(&report::summary(&survey)),
+        Rendering::Html => {
             let results = crossmod::report::free::SavedResults { survey: Some(survey.clone()), bench: None };
             print(&crossmod::report::free::html(&results));
         }
-        Format::Json => print(&json(&report::Document::new(&survey))?),
+        Rendering::Json => print(&json(&report::Document::new(&survey))?),
     }
     // What only contradicts practice is a headline; what contradicts a promise is a failure.
     Ok(end(survey.interrupted, if survey.held() { Exit::Held } else { Exit::NotHeld }))

@@ -89,8 +89,7 @@ const WIDTH: usize = 110;
 
 /// One entry as plain text.
 pub fn plain(entry: &Entry) -> String {
-    let name = if matches!(entry.kind, "a key" | "a step") { &entry.path } else { &entry.name };
-    let mut out = format!("{name}: {}\n", entry.kind);
+    let mut out = format!("{}: {}\n", heading(entry), entry.kind);
     match entry.summary.strip_prefix("Violated when ") {
         Some(when) => write_fact(&mut out, "violated when", when.trim_end_matches('.')),
         None => {

@@ -3,30 +3,21 @@
 use maud::{Markup, PreEscaped, html};
 
 /// Colours of series, and what charts look like. Also part of a picture that stands alone.
-pub(super) const STYLE: &str = "
-:root { --s0: #7a8794; --s1: #a0a9b2; --s2: #8fb8e8; --s3: #4f8fd6; --s4: #1b5fae; --s5: #16365f; --s6: #d98a1f; --s7: #e8b766; --s8: #b8402a; --heat: 196, 60, 30; }
-@media (prefers-color-scheme: dark) { :root { --s0: #93a1b0; --s1: #6b7885; --s2: #3f6ea3; --s3: #5b95d9; --s4: #8bbcf5; --s5: #d3e5fb; --s6: #e39b3c; --s7: #9c6f2b; --s8: #f07a5f; --heat: 240, 110, 70; } }
-svg.chart { font-family: system-ui, sans-serif; } svg.chart text { fill: var(--soft); font-size: 12px; } svg.chart text.strong { fill: var(--ink); }
-svg.chart .grid { stroke: var(--line); stroke-width: 1; } svg.chart path.curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
-svg.chart .hollow { fill: var(--paper); stroke-width: 2; } svg.chart .frame { fill: none; stroke: var(--mark); stroke-width: 2; }
-";
+pub(super) const STYLE: &str = include_str!("chart.css");
 
 /// The colours that pages define and a picture alone needs.
-const ALONE: &str = "
-:root { --ink: #1c2733; --paper: #fff; --soft: #5c6b7a; --line: #d5dce3; --safe: #d9f0dc; --mark: #2467b0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e3e8ee; --paper: #14191f; --soft: #93a1b0; --line: #36414d; --safe: #1d4027; --mark: #78b4f5; } }
-";
+const ALONE: &str = include_str!("picture.css");
 
 /// A picture of its own.
 pub(super) fn alone(width: f64, height: f64, body: &Markup) -> String {
-    let picture = html! {
+    html! {
         svg.chart xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height) {
             style { (PreEscaped(STYLE)) (PreEscaped(ALONE)) }
             rect width=(width) height=(height) rx="6" style="fill:var(--paper)" {}
             (body)
         }
-    };
-    picture.into_string()
+    }
+    .into_string()
 }
 
 /// How values become places.
@@ -99,11 +90,9 @@ const RIGHT: f64 = 142.0;
 
 /// Lines, each with its name at its end.
 pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[Series]) -> Markup {
-    let points = || series.iter().flat_map(|series| &series.points);
     let range = |of: &dyn Fn(&(f64, f64)) -> f64| {
-        points()
-            .map(of)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)))
+        let places = series.iter().flat_map(|series| &series.points).map(of);
+        places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)))
     };
     let (left, right) = range(&|point| x.0.place(point.0));
     let (low, high) = range(&|point| y.0.place(point.1));
@@ -116,11 +105,9 @@ pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[S
     let up = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - 16.0);
     let at = |&(a, b): &(f64, f64)| (across(x.0.place(a)), up(y.0.place(b)));
     // Names from the top down, none over another.
-    let mut names: Vec<(f64, usize)> = series
-        .iter()
-        .enumerate()
-        .filter_map(|(index, series)| Some((at(series.points.last()?).1, index)))
-        .collect();
+    let ends =
+        series.iter().enumerate().filter_map(|(index, series)| Some((at(series.points.last()?).1, index)));
+    let mut names: Vec<(f64, usize)> = ends.collect();
     names.sort_by(|a, b| a.0.total_cmp(&b.0));
     let room = 14.0;
     for index in 1..names.len() {

@@ -3,17 +3,18 @@
 use std::fmt::Write;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
 
 use super::text::{claim, short};
 use super::{MODELLED_SMI, detail};
-use crate::results::{Report, Results, Status};
+use crate::results::{Report, Status};
 
 /// One JSON object.
 ///
 /// # Errors
 ///
 /// The error of the serialiser.
-pub fn json(results: &Results) -> Result<String, String> {
+pub fn json(results: &impl Serialize) -> Result<String, String> {
     serde_json::to_string_pretty(results).map_err(|error| error.to_string())
 }
 
@@ -54,37 +55,32 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
     let mut junit = Junit::new("crossmod");
     let mut suite = TestSuite::new("crossmod check");
     for report in reports {
-        let status = match (report.status, report.as_expected) {
-            (Status::Skipped, _) => {
-                let mut status = TestCaseStatus::skipped();
-                status.set_message(reason(report));
-                status
-            }
-            (Status::HarnessError, _) => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                status.set_message(reason(report));
-                status
-            }
+        let mut status = match (report.status, report.as_expected) {
+            (Status::Skipped, _) => TestCaseStatus::skipped(),
+            (Status::HarnessError, _) => TestCaseStatus::non_success(NonSuccessKind::Error),
             (_, true) => TestCaseStatus::success(),
-            (_, false) => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                let message = match report.status {
-                    Status::NotDecided => {
-                        format!("not decided: {}", short(report).unwrap_or("not exhaustive"))
-                    }
-                    _ => "the expectation did not hold".into(),
-                };
-                status.set_message(message).set_description(detail(report));
-                status
-            }
+            (_, false) => TestCaseStatus::non_success(NonSuccessKind::Failure),
         };
+        match report.status {
+            Status::Skipped | Status::HarnessError => {
+                status.set_message(reason(report));
+            }
+            _ if report.as_expected => {}
+            Status::NotDecided => {
+                let why = short(report).unwrap_or("not exhaustive");
+                status.set_message(format!("not decided: {why}")).set_description(detail(report));
+            }
+            _ => {
+                status.set_message("the expectation did not hold").set_description(detail(report));
+            }
+        }
         let mut case = TestCase::new(report.case(), status);
         if let Some(seconds) = report.counts.seconds {
             case.set_time(std::time::Duration::from_secs_f64(seconds));
         }
-        let modelled = if report.modelled.is_empty() { "" } else { "\nmodelled: " };
-        let about = if modelled.is_empty() { "" } else { MODELLED_SMI };
-        case.set_system_out(format!("{}{modelled}{about}", claim(report)));
+        let modelled =
+            if report.modelled.is_empty() { String::new() } else { format!("\nmodelled: {MODELLED_SMI}") };
+        case.set_system_out(format!("{}{modelled}", claim(report)));
         suite.add_test_case(case);
     }
     junit.add_test_suite(suite);

@@ -5,6 +5,7 @@ mod chart;
 mod formats;
 pub mod free;
 pub mod matrix;
+pub(crate) mod page;
 pub mod stress;
 pub mod survey;
 mod text;

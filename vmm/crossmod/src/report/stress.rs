@@ -31,9 +31,7 @@ pub fn text(stress: &Stress) -> String {
         let _ = writeln!(out, "  expected, but not visible at full speed: {}", silent.join(", "));
     }
     if stress.two_valued {
-        out.push_str(
-            "  two-valued site: neither version has room for a number, so there is no claim about `stale` and `order`\n",
-        );
+        out.push_str("  two-valued site: neither version has room for a number, so there is no claim about `stale` and `order`\n");
     }
     if counts.ahead > 0 {
         let _ = writeln!(out, "  UNEXPLAINED: {} passes ahead of the patcher", counts.ahead);

@@ -64,15 +64,21 @@ pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches 
 pub const MODELLED_SMI: &str =
     "SMIs: KVM here has no SMM; of an SMI, only that its RSM serialises the CPU is taken into account";
 
+/// Why a search or a sample ended early: for a table, and in words.
+fn cut_short(ended: Ended) -> Option<(&'static str, &'static str)> {
+    match ended {
+        Ended::MaxStates => Some(("state limit", "the limit of states was reached")),
+        Ended::MaxMemory => Some(("memory limit", "the limit of memory was reached")),
+        Ended::Timeout => Some(("time limit", "the time limit was reached")),
+        Ended::Interrupted => Some(("interrupted", "interrupted")),
+        Ended::Exhausted => None,
+    }
+}
+
 /// Why a search or a sample does not cover everything, for a table.
 pub(super) fn short(report: &Report) -> Option<&'static str> {
-    match report.ended? {
-        Ended::MaxStates => Some("state limit"),
-        Ended::MaxMemory => Some("memory limit"),
-        Ended::Timeout => Some("time limit"),
-        Ended::Interrupted => Some("interrupted"),
-        Ended::Exhausted => report.sampled.as_ref().map(|_| "sampled"),
-    }
+    let sampled = report.sampled.as_ref().map(|_| "sampled");
+    cut_short(report.ended?).map(|(short, _)| short).or(sampled)
 }
 
 fn rule(report: &Report) -> &'static str {
@@ -92,11 +98,9 @@ fn no_verdict(report: &Report) -> String {
 /// Bounds in a few characters: `2x1+1n` is two executors with a pass each and one NMI; `1,2` are the passes of executors
 /// that differ.
 fn short_bounds(bounds: &Bounds) -> String {
-    let mut out = match bounds.passes.split_first() {
-        Some((first, rest)) if rest.iter().all(|passes| passes == first) => {
-            format!("{}x{first}", bounds.executors)
-        }
-        _ => bounds.passes.iter().map(u8::to_string).collect::<Vec<_>>().join(","),
+    let mut out = match uniform(&bounds.passes) {
+        Some(passes) => format!("{}x{passes}", bounds.executors),
+        None => list(&bounds.passes).replace(' ', ""),
     };
     for (count, letter) in [(bounds.nmi, 'n'), (bounds.irq, 'i'), (bounds.smi, 's'), (bounds.mce, 'm')] {
         if count > 0 {
@@ -109,18 +113,22 @@ fn short_bounds(bounds: &Bounds) -> String {
 /// The bounds of a verdict, in one line.
 pub fn bounds(report: &Report) -> String {
     let Some(bounds) = &report.bounds else { return "none".into() };
-    format!(
-        "{}, {}, {}, {}, {}{}",
+    let rings = match uniform(&bounds.rings) {
+        Some(ring) => format!("ring {ring}"),
+        None => format!("rings {}", list(&bounds.rings)),
+    };
+    let mut parts = vec![
         number(bounds.executors, "executor", "executors"),
         each(&bounds.passes, "pass", "passes"),
-        match bounds.rings.iter().max() {
-            Some(ring) if bounds.rings.iter().all(|other| other == ring) => format!("ring {ring}"),
-            _ => format!("rings {}", list(&bounds.rings)),
-        },
+        rings,
         number(bounds.nmi.into(), "NMI", "NMIs"),
         number(bounds.irq.into(), "IRQ", "IRQs"),
-        rarer(bounds),
-    )
+    ];
+    // Events that most scenarios do not have.
+    for (count, one, many) in [(bounds.smi, "SMI", "SMIs"), (bounds.mce, "machine check", "machine checks")] {
+        parts.extend((count > 0).then(|| number(count.into(), one, many)));
+    }
+    parts.join(", ")
 }
 
 /// The verdict and its bounds in one line, for formats without room for more.
@@ -141,7 +149,7 @@ pub fn detail(report: &Report) -> String {
         return out;
     }
     for (label, text) in facts(report) {
-        let _ = writeln!(out, "  {label:<10} {text}");
+        let _ = text.map(|text| writeln!(out, "  {label:<10} {text}"));
     }
     for index in 0..report.findings.len() {
         out.push_str(&finding(report, index));
@@ -149,41 +157,48 @@ pub fn detail(report: &Report) -> String {
     out
 }
 
-/// The labelled lines of [`detail`].
-fn facts(report: &Report) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("verdict", verdict(report))];
+/// The labelled lines of [`detail`], in their order; those that do not apply have no text.
+fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
+    let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
+    let sampled = report.sampled.as_ref();
     let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
-    if !report.as_expected || missing {
-        facts.push(("expected", expectation(&report.expect)));
-    }
     let models = format!("fetch model {}, rule {}", report.fetch, rule(report));
-    facts.push(("bounds", format!("{}; {models}", bounds(report))));
-    match &report.sampled {
-        Some(sampled) => facts.push(("sampled", coverage_of_sample(sampled))),
-        None => facts.extend(search_facts(report)),
-    }
-    facts.push(("tier", format!("{}: single-stepped on KVM, not timed", report.tier)));
-    if !report.modelled.is_empty() {
-        facts.push(("modelled", MODELLED_SMI.into()));
-    }
-    facts.push(("executed", executed(&report.counts)));
-    if !report.outcomes.is_empty() {
-        let outcomes: Vec<String> = report.outcomes.iter().map(Outcome::to_string).collect();
-        facts.push(("outcomes", outcomes.join("; ")));
-    }
-    if !report.unreached.is_empty() {
-        facts.push(("unreached", format!("no schedule reached {}", report.unreached.join(", "))));
-    }
-    if !report.stalls.is_empty() {
-        facts.push(("stall", format!("longest interrupts-off window: {}", stalls(&report.stalls))));
-    } else if report.ended == Some(Ended::Exhausted) && report.sampled.is_none() {
-        facts.push(("stall", "not measured".into()));
-    }
-    if !report.digest.is_empty() {
-        let again = if report.verified { " (twice)" } else { "" };
-        facts.push(("hash", format!("{}{again}", report.digest)));
-    }
-    facts
+    let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
+    let explored = format!("{states} states, {transitions} transitions, depth {depth}{time}");
+    let bounded = sampled.is_none() && report.ended.and_then(cut_short).is_some();
+    let covered = format!(
+        "{expanded} states with all their successors: every schedule of fewer than {} moves",
+        depth + 1
+    );
+    let mebibytes = memory as f64 / f64::from(1 << 20);
+    let memory = format!("{mebibytes:.1} MiB, {} bytes a state", memory / states.max(1));
+    let outcomes: Vec<String> = report.outcomes.iter().map(Outcome::to_string).collect();
+    let measured = match report.stalls.is_empty() {
+        false => Some(format!("longest interrupts-off window: {}", stalls(&report.stalls))),
+        true if report.ended == Some(Ended::Exhausted) && sampled.is_none() => Some("not measured".into()),
+        true => None,
+    };
+    let again = if report.verified { " (twice)" } else { "" };
+    [
+        ("verdict", Some(verdict(report))),
+        ("expected", (!report.as_expected || missing).then(|| expectation(&report.expect))),
+        ("bounds", Some(format!("{}; {models}", bounds(report)))),
+        ("sampled", sampled.map(coverage_of_sample)),
+        ("explored", sampled.is_none().then_some(explored)),
+        ("covered", bounded.then_some(covered)),
+        ("memory", sampled.is_none().then_some(memory)),
+        ("tier", Some(format!("{}: single-stepped on KVM, not timed", report.tier))),
+        ("modelled", (!report.modelled.is_empty()).then(|| MODELLED_SMI.into())),
+        ("executed", Some(executed(&report.counts))),
+        ("outcomes", (!outcomes.is_empty()).then(|| outcomes.join("; "))),
+        (
+            "unreached",
+            (!report.unreached.is_empty())
+                .then(|| format!("no schedule reached {}", report.unreached.join(", "))),
+        ),
+        ("stall", measured),
+        ("hash", (!report.digest.is_empty()).then(|| format!("{}{again}", report.digest))),
+    ]
 }
 
 fn coverage_of_sample(sampled: &Sampled) -> String {
@@ -202,20 +217,6 @@ fn coverage_of_sample(sampled: &Sampled) -> String {
         "{} runs, {} complete, {} moves, longest {}; NOT exhaustive: {bound}",
         sampled.runs, sampled.completed, sampled.moves, sampled.longest
     )
-}
-
-fn search_facts(report: &Report) -> Vec<(&'static str, String)> {
-    let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
-    let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
-    let mut facts =
-        vec![("explored", format!("{states} states, {transitions} transitions, depth {depth}{time}"))];
-    if report.ended.is_some_and(|ended| ended != Ended::Exhausted) {
-        let covered = format!("every schedule of fewer than {} moves", depth + 1);
-        facts.push(("covered", format!("{expanded} states with all their successors: {covered}")));
-    }
-    let mebibytes = memory as f64 / f64::from(1 << 20);
-    facts.push(("memory", format!("{mebibytes:.1} MiB, {} bytes a state", memory / states.max(1))));
-    facts
 }
 
 fn executed(counts: &SearchCounts) -> String {
@@ -265,17 +266,6 @@ fn finding(report: &Report, index: usize) -> String {
     out
 }
 
-/// Events that most scenarios do not have.
-fn rarer(bounds: &Bounds) -> String {
-    let mut text = String::new();
-    for (count, one, many) in [(bounds.smi, "SMI", "SMIs"), (bounds.mce, "machine check", "machine checks")] {
-        if count > 0 {
-            let _ = write!(text, ", {}", number(count.into(), one, many));
-        }
-    }
-    text
-}
-
 fn number(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
@@ -284,35 +274,31 @@ fn list(numbers: &[u8]) -> String {
     numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The number that all have, if there is one.
+fn uniform(numbers: &[u8]) -> Option<u8> {
+    let (first, rest) = numbers.split_first()?;
+    rest.iter().all(|other| other == first).then_some(*first)
+}
+
 /// `2 passes each`, or the number of each executor in turn.
 fn each(numbers: &[u8], one: &str, many: &str) -> String {
-    match numbers {
-        [only] => number(usize::from(*only), one, many),
-        [first, rest @ ..] if rest.iter().all(|other| other == first) => {
-            format!("{} each", number(usize::from(*first), one, many))
-        }
-        _ => format!("{many} {}", list(numbers)),
+    match uniform(numbers) {
+        Some(only) if numbers.len() == 1 => number(only.into(), one, many),
+        Some(same) => format!("{} each", number(same.into(), one, many)),
+        None => format!("{many} {}", list(numbers)),
     }
 }
 
 fn verdict(report: &Report) -> String {
-    let mut text = match report.status {
+    let text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
         Status::Hazard => format!("hazard: {}", violated(report)),
         Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    let limit = match report.ended {
-        Some(Ended::MaxStates) => "the limit of states was reached",
-        Some(Ended::MaxMemory) => "the limit of memory was reached",
-        Some(Ended::Timeout) => "the time limit was reached",
-        Some(Ended::Interrupted) => "interrupted",
-        Some(Ended::Exhausted) | None => {
-            if report.sampled.is_some() {
-                text.push_str(" (sampled, not exhaustive)");
-            }
-            return text;
-        }
-    };
-    format!("{text} (bounded, not exhaustive: {limit})")
+    match (report.ended.and_then(cut_short), &report.sampled) {
+        (Some((_, limit)), _) => format!("{text} (bounded, not exhaustive: {limit})"),
+        (None, Some(_)) => format!("{text} (sampled, not exhaustive)"),
+        (None, None) => text,
+    }
 }

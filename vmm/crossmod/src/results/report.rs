@@ -41,7 +41,7 @@ pub struct Finding {
 }
 
 /// The result of one check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the scenario.
     pub name: String,
@@ -75,6 +75,7 @@ pub struct Report {
     /// How the search ended.
     pub ended: Option<Ended>,
     /// How passes ended, over all schedules.
+    #[serde(with = "as_text::each")]
     pub outcomes: Vec<Outcome>,
     /// Labels of program steps that no schedule reached: nothing is claimed about them.
     #[serde(default)]
@@ -112,28 +113,10 @@ impl Report {
     pub fn skipped(name: &str, reason: Reason) -> Report {
         Report {
             name: name.into(),
-            title: String::new(),
-            tier: Tier::Explore,
-            fetch: FetchModel::COHERENT,
-            rule: None,
-            plan: PlanDigest::default(),
-            bounds: None,
-            modelled: Vec::new(),
             status: Status::Skipped,
             reason: Some(reason),
             as_expected: true,
-            expect: Vec::new(),
-            findings: Vec::new(),
-            not_decided: Vec::new(),
-            ended: None,
-            outcomes: Vec::new(),
-            unreached: Vec::new(),
-            stalls: Vec::new(),
-            counts: SearchCounts::default(),
-            assists: Assists::default(),
-            sampled: None,
-            digest: String::new(),
-            verified: false,
+            ..Report::default()
         }
     }
 
@@ -191,13 +174,9 @@ impl Report {
         let mut text = format!("{states:032x}");
         for (property, found) in found {
             text.push_str(property.name());
-            for step in &found.schedule {
-                text.push_str(&step.to_string());
-            }
+            text.extend(found.schedule.iter().map(Transition::to_string));
         }
-        for outcome in &self.outcomes {
-            text.push_str(&outcome.to_string());
-        }
+        text.extend(self.outcomes.iter().map(Outcome::to_string));
         self.digest = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
     }
 

@@ -108,18 +108,12 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Shard, String> {
-        let numbers = text.split_once('/').and_then(|(index, count)| {
-            Some(Shard { index: index.parse().ok()?, count: count.parse().ok()? })
-        });
+        let numbers = text
+            .split_once('/')
+            .and_then(|(index, count)| Some((index.parse::<u32>().ok()?, count.parse::<u32>().ok()?)));
         match numbers {
-            Some(shard)
-                if (1..=Shard::MOST).contains(&shard.count) && (1..=shard.count).contains(&shard.index) =>
-            {
-                Ok(shard)
-            }
-            Some(Shard { index: 0, .. }) => {
-                Err("shards count from 1: for a runner that counts from 0, add 1".into())
-            }
+            Some((index @ 1.., count @ ..=Shard::MOST)) if index <= count => Ok(Shard { index, count }),
+            Some((0, _)) => Err("shards count from 1: for a runner that counts from 0, add 1".into()),
             _ => Err(format!(
                 "a shard is K/N, K from 1 to N, N at most {}: `2/4` is the second of four",
                 Shard::MOST

@@ -8,7 +8,7 @@ use crossmod_model::plan::Plan;
 use serde::{Deserialize, Serialize};
 
 /// Verdict of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// No violation within the bounds, all of them searched.
@@ -18,6 +18,7 @@ pub enum Status {
     /// No violation, but not everything was searched.
     NotDecided,
     /// Not run.
+    #[default]
     Skipped,
     /// The host or Crossmod failed: there is no verdict.
     HarnessError,
@@ -37,10 +38,11 @@ impl Status {
 }
 
 /// How a result was obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// Deterministic stepping, no measurement of silicon.
+    #[default]
     Explore,
 }
 
@@ -180,8 +182,7 @@ pub struct SearchCounts {
 }
 
 /// How one pass through the site ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Which code passed: `loop`, or the name of a handler.
     pub context: String,
@@ -224,20 +225,6 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.trapped { TRAPPED } else { "" };
         write!(f, "{}: {}{how}", self.context, self.version.name())
-    }
-}
-
-impl From<Outcome> for String {
-    fn from(outcome: Outcome) -> String {
-        outcome.to_string()
-    }
-}
-
-impl TryFrom<String> for Outcome {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Outcome, String> {
-        text.parse()
     }
 }
 

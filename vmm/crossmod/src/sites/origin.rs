@@ -6,12 +6,15 @@ use serde::Serialize;
 use crate::host::Host;
 
 /// Images and host of a result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Origin {
     /// The host.
     pub host: Host,
     /// The image's name, or the number of images.
+    #[serde(skip)]
     pub name: String,
     /// SHA-256 of the image; for several images, of the list that `sha256sum` would print.
+    #[serde(skip)]
     pub digest: String,
     /// Each image.
     pub images: Vec<ImageRecord>,

@@ -33,15 +33,11 @@ impl Shape {
             Hazard::Entered { byte, .. } | Hazard::Returned { byte } => Some(*byte),
             _ => None,
         });
-        let mut at = 0;
-        let boundaries: Vec<u64> = window
-            .lengths
-            .iter()
-            .map(|length| {
-                at += length;
-                at - length
-            })
-            .collect();
+        let ends = window.lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        let boundaries: Vec<u64> = ends.zip(&window.lengths).map(|(end, length)| end - length).collect();
         let expressible = window.length >= JUMP
             && window.lengths.iter().all(|length| (1..=LONGEST_NOP).contains(length))
             && arrival.is_none_or(|byte| boundaries.contains(&byte))
@@ -51,28 +47,22 @@ impl Shape {
 
     /// The scenario of the shape, with the name of a window.
     pub fn scenario(&self, name: &str) -> Scenario {
-        let quote = |names: Vec<String>| format!("[{}]", names.join(", "));
-        let old = self.lengths.iter().map(|length| format!("\"nop{length}\"")).collect();
+        let old: Vec<String> = self.lengths.iter().map(|length| format!("\"nop{length}\"")).collect();
         let rest: u64 = self.lengths.iter().sum::<u64>() - JUMP;
-        let new = std::iter::once("\"jmp32\"".to_owned()).chain((0..rest).map(|_| "\"nop1\"".to_owned()));
-        let mut text =
-            String::from("title = \"whole instructions become a jump\"\nprotocol = \"text_poke_fixup\"\n");
-        let grace = match self.arrival {
-            None => {
-                text.push_str("expect = \"safe\"\norder = [\"arm\", \"int3\", \"sync-int3\", \"grace\", \"tail\", \"sync-tail\", ");
-                text.push_str("\"first\", \"sync-first\", \"disarm\"]\n");
-                "[[step]]\nlabel = \"grace\"\nquiesce = {}\n"
-            }
-            Some(_) => {
-                text.push_str("expect = [\"torn\", \"interior\", \"unserialised\"]\n");
-                ""
-            }
+        let new = ["\"jmp32\""].into_iter().chain((0..rest).map(|_| "\"nop1\"")).collect::<Vec<_>>();
+        let (expect, grace) = match self.arrival {
+            None => (
+                "expect = \"safe\"\norder = [\"arm\", \"int3\", \"sync-int3\", \"grace\", \"tail\", \"sync-tail\", \
+                 \"first\", \"sync-first\", \"disarm\"]",
+                "[[step]]\nlabel = \"grace\"\nquiesce = {}\n",
+            ),
+            Some(_) => ("expect = [\"torn\", \"interior\", \"unserialised\"]", ""),
         };
-        let _ = writeln!(
-            text,
-            "site = {{ old = {}, new = {}, offset = {:#x} }}",
-            quote(old),
-            quote(new.collect()),
+        let mut text = format!(
+            "title = \"whole instructions become a jump\"\nprotocol = \"text_poke_fixup\"\n{expect}\n\
+             site = {{ old = [{}], new = [{}], offset = {:#x} }}\n",
+            old.join(", "),
+            new.join(", "),
             self.offset
         );
         let start = self.arrival.map_or(String::new(), |byte| format!("start = {{ interior = {byte} }}\n"));

@@ -13,36 +13,9 @@ pub enum SuiteError {
     /// A scenario cannot be used.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// Cases of two files have the same name, so a report could not distinguish them.
-    #[error(
-        "{first} and {second} are both called `{name}`: rename one, or its directory, or check them one by one"
-    )]
-    SameName {
-        /// The case.
-        name: String,
-        /// One file.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// No scenario has the tag.
-    #[error("no scenario here has the tag `{tag}`: {help}")]
-    NoSuchTag {
-        /// The tag.
-        tag: String,
-        /// A tag that is similar, or all of them.
-        help: String,
-    },
-    /// Every case was excluded.
-    #[error(
-        "none of {cases} cases {what}: ask for less at a time; `crossmod list --json` has tags and expectations"
-    )]
-    Nothing {
-        /// Number of cases before the exclusion.
-        cases: usize,
-        /// The filter, as a predicate.
-        what: String,
-    },
+    /// The selection cannot be used: what is wrong with it, and what to do.
+    #[error("{0}")]
+    Selection(String),
 }
 
 /// A scenario under one fetch model.
@@ -87,7 +60,8 @@ impl Selection {
 ///
 /// # Errors
 ///
-/// [`SuiteError::Scenario`] for the first scenario that no machine could run; [`SuiteError::SameName`].
+/// [`SuiteError::Scenario`] for the first scenario that no machine could run; [`SuiteError::Selection`] if two of
+/// them have the same name, because a report could not distinguish them.
 pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>, SuiteError> {
     let mut cases: Vec<Case> = Vec::new();
     let mut seen = std::collections::BTreeMap::<&str, &Scenario>::new();
@@ -95,11 +69,10 @@ pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>,
         match seen.insert(&scenario.name, scenario) {
             Some(other) if other.text == scenario.text => continue,
             Some(other) => {
-                return Err(SuiteError::SameName {
-                    name: scenario.name.clone(),
-                    first: other.path.clone(),
-                    second: scenario.path.clone(),
-                });
+                return Err(SuiteError::Selection(format!(
+                    "{} and {} are both called `{}`: rename one, or its directory, or check them one by one",
+                    other.path, scenario.path, scenario.name
+                )));
             }
             None => {}
         }

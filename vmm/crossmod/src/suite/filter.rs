@@ -75,11 +75,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// True if the filter selects every case.
-    pub fn is_empty(&self) -> bool {
-        self.tags.is_empty() && self.wanted.is_empty()
-    }
-
     /// Whether the filter selects `case`.
     pub fn selects(&self, case: &Case) -> bool {
         self.tags.iter().all(|rule| case.tags.contains(&rule.tag) == rule.has)
@@ -93,8 +88,8 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// [`SuiteError::NoSuchTag`] for a tag that no case has, because a misspelt exclusion would exclude nothing.
-    /// [`SuiteError::Nothing`] if no case is left.
+    /// [`SuiteError::Selection`] for a tag that no case has, because a misspelt exclusion would exclude nothing, and if no
+    /// case is left.
     pub fn apply(&self, cases: Vec<Case>) -> Result<Vec<Case>, SuiteError> {
         let known: BTreeSet<&str> = cases.iter().flat_map(|case| &case.tags).map(String::as_str).collect();
         if let Some(rule) = self.tags.iter().find(|rule| !known.contains(rule.tag.as_str())) {
@@ -103,12 +98,15 @@ impl Filter {
                 None if known.is_empty() => "none has any; add tags = [\"...\"] to the file".into(),
                 None => format!("there are {}", Vec::from_iter(known.iter().copied()).join(", ")),
             };
-            return Err(SuiteError::NoSuchTag { tag: rule.tag.clone(), help });
+            let message = format!("no scenario here has the tag `{}`: {help}", rule.tag);
+            return Err(SuiteError::Selection(message));
         }
         let all = cases.len();
         let left: Vec<Case> = cases.into_iter().filter(|case| self.selects(case)).collect();
         if left.is_empty() {
-            return Err(SuiteError::Nothing { cases: all, what: self.to_string() });
+            return Err(SuiteError::Selection(format!(
+                "none of {all} cases {self}: ask for less at a time; `crossmod list --json` has tags and expectations"
+            )));
         }
         Ok(left)
     }
@@ -117,14 +115,12 @@ impl Filter {
 /// As the end of a sentence: `has the tags nmi, !mutant and expects torn`.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tags: Vec<String> = self.tags.iter().map(TagRule::to_string).collect();
-        let wanted: Vec<String> = self.wanted.iter().map(Wanted::to_string).collect();
-        match (tags.is_empty(), wanted.is_empty()) {
-            (true, _) => write!(f, "expects {}", wanted.join(" and ")),
-            (false, true) => write!(f, "has the tags {}", tags.join(" and ")),
-            (false, false) => {
-                write!(f, "has the tags {} and expects {}", tags.join(" and "), wanted.join(" and "))
-            }
+        let tags = self.tags.iter().map(TagRule::to_string).collect::<Vec<_>>().join(" and ");
+        let wanted = self.wanted.iter().map(Wanted::to_string).collect::<Vec<_>>().join(" and ");
+        match (self.tags.is_empty(), self.wanted.is_empty()) {
+            (true, _) => write!(f, "expects {wanted}"),
+            (false, true) => write!(f, "has the tags {tags}"),
+            (false, false) => write!(f, "has the tags {tags} and expects {wanted}"),
         }
     }
 }

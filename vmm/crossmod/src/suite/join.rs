@@ -8,66 +8,10 @@ use thiserror::Error;
 
 use crate::results::{Report, Results, Selection, Shard, Status};
 
-/// Why results cannot be joined.
+/// Why results cannot be joined: which files, what is wrong with them, and what to do.
 #[derive(Debug, Error)]
-pub enum JoinError {
-    /// Nothing to join.
-    #[error("there are no results to join")]
-    Nothing,
-    /// The results were made with different programs or options.
-    #[error(
-        "{first} and {second} differ in the {what}: `{one}` and `{other}`; run both with the same, then join them"
-    )]
-    Mixed {
-        /// One file.
-        first: String,
-        /// Another.
-        second: String,
-        /// What differs.
-        what: &'static str,
-        /// The value in the first file.
-        one: String,
-        /// The value in the second file.
-        other: String,
-    },
-    /// The results of some shards were not given.
-    #[error(
-        "shard {missing} of {count} is missing: {path} has the results of another shard; give those of every shard"
-    )]
-    Missing {
-        /// The missing shards, as `2, 3`.
-        missing: String,
-        /// Number of shards.
-        count: u32,
-        /// A file that was given.
-        path: String,
-    },
-    /// A selection has a case that no file reports.
-    #[error("{path} selects `{case}`, but no file reports it: the file is incomplete; run that shard again")]
-    NoReport {
-        /// A file of the selection.
-        path: String,
-        /// The case.
-        case: String,
-    },
-    /// Two files disagree.
-    #[error(
-        "{first} and {second} disagree about `{case}`: {one}, and {other}; if one repeats a run that failed, leave \
-         the failed one out"
-    )]
-    Disagree {
-        /// One file.
-        first: String,
-        /// Another.
-        second: String,
-        /// The case.
-        case: String,
-        /// The value in the first file.
-        one: String,
-        /// The value in the second file.
-        other: String,
-    },
-}
+#[error("{0}")]
+pub struct JoinError(String);
 
 /// Joins results, each given with the path that error messages use for it. The reports are in the order of the
 /// selection, and several selections in the order of `files`. A case that occurs more than once must have the same
@@ -77,7 +21,9 @@ pub enum JoinError {
 ///
 /// See [`JoinError`].
 pub fn join(files: &[(String, Results)]) -> Result<Results, JoinError> {
-    let [(first, model), rest @ ..] = files else { return Err(JoinError::Nothing) };
+    let [(first, model), rest @ ..] = files else {
+        return Err(JoinError("there are no results to join".into()));
+    };
     for (path, results) in rest {
         same((first, path), "version of Crossmod", &model.crossmod, &results.crossmod)?;
         same((first, path), "guest image", &model.image, &results.image)?;
@@ -112,13 +58,18 @@ pub fn join(files: &[(String, Results)]) -> Result<Results, JoinError> {
         let missing: Vec<String> =
             (1..=count).filter(|&index| !has(index)).map(|index| index.to_string()).collect();
         if !missing.is_empty() {
-            return Err(JoinError::Missing { missing: missing.join(", "), count, path: path.into() });
+            return Err(JoinError(format!(
+                "shard {} of {count} is missing: {path} has the results of another shard; give those of every shard",
+                missing.join(", ")
+            )));
         }
         for case in &selection.cases {
             if let Some((_, report)) = known.remove(case) {
                 reports.push(report.clone());
             } else if !reports.iter().any(|report| report.case() == *case) {
-                return Err(JoinError::NoReport { path: path.into(), case: case.clone() });
+                return Err(JoinError(format!(
+                    "{path} selects `{case}`, but no file reports it: the file is incomplete; run that shard again"
+                )));
             }
         }
     }
@@ -134,18 +85,14 @@ pub fn join(files: &[(String, Results)]) -> Result<Results, JoinError> {
     Ok(joined)
 }
 
-fn same((first, second): (&str, &str), what: &'static str, one: &str, other: &str) -> Result<(), JoinError> {
+fn same((first, second): (&str, &str), what: &str, one: &str, other: &str) -> Result<(), JoinError> {
     if one == other {
         return Ok(());
     }
-    let text = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
-    Err(JoinError::Mixed {
-        first: first.into(),
-        second: second.into(),
-        what,
-        one: text(one),
-        other: text(other),
-    })
+    let [one, other] = [one, other].map(|text| if text.is_empty() { "none" } else { text });
+    Err(JoinError(format!(
+        "{first} and {second} differ in the {what}: `{one}` and `{other}`; run both with the same, then join them"
+    )))
 }
 
 /// The report to keep, of two reports of the same case.
@@ -165,13 +112,14 @@ fn agree<'a>(
                 let plan = report.plan.short();
                 format!("{} {} (plan {plan})", report.status.name(), names.join(", ")).replace("  ", " ")
             };
-            Err(JoinError::Disagree {
-                first: one.0.into(),
-                second: other.0.into(),
-                case: one.1.case(),
-                one: say(one.1),
-                other: say(other.1),
-            })
+            Err(JoinError(format!(
+                "{} and {} disagree about `{}`: {}, and {}; if one repeats a run that failed, leave the failed one out",
+                one.0,
+                other.0,
+                one.1.case(),
+                say(one.1),
+                say(other.1)
+            )))
         }
     }
 }

@@ -56,23 +56,15 @@ enum Line {
     Report(Box<Report>),
 }
 
-/// Why a journal cannot be used.
+/// Why a journal cannot be used; each variant begins with its path.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file cannot be opened, read or written.
-    #[error("{path}: {reason}")]
-    File {
-        /// Its path.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    #[error("{0}: {1}")]
+    File(String, String),
     /// The file is not a journal; it was not changed.
-    #[error("{path} is not a journal and was not changed: give --resume a file that does not exist yet")]
-    NotOne {
-        /// Its path.
-        path: String,
-    },
+    #[error("{0} is not a journal and was not changed: give --resume a file that does not exist yet")]
+    NotOne(String),
     /// The journal belongs to another run.
     #[error(
         "{path} is the journal of another {what}: there it is `{theirs}`, here `{ours}`; use the same {what}, or give a \
@@ -88,22 +80,12 @@ pub enum JournalError {
         /// The value of this run.
         ours: String,
     },
-    /// A line before the last cannot be read.
-    #[error("{path}:{line}: the line is damaged: {reason}; remove it, and its case is checked again")]
-    Damaged {
-        /// Its path.
-        path: String,
-        /// Number of the line, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    /// A line before the last, with its number from 1, cannot be read.
+    #[error("{0}:{1}: the line is damaged: {2}; remove it, and its case is checked again")]
+    Damaged(String, usize, String),
     /// Another process writes to the file.
-    #[error("{path} is being written by another run: wait until that run ends, or give another file")]
-    InUse {
-        /// Its path.
-        path: String,
-    },
+    #[error("{0} is being written by another run: wait until that run ends, or give another file")]
+    InUse(String),
 }
 
 /// An open journal.
@@ -124,17 +106,14 @@ impl Journal {
     /// See [`JournalError`]. A file that is not a journal is not changed.
     pub fn open(path: &Path, header: &Header) -> Result<Journal, JournalError> {
         let shown = || path.display().to_string();
-        let fail = |error: std::io::Error| JournalError::File { path: shown(), reason: error.to_string() };
+        let fail = |error: std::io::Error| JournalError::File(shown(), error.to_string());
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(JournalError::File {
-                path: shown(),
-                reason: "not a regular file; give the path of one".into(),
-            });
+            return Err(JournalError::File(shown(), "not a regular file; give the path of one".into()));
         }
         let mut file = File::options().read(true).append(true).create(true).open(path).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: shown() }),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(shown())),
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
         let mut bytes = Vec::new();
@@ -142,7 +121,7 @@ impl Journal {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let torn = bytes.split_off(whole);
         if bytes.is_empty() && !(BEGINNING.starts_with(&torn) || torn.starts_with(BEGINNING)) {
-            return Err(JournalError::NotOne { path: shown() });
+            return Err(JournalError::NotOne(shown()));
         }
         let (known, hosts) =
             if bytes.is_empty() { Default::default() } else { read(&shown(), &bytes, header)? };
@@ -194,13 +173,12 @@ impl Journal {
 
     /// Writes one line by one call, and waits until it is on the disk.
     fn write(&mut self, line: &impl Serialize) -> Result<(), JournalError> {
-        let fail = |reason: String| JournalError::File { path: self.path.display().to_string(), reason };
-        let mut text = serde_json::to_vec(line).map_err(|error| fail(error.to_string()))?;
-        text.push(b'\n');
-        self.file
-            .write_all(&text)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| fail(error.to_string()))
+        let written = serde_json::to_vec(line).map_err(std::io::Error::from).and_then(|mut text| {
+            text.push(b'\n');
+            self.file.write_all(&text)?;
+            self.file.sync_data()
+        });
+        written.map_err(|error| JournalError::File(self.path.display().to_string(), error.to_string()))
     }
 }
 
@@ -209,7 +187,7 @@ type Known = (BTreeMap<String, Vec<Report>>, Vec<Host>);
 fn read(path: &str, bytes: &[u8], header: &Header) -> Result<Known, JournalError> {
     let mut lines = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let first = lines.next().and_then(|(_, line)| serde_json::from_slice::<Header>(line).ok());
-    let Some(first) = first else { return Err(JournalError::NotOne { path: path.into() }) };
+    let Some(first) = first else { return Err(JournalError::NotOne(path.into())) };
     for (what, theirs, ours) in [
         ("format", first.journal.to_string(), header.journal.to_string()),
         ("version of Crossmod", first.crossmod, header.crossmod.clone()),
@@ -222,11 +200,8 @@ fn read(path: &str, bytes: &[u8], header: &Header) -> Result<Known, JournalError
     }
     let (mut known, mut hosts) = Known::default();
     for (index, line) in lines {
-        let line: Line = serde_json::from_slice(line).map_err(|error| JournalError::Damaged {
-            path: path.into(),
-            line: index + 1,
-            reason: error.to_string(),
-        })?;
+        let line: Line = serde_json::from_slice(line)
+            .map_err(|error| JournalError::Damaged(path.into(), index + 1, error.to_string()))?;
         match line {
             Line::Host(host) if !hosts.contains(&host) => hosts.push(host),
             Line::Host(_) => {}

@@ -20,10 +20,8 @@ impl Shard {
 /// Transitions of the shipped cases, as counted once.
 static RECORDED: LazyLock<BTreeMap<&str, u64>> = LazyLock::new(|| {
     let lines = include_str!("costs.txt").lines().filter(|line| !line.starts_with('#'));
-    lines
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(name, n)| Some((name, n.parse().ok()?)))
-        .collect()
+    let pairs = lines.filter_map(|line| line.split_once(' '));
+    pairs.filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect()
 });
 
 /// Overhead of each case, in transitions.
@@ -49,13 +47,12 @@ pub fn cost(case: &Case) -> u64 {
 fn deal(costs: &[(&str, u64)], count: u32) -> Vec<u32> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&index| (Reverse(costs[index].1), costs[index].0));
-    let mut loads: BTreeMap<u32, u128> = (1..=count).map(|shard| (shard, 0)).collect();
-    let mut of = vec![0; costs.len()];
+    let mut loads = vec![0; count as usize];
+    let mut of = vec![1; costs.len()];
     for index in order {
-        let least = loads.iter().min_by_key(|&(shard, load)| (*load, *shard)).map(|(shard, _)| *shard);
-        let shard = least.unwrap_or(1);
+        let Some((shard, load)) = (1..).zip(&mut loads).min_by_key(|(_, load)| **load) else { break };
         of[index] = shard;
-        *loads.entry(shard).or_default() += u128::from(costs[index].1) + u128::from(FIXED);
+        *load += u128::from(costs[index].1) + u128::from(FIXED);
     }
     of
 }

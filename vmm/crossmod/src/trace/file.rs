@@ -61,14 +61,9 @@ pub struct TraceMove {
 /// Why a trace cannot be replayed here.
 #[derive(Debug, Error)]
 pub enum TraceError {
-    /// The file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// Its path.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    /// The file at this path cannot be read.
+    #[error("{0}: {1}")]
+    File(String, String),
     /// The trace was recorded with another format, guest image or plan.
     #[error("the trace belongs to another {what}: it has {theirs}, this program has {ours}")]
     Other {
@@ -82,14 +77,9 @@ pub enum TraceError {
     /// The scenario inside it cannot be used.
     #[error("the scenario inside the trace: {0}")]
     Scenario(String),
-    /// A text is not a transition.
-    #[error("move {number}: `{text}` is not a move")]
-    Transition {
-        /// Number of the transition, from 1.
-        number: usize,
-        /// Its text.
-        text: String,
-    },
+    /// A text is not a transition; its number counts from 1.
+    #[error("move {0}: `{1}` is not a move")]
+    Transition(usize, String),
 }
 
 impl Trace {
@@ -99,10 +89,9 @@ impl Trace {
     ///
     /// [`TraceError::File`] if the file cannot be read or is not a trace.
     pub fn load(path: &Path) -> Result<Trace, TraceError> {
-        let fail = |reason: String| TraceError::File { path: path.display().to_string(), reason };
+        let fail = |reason: String| TraceError::File(path.display().to_string(), reason);
         let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
-        let meta = file.metadata().map_err(|error| fail(error.to_string()))?;
-        if meta.is_dir() {
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(fail("this is a directory; name a .trace.json file in it".into()));
         }
         let mut text = String::new();
@@ -133,14 +122,11 @@ impl Trace {
         if self.image != image {
             return other("guest image", &self.image, &image);
         }
-        let ring = match self.ring {
-            None => None,
-            Some(0) => Some(Ring::Kernel),
-            Some(3) => Some(Ring::User),
-            Some(ring) => {
-                return Err(TraceError::Scenario(format!("executors run at ring 0 or 3, not {ring}")));
-            }
-        };
+        let ring = self.ring.map(|number| {
+            let ring = [Ring::Kernel, Ring::User].into_iter().find(|ring| ring.number() == number);
+            ring.ok_or_else(|| TraceError::Scenario(format!("executors run at ring 0 or 3, not {number}")))
+        });
+        let ring = ring.transpose()?;
         let fetch = self.fetch.parse().map_err(TraceError::Scenario)?;
         let scenario =
             Scenario { name: self.scenario.clone(), text: self.text.clone(), path: "(trace)".into() };
@@ -160,15 +146,10 @@ impl Trace {
     ///
     /// [`TraceError::Transition`] for the first text that is not a transition.
     pub fn schedule(&self) -> Result<Vec<Transition>, TraceError> {
-        self.moves
-            .iter()
-            .enumerate()
-            .map(|(index, step)| {
-                step.step
-                    .parse()
-                    .map_err(|()| TraceError::Transition { number: index + 1, text: step.step.clone() })
-            })
-            .collect()
+        let parse = |(number, step): (usize, &TraceMove)| {
+            step.step.parse().map_err(|()| TraceError::Transition(number, step.step.clone()))
+        };
+        (1..).zip(&self.moves).map(parse).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crossmod_abi::{shared, va};
+use crossmod_abi::{private, shared, va};
 use crossmod_explore::error::EngineError;
 use crossmod_explore::{Model, State, Transition};
 use crossmod_model::hex;
@@ -52,13 +52,11 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         TraceRow { actor: step.actor(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
     if let Some(slot) = step.executor() {
         let ghost = model.ghost_of(state, usize::from(slot));
-        let mut pending: Vec<&str> = Function::MASKABLE
-            .into_iter()
-            .filter(|&function| {
-                ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, function)
-            })
-            .map(|function| function.name())
-            .collect();
+        let waits = |function: &Function| {
+            ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, *function)
+        };
+        let waiting = Function::MASKABLE.into_iter().filter(waits);
+        let mut pending: Vec<&str> = waiting.map(|function| function.name()).collect();
         if ghost.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");
         }
@@ -133,21 +131,21 @@ fn instruction(model: &Model<'_>, state: &State, slot: usize, site: &[u8]) -> St
         mnemonic = mnemonic.replace(&format!("{target:#x}"), &place(model, target));
     }
     let at = place(model, rip);
-    if model.plan().site.contains(rip) {
-        let offset = (rip - model.plan().site.address) as usize;
-        let len = decoded.map_or(model.plan().site.len() - offset, |instruction| instruction.len());
-        let seen = &window.bytes()[..len.min(window.bytes().len())];
-        let held = &history.current()[offset..];
-        let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
-        format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
-    } else {
-        format!("{at}: {mnemonic}")
+    let site = &model.plan().site;
+    if !site.contains(rip) {
+        return format!("{at}: {mnemonic}");
     }
+    let offset = (rip - site.address) as usize;
+    let len = decoded.map_or(site.len() - offset, |instruction| instruction.len());
+    let seen = &window.bytes()[..len.min(window.bytes().len())];
+    let held = &history.current()[offset..];
+    let stale = if held.iter().zip(seen).any(|(held, seen)| held != seen) { " [stale]" } else { "" };
+    format!("{at}: {}  {mnemonic}{stale}", hex::spaced(seen))
 }
 
 /// Replaces addresses in a disassembly by names.
 fn symbols(model: &Model<'_>, text: &str) -> String {
-    let mut names: Vec<(u64, String)> = [
+    let shared = [
         (shared::ARMED, "armed"),
         (shared::ACTION, "action"),
         (shared::SITE, "descriptor.site"),
@@ -158,28 +156,21 @@ fn symbols(model: &Model<'_>, text: &str) -> String {
         (shared::RELEASE, "release"),
         (shared::LOCK, "lock"),
         (shared::FLAG, "flag"),
-    ]
-    .into_iter()
-    .map(|(offset, name)| (va::SHARED + offset, name.to_owned()))
-    .collect();
-    names.push((va::PRIVATE + crossmod_abi::private::ACK, "ack".into()));
-    names.push((va::PRIVATE + crossmod_abi::private::NMI_BUSY, "nmi.busy".into()));
-    names.push((va::PRIVATE + crossmod_abi::private::NMI_AGAIN, "nmi.again".into()));
-    names.push((va::SHARED + shared::SEND, "send".into()));
-    names.push((va::SHARED + shared::DONE, "done".into()));
+        (shared::SEND, "send"),
+        (shared::DONE, "done"),
+    ];
+    let private = [(private::ACK, "ack"), (private::NMI_BUSY, "nmi.busy"), (private::NMI_AGAIN, "nmi.again")];
+    let shared = shared.into_iter().map(|(offset, name)| (va::SHARED + offset, name.to_owned()));
+    let private = private.into_iter().map(|(offset, name)| (va::PRIVATE + offset, name.to_owned()));
+    let mut names: Vec<(u64, String)> = shared.chain(private).collect();
     let plan = model.plan();
-    for (number, word) in (0..).zip(&plan.words) {
-        names.push((va::SHARED + shared::WORD + 4 * number, word.name.clone()));
-    }
-    for (number, word) in (0..).zip(&plan.each) {
-        names.push((va::PRIVATE + crossmod_abi::private::WORD + 4 * number, word.name.clone()));
-    }
-    for offset in 0..plan.site.len() as u64 {
-        names.push((master(plan.site.address) + offset, format!("site+{offset}")));
-    }
-    for pad in &model.plan().pads {
-        names.push((pad.address, place(model, pad.address)));
-    }
+    let words = (0..).zip(&plan.words);
+    names.extend(words.map(|(n, word)| (va::SHARED + shared::WORD + 4 * n, word.name.clone())));
+    let each = (0..).zip(&plan.each);
+    names.extend(each.map(|(n, word)| (va::PRIVATE + private::WORD + 4 * n, word.name.clone())));
+    let site = 0..plan.site.len() as u64;
+    names.extend(site.map(|offset| (master(plan.site.address) + offset, format!("site+{offset}"))));
+    names.extend(plan.pads.iter().map(|pad| (pad.address, place(model, pad.address))));
     let mut out = text.to_owned();
     // Highest addresses first, because a shorter number may be a prefix of a longer one.
     names.sort_by_key(|&(address, _)| std::cmp::Reverse(address));
@@ -199,13 +190,12 @@ fn place(model: &Model<'_>, address: u64) -> String {
             _ => format!("site+{offset}"),
         };
     }
-    for pad in &plan.pads {
-        if (pad.address..pad.address + 4).contains(&address) {
-            return match address - pad.address {
-                0 => pad.name.clone(),
-                offset => format!("{}+{offset}", pad.name),
-            };
-        }
+    let here = plan.pads.iter().find(|pad| (pad.address..pad.address + 4).contains(&address));
+    if let Some(pad) = here {
+        return match address - pad.address {
+            0 => pad.name.clone(),
+            offset => format!("{}+{offset}", pad.name),
+        };
     }
     model.address(address)
 }
@@ -225,19 +215,18 @@ pub fn render(plan: &Plan, rows: &[TraceRow], width: usize) -> String {
     let _ = writeln!(out, "{}", header.trim_end());
     let mut shown: &[u8] = &plan.site.old.bytes;
     let _ = writeln!(out, "{:>4} {}", "", hex::spaced(shown));
-    for (number, row) in rows.iter().enumerate() {
+    for (number, row) in (1..).zip(rows) {
         let bytes = if row.site == shown { String::new() } else { hex::spaced(&row.site) };
         shown = &row.site;
-        for (line, part) in wrap(&row.what, column - 1).into_iter().enumerate() {
-            let number = if line == 0 { (number + 1).to_string() } else { String::new() };
-            let bytes = if line == 0 { bytes.as_str() } else { "" };
-            let number_of_column = match row.actor {
-                Actor::Patcher => 0,
-                Actor::Executor(slot) => 1 + usize::from(slot),
-            };
-            let indent = number_of_column * (column + 1);
+        let indent = match row.actor {
+            Actor::Patcher => 0,
+            Actor::Executor(slot) => (1 + usize::from(slot)) * (column + 1),
+        };
+        let (mut number, mut bytes) = (number.to_string(), bytes);
+        for part in wrap(&row.what, column - 1) {
             let text = format!("{number:>4} {bytes:site$}  {:indent$}{part}", "");
             let _ = writeln!(out, "{}", text.trim_end());
+            (number, bytes) = (String::new(), String::new());
         }
         for violation in &row.violations {
             let _ = writeln!(out, "{:>4} ^^^^ {}: {}", "", violation.property, violation.detail);

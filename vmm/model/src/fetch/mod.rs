@@ -61,6 +61,13 @@ pub struct FetchModel {
     pub order: Order,
 }
 
+/// The coherent model.
+impl Default for FetchModel {
+    fn default() -> FetchModel {
+        FetchModel::COHERENT
+    }
+}
+
 /// A fetch model with a name.
 #[derive(Clone, Copy)]
 struct Preset {

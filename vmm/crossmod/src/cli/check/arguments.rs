@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crossmod::explore::{Limits, Stalls};
 use crossmod::plan::Ring;
 use crossmod::results::Shard;
@@ -91,18 +92,19 @@ pub struct Arguments {
     no_reduction: bool,
     /// Whether to explore transitions that matter only for measuring stalls: `auto` does up to 200,000 states, then
     /// restarts the search without them; `keep` always does; `no` never does. Stalls are measured up to that many states.
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = KeepStalls::Auto)]
-    stalls: KeepStalls,
+    #[arg(long, value_name = "WHEN", value_parser = stalls(), default_value = "auto")]
+    stalls: Stalls,
     /// Distinguish states that differ only by a permutation of executors that the scenario does not distinguish.
     #[arg(long)]
     no_symmetry: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum KeepStalls {
-    Auto,
-    Keep,
-    No,
+fn stalls() -> impl TypedValueParser<Value = Stalls> {
+    PossibleValuesParser::new(["auto", "keep", "no"]).map(|name| match name.as_str() {
+        "auto" => Stalls::Auto,
+        "keep" => Stalls::Keep,
+        _ => Stalls::No,
+    })
 }
 
 pub fn ring(text: &str) -> Result<Ring, String> {
@@ -136,11 +138,7 @@ impl Arguments {
             recheck: self.recheck,
             memo: !self.no_memo,
             workers: self.workers.map_or(CheckOptions::default().workers, usize::from),
-            stalls: match self.stalls {
-                KeepStalls::Auto => Stalls::Auto,
-                KeepStalls::Keep => Stalls::Keep,
-                KeepStalls::No => Stalls::No,
-            },
+            stalls: self.stalls,
             symmetry: !self.no_symmetry,
             reduce: !self.no_reduction,
             verify: self.verify,
@@ -160,21 +158,20 @@ impl Arguments {
         let given = |is: bool, name: &str| is.then(|| format!("--{name}"));
         let valued = |name: &str, value: Option<String>| value.map(|value| format!("--{name} {value}"));
         let unless = |value: usize, default: usize| (value != default).then(|| value.to_string());
-        let limits = Limits::default();
-        let stalls = self.stalls.to_possible_value().filter(|_| self.stalls != KeepStalls::Auto);
         let defaults = CheckOptions::default();
+        let stalls = (self.stalls != defaults.stalls).then(|| format!("{:?}", self.stalls).to_lowercase());
         let options = [
             valued("ring", self.ring.map(|ring| ring.number().to_string())),
             valued("random", self.random.map(|runs| runs.to_string())),
             valued("pct", self.pct.map(|runs| runs.to_string())),
             valued("pct-depth", self.pct.map(|_| self.pct_depth.to_string())),
             valued("seed", (self.seed != defaults.seed).then(|| self.seed.to_string())),
-            valued("max-states", unless(self.max_states, limits.max_states)),
-            valued("max-memory", unless(self.max_memory, limits.max_memory)),
+            valued("max-states", unless(self.max_states, defaults.limits.max_states)),
+            valued("max-memory", unless(self.max_memory, defaults.limits.max_memory)),
             valued("timeout", self.timeout.map(|seconds| seconds.to_string())),
             valued("case-timeout", self.case_timeout.map(|seconds| seconds.to_string())),
             valued("recheck", (self.recheck != defaults.recheck).then(|| self.recheck.to_string())),
-            valued("stalls", stalls.map(|value| value.get_name().to_owned())),
+            valued("stalls", stalls),
             given(self.fewest_switches, "fewest-switches"),
             given(self.verify, "verify"),
             given(self.no_memo, "no-memo"),

@@ -69,7 +69,7 @@ fn open_journal(arguments: &Arguments) -> Result<Option<Journal>, Failure> {
         options.push_str(&format!(" --traces {}", directory.display()));
     }
     let journal = Journal::open(path, &Header::new(options.trim_start()));
-    journal.map(Some).map_err(|error| Failure::unusable(format!("error: {error}")))
+    journal.map(Some).map_err(Failure::unusable)
 }
 
 /// Checks a case that the journal does not have, and writes its traces and its verdict.

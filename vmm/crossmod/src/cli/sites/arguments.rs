@@ -12,23 +12,7 @@ use crossmod::x86::VendorRule;
 use crate::cli::Failure;
 
 #[derive(Args)]
-#[command(after_help = "A site is named by function and offset, as in lists: `kfree+0xe`, or by address: \
-`0xffffffff812a8c7e`. In names of functions, `*` at either end matches anything.\n\nExit status: 0 nothing to report, 1 \
---diff found a difference, --judge found a site that is not safe or not decided, or --explore found a verdict that \
-contradicts the rules, 2 an image that cannot be read or contains nothing to judge, 4 skipped (no usable /dev/kvm, or no \
---windows that can be explored), 70 harness error, 130 interrupted (results until then are printed).\n\nExamples:
-  crossmod sites vmlinuz                                  count the sites
-  crossmod sites vmlinuz --list --kind static-call --crossing 64
-  crossmod sites lib/modules --format json                every module of a directory
-  crossmod sites vmlinuz --format html > sites.html
-  crossmod sites --diff vmlinuz-old vmlinuz-new --kind jump-label
-  crossmod sites vmlinuz --export kfree+0xe out           a site as scenarios, for `crossmod check out`
-  crossmod sites vmlinuz --export kfree+0xe out --new ret  the same site, patched to RET
-  crossmod sites vmlinuz --judge plain_store --rule amd   find the sites that a plain store can patch
-  crossmod sites vmlinuz --judge text_poke_fixup --passes 1 --fetch coherent --fetch amd
-  crossmod sites vmlinuz --windows kfree                  find where an optimised probe may go
-  crossmod sites vmlinuz --windows kfree --explore --traces out
-                                                          also explore these places, and save schedules")]
+#[command(after_help = include_str!("../help/sites.txt"))]
 pub struct Arguments {
     /// Kernels (bzImage or vmlinux), modules (.ko, .ko.gz, .ko.xz, .ko.zst), or directories of modules.
     #[arg(required = true, value_name = "IMAGE")]
@@ -108,22 +92,26 @@ fn rule() -> impl TypedValueParser<Value = VendorRule> {
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
-    Kind::of(text).ok_or_else(|| format!("kinds are {}", Kind::ALL.map(Kind::name).join(", ")))
+    named("kinds", Kind::ALL, |kind| kind.name().into(), text)
 }
 
 fn state(text: &str) -> Result<State, String> {
-    let names = State::ALL.map(State::name);
-    State::ALL
-        .into_iter()
-        .find(|state| state.name() == text)
-        .ok_or_else(|| format!("states are {}", names.join(", ")))
+    named("states", State::ALL, |state| state.name().into(), text)
 }
 
 fn boundary(text: &str) -> Result<u64, String> {
-    let known = text.parse().ok().filter(|boundary| BOUNDARIES.contains(boundary));
-    known.ok_or_else(|| {
-        format!("boundaries are {}", BOUNDARIES.map(|boundary| boundary.to_string()).join(", "))
-    })
+    named("boundaries", BOUNDARIES, |boundary| boundary.to_string(), text)
+}
+
+/// The one of `all` with this name.
+fn named<T: Copy, const N: usize>(
+    what: &str,
+    all: [T; N],
+    name: fn(T) -> String,
+    text: &str,
+) -> Result<T, String> {
+    let found = all.into_iter().find(|&one| name(one) == text);
+    found.ok_or_else(|| format!("{what} are {}", all.map(name).join(", ")))
 }
 
 impl Arguments {
@@ -132,21 +120,19 @@ impl Arguments {
         for protocol in self.judge.iter().chain([&self.protocol]) {
             known_protocol(protocol)?;
         }
-        if self.traces.is_some() && !(self.explore || self.judge.is_some()) {
-            return Err(Failure::unusable(
-                "error: --traces needs findings\nhelp: add --judge PROTOCOL, or --windows FUNCTION --explore",
-            ));
-        }
-        if self.explore && matches!(self.format, Format::Csv | Format::Html) {
-            return Err(Failure::unusable(
-                "error: the results of --explore have no form in CSV or HTML\nhelp: add --format json, or omit --format for \
-                 text",
-            ));
-        }
-        if self.diff && self.images.len() != 2 {
-            return Err(Failure::unusable("error: --diff compares two images\nhelp: give two"));
-        }
-        Ok(())
+        let conflicts = [
+            (
+                self.traces.is_some() && !(self.explore || self.judge.is_some()),
+                "--traces needs findings\nhelp: add --judge PROTOCOL, or --windows FUNCTION --explore",
+            ),
+            (
+                self.explore && matches!(self.format, Format::Csv | Format::Html),
+                "the results of --explore have no form in CSV or HTML\nhelp: add --format json, or omit --format for text",
+            ),
+            (self.diff && self.images.len() != 2, "--diff compares two images\nhelp: give two"),
+        ];
+        let conflict = conflicts.into_iter().find(|(applies, _)| *applies);
+        conflict.map_or(Ok(()), |(_, message)| Err(Failure::unusable(message)))
     }
 
     /// The selection of sites.
@@ -171,8 +157,8 @@ fn known_protocol(name: &str) -> Result<(), Failure> {
     if names.iter().any(|known| known == name) {
         return Ok(());
     }
-    Err(Failure::unusable(format!(
-        "error: no shipped protocol is called `{name}`\nhelp: the shipped protocols are {}",
+    Err(Failure::unusable(format_args!(
+        "no shipped protocol is called `{name}`\nhelp: the shipped protocols are {}",
         names.join(", ")
     )))
 }

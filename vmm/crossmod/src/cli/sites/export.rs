@@ -12,25 +12,20 @@ use crate::cli::{Exit, Failure, print};
 /// Maximum number of suggestions for an unknown site.
 const NEAR: usize = 8;
 
-fn unusable(error: impl std::fmt::Display) -> Failure {
-    Failure::unusable(format!("error: {error}"))
-}
-
 /// Writes the scenarios of a site, one for each direction.
 pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path) -> Result<Exit, Failure> {
     let new = arguments.new.as_deref().map(new_version).transpose()?;
     let (image, site) = find(images, &arguments.filter(), name, new.is_some())?;
-    let given = new.map(|new| export::with_new(image, site, &new)).transpose().map_err(unusable)?;
+    let given = new.map(|new| export::with_new(image, site, &new)).transpose().map_err(Failure::unusable)?;
     let site = given.as_ref().unwrap_or(site);
     let setup = arguments.setup(&arguments.protocol);
     let scenarios = Direction::BOTH.map(|direction| export::scenario(image, site, &setup, direction));
-    let scenarios = scenarios.into_iter().collect::<Result<Vec<_>, _>>().map_err(unusable)?;
-    let failed = |path: &Path, error| unusable(format_args!("{}: {error}", path.display()));
-    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    let scenarios = scenarios.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::unusable)?;
+    std::fs::create_dir_all(directory).map_err(|error| Failure::file(directory, error))?;
     for exported in scenarios {
         let stem = export::file_stem(&exported.scenario.name);
         let path = directory.join(stem + ".toml");
-        std::fs::write(&path, &exported.scenario.text).map_err(|error| failed(&path, error))?;
+        std::fs::write(&path, &exported.scenario.text).map_err(|error| Failure::file(&path, error))?;
         print(&path.display().to_string());
     }
     Ok(Exit::Held)
@@ -39,7 +34,7 @@ pub fn run(arguments: &Arguments, images: &[Image], name: &str, directory: &Path
 /// The bytes of `--new`.
 fn new_version(text: &str) -> Result<Vec<u8>, Failure> {
     scenario::bytes(text).ok_or_else(|| {
-        unusable(
+        Failure::unusable(
             "--new: this is neither bytes nor instructions\nhelp: give bytes in hex, as in \"0f 1f 44 00 00\", or names of \
              instructions without a target, as in nop5 or \"xor-eax-eax nop3\"",
         )
@@ -81,6 +76,6 @@ fn find<'a>(
         } else {
             format!("sites of that function: {}", near.join(", "))
         };
-        unusable(format_args!("there is no site `{name}`\nhelp: {help}"))
+        Failure::unusable(format_args!("there is no site `{name}`\nhelp: {help}"))
     })
 }

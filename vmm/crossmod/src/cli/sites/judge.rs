@@ -43,11 +43,11 @@ pub fn run(arguments: &Arguments, images: &[Image], protocol: &str) -> Result<Ex
         None => false,
     };
     let document = || {
-        let document = tables::judgements(images, &setup, &outcome, &origin);
-        match arguments.format {
-            Format::Html => document.followed_by(tables::inventory(&linux::inventory(images))),
-            _ => document,
+        let mut document = tables::judgements(images, &setup, &outcome, &origin);
+        if arguments.format == Format::Html {
+            document.tables.extend(tables::inventory(&linux::inventory(images)).tables);
         }
+        document
     };
     show(arguments.format, document, || Judgements::new(images, &setup, &outcome, &origin))?;
     Ok(if interrupted {
@@ -105,18 +105,17 @@ fn whole(checked: Result<Report, CheckError>) -> Result<Report, CheckError> {
 /// The error if the filters leave nothing to judge.
 fn nothing(images: &[Image], filter: &Filter, without_class: &BTreeMap<Kind, usize>) -> Failure {
     let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
-    let mut message = format!("error: the filters leave no {} site that can be judged", kinds.join(" or "));
+    let mut message = format!("the filters leave no {} site that can be judged", kinds.join(" or "));
     for line in tables::without_class(without_class) {
         message.push_str(&format!("\n{line}"));
     }
     let any = Filter { kinds: Vec::new(), ..filter.clone() };
     let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
-    for image in images {
-        for site in image.tables.sites.iter().filter(|site| any.wants(image, site)) {
-            *others.entry(site.kind).or_default() += 1;
-        }
+    let sites =
+        images.iter().flat_map(|image| image.tables.sites.iter().filter(|site| any.wants(image, site)));
+    for site in sites.filter(|site| !filter.kinds.contains(&site.kind)) {
+        *others.entry(site.kind).or_default() += 1;
     }
-    others.retain(|kind, _| !filter.kinds.contains(kind));
     let others: Vec<String> = others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     message.push_str(&if others.is_empty() {
         "\nhelp: `--list` shows the sites and their functions; in `--function`, `*` at either end matches anything".to_owned()

@@ -6,23 +6,16 @@ mod judge;
 mod output;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crossmod::linux::{self, Diff, Image, Inventory, SiteRow};
+use crossmod::linux::{self, Image, SiteRow};
 use crossmod::sites::tables;
 use serde::Serialize;
 
 pub use self::arguments::Arguments;
 use self::output::{bar, show};
 use super::{Exit, Failure};
-
-/// A result under its name.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Named<'a> {
-    Inventory(&'a Inventory),
-    Diff(&'a Diff),
-}
 
 /// A list of sites. It is serialised row by row: as a tree of values, it would take a gigabyte.
 #[derive(Serialize)]
@@ -52,12 +45,11 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     if !arguments.filter().is_empty() {
         return Err(Failure::unusable(
-            "error: filters apply to --list, --diff, --judge and --export only\nhelp: add --list to see the selected sites",
+            "filters apply to --list, --diff, --judge and --export only\nhelp: add --list to see the selected sites",
         ));
     }
     let inventory = linux::inventory(&images);
-    show(arguments.format, || tables::inventory(&inventory), || Named::Inventory(&inventory))?;
-    Ok(Exit::Held)
+    show(arguments.format, || tables::inventory(&inventory), || BTreeMap::from([("inventory", &inventory)]))
 }
 
 fn load(path: &Path) -> Result<Vec<Image>, Failure> {
@@ -67,14 +59,18 @@ fn load(path: &Path) -> Result<Vec<Image>, Failure> {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     };
-    let images = linux::load(path, &progress).map_err(|error| Failure::unusable(format!("error: {error}")));
+    let images = linux::load(path, &progress).map_err(Failure::unusable);
     bar.finish_and_clear();
     images
 }
 
 fn diff(arguments: &Arguments, before: &[Image], after: &[Image]) -> Result<Exit, Failure> {
     let diff = linux::diff(before, after, &arguments.filter());
-    show(arguments.format, || tables::differences(&diff, arguments.list), || Named::Diff(&diff))?;
+    show(
+        arguments.format,
+        || tables::differences(&diff, arguments.list),
+        || BTreeMap::from([("diff", &diff)]),
+    )?;
     Ok(if diff.is_empty() { Exit::Held } else { Exit::NotHeld })
 }
 
@@ -83,6 +79,5 @@ fn list(arguments: &Arguments, images: &[Image]) -> Result<Exit, Failure> {
     let release = images.first().and_then(|image| image.release.as_ref());
     let rows = || linux::rows(images, &filter);
     let document = || tables::list(release, rows(), images.len() > 1);
-    show(arguments.format, document, || List { release, sites: rows().collect() })?;
-    Ok(Exit::Held)
+    show(arguments.format, document, || List { release, sites: rows().collect() })
 }

@@ -1,13 +1,12 @@
 //! Output of `crossmod sites`.
 
-use std::io::IsTerminal;
-
 use crossmod::sites::tables::{self, Document};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::arguments::Format;
-use crate::cli::{Failure, print};
+use crate::cli::output::json;
+use crate::cli::{Exit, Failure, answer, progress};
 
 /// A result as JSON.
 #[derive(Serialize)]
@@ -22,27 +21,16 @@ pub fn show<T: Serialize>(
     format: Format,
     document: impl FnOnce() -> Document,
     result: impl FnOnce() -> T,
-) -> Result<(), Failure> {
-    print(&match format {
+) -> Result<Exit, Failure> {
+    answer(&match format {
         Format::Text => tables::text(&document()),
         Format::Csv => tables::csv(&document()),
         Format::Html => tables::html(&document()),
-        Format::Json => {
-            let versioned = Versioned { crossmod: env!("CARGO_PKG_VERSION"), result: result() };
-            serde_json::to_string_pretty(&versioned).map_err(Failure::harness)?
-        }
-    });
-    Ok(())
+        Format::Json => json(&Versioned { crossmod: env!("CARGO_PKG_VERSION"), result: result() })?,
+    })
 }
 
-/// A progress bar, hidden unless standard error is a terminal.
+/// A progress bar, on a terminal.
 pub fn bar(length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_bar} {msg}") {
-        bar.set_style(style);
-    }
-    bar
+    progress::bar("{spinner} {pos}/{len} {wide_bar} {msg}", length)
 }

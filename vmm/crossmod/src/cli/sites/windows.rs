@@ -4,7 +4,7 @@ use crossmod::host::Host;
 use crossmod::linux::{self, Image, ProbeWindow};
 use crossmod::machine::{catch_signals, stop_requested};
 use crossmod::results::{Status, Tier};
-use crossmod::sites::{self, Exploration, Explored, ImageRecord, Origin, tables};
+use crossmod::sites::{self, Exploration, Explored, Origin, tables};
 use crossmod::{CheckOptions, Checker, Scenario};
 use serde::Serialize;
 
@@ -29,34 +29,28 @@ struct Record<'a> {
 struct ExplorationRecord {
     shapes: usize,
     tier: Tier,
-    host: Host,
-    images: Vec<ImageRecord>,
+    #[serde(flatten)]
+    origin: Origin,
 }
 
 pub fn run(arguments: &Arguments, images: &[Image], pattern: &str) -> Result<Exit, Failure> {
     let windows: Vec<_> = images.iter().flat_map(|image| linux::windows(image, pattern)).collect();
     if windows.is_empty() {
-        return Err(Failure::unusable(format!(
-            "error: no function is called `{pattern}`\nhelp: `*` at either end matches anything, as in `*{pattern}*`"
+        return Err(Failure::unusable(format_args!(
+            "no function is called `{pattern}`\nhelp: `*` at either end matches anything, as in `*{pattern}*`"
         )));
     }
     let release = images.first().and_then(|image| image.release.as_ref());
     let document = || tables::windows(release, pattern, &windows);
-    let record = |explored, exploration| Record {
-        release,
-        function: pattern,
-        windows: &windows,
-        explored,
-        exploration,
-    };
+    let (function, all) = (pattern, &windows);
+    let record = |explored, exploration| Record { release, function, windows: all, explored, exploration };
     if !arguments.explore {
-        return show(arguments.format, document, || record(&[], None)).map(|()| Exit::Held);
+        return show(arguments.format, document, || record(&[], None));
     }
     let (exploration, error) = explore(arguments, &windows)?;
-    let (shapes, host) = (exploration.shapes, exploration.host.clone());
-    let origin = Origin::new(images, &host);
-    let (image, images) = (origin.line(), origin.images);
-    let added = ExplorationRecord { shapes, tier: Tier::Explore, host, images };
+    let (shapes, origin) = (exploration.shapes, Origin::new(images, &exploration.host));
+    let image = origin.line();
+    let added = ExplorationRecord { shapes, tier: Tier::Explore, origin };
     show(arguments.format, document, || record(&exploration.explored, Some(added)))?;
     if arguments.format == Format::Text && shapes > 0 {
         print(&exploration.text(&image, |report| replays(report, arguments.traces.as_deref())));
@@ -101,12 +95,10 @@ fn explore(
 /// The exit status of a complete exploration.
 fn status(exploration: &Exploration) -> Result<Exit, Failure> {
     if exploration.shapes == 0 {
-        return Err(Failure::Skipped(
-            "none of these windows can be explored: the hazards do not depend on schedules (another patch, \
-                      an exception, the function's end), or control arrives inside an instruction, or an instruction is \
-                      longer than a NOP\nhelp: name another function, or several, as in `--windows 'kfree*'`"
-                .into(),
-        ));
+        let why = "none of these windows can be explored: the hazards do not depend on schedules (another patch, an \
+                   exception, the function's end), or control arrives inside an instruction, or an instruction is \
+                   longer than a NOP\nhelp: name another function, or several, as in `--windows 'kfree*'`";
+        return Err(Failure::Skipped(why.into()));
     }
     let explored = &exploration.explored;
     Ok(if explored.iter().all(|one| one.report.status == Status::Skipped) {

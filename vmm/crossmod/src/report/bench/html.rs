@@ -53,14 +53,11 @@ pub fn comparison_svg(bench: &Bench) -> Option<String> {
 }
 
 fn drawing(plain: &CaseResult, top: f64) -> (Markup, f64) {
-    let rows: Vec<(String, usize, [f64; 2])> = plain
-        .lines
-        .iter()
-        .filter_map(|line| {
-            let values = [line.patch_ratio?, line.stall_ratio?];
-            Some((line.protocol.name().to_owned(), colour(line.protocol), values))
-        })
-        .collect();
+    let row = |line: &ProtocolResult| {
+        let values = [line.patch_ratio?, line.stall_ratio?];
+        Some((line.protocol.name().to_owned(), colour(line.protocol), values))
+    };
+    let rows: Vec<(String, usize, [f64; 2])> = plain.lines.iter().filter_map(row).collect();
     chart::bars(&rows, top, 640.0)
 }
 
@@ -74,13 +71,12 @@ fn ratios(plain: &CaseResult) -> Markup {
 
 fn us(nanoseconds: u64) -> String {
     let us = nanoseconds as f64 / 1e3;
-    if us >= 100.0 {
-        format!("{us:.0}")
-    } else if us >= 1.0 {
-        format!("{us:.1}")
-    } else {
-        format!("{us:.2}")
-    }
+    let digits = match us {
+        100.0.. => 0,
+        1.0.. => 1,
+        _ => 2,
+    };
+    format!("{us:.digits$}")
 }
 
 fn ratio(value: Option<f64>) -> String {
@@ -118,28 +114,19 @@ fn table(plain: &CaseResult) -> Markup {
     }
 }
 
+/// The curve of a protocol.
+fn series(protocol: Protocol, points: Vec<(f64, f64)>, hollow_from: Option<f64>) -> Series {
+    Series { name: protocol.name().into(), colour: colour(protocol), points, hollow_from }
+}
+
 fn curves(plain: &CaseResult, of: fn(&ProtocolResult) -> &Quantiles) -> Markup {
-    let series: Vec<Series> = plain
-        .lines
-        .iter()
-        .map(|line| Series {
-            name: line.protocol.name().into(),
-            colour: colour(line.protocol),
-            // The maximum has no place on this axis: it goes to the end.
-            points: of(line)
-                .curve
-                .iter()
-                .map(|&(quantile, value)| (quantile.min(1.0 - 1e-4), value.max(1) as f64 / 1e3))
-                .collect(),
-            hollow_from: None,
-        })
-        .collect();
-    chart::lines(
-        "percentiles",
-        (Scale::Tail, "percentile (the end is the maximum)"),
-        (Scale::Log, "µs"),
-        &series,
-    )
+    // The maximum has no place on this axis: it goes to the end.
+    let point = |&(quantile, value): &(f64, u64)| (quantile.min(1.0 - 1e-4), value.max(1) as f64 / 1e3);
+    let curve = |line| of(line).curve.iter().map(point).collect();
+    let curves: Vec<Series> =
+        plain.lines.iter().map(|line| series(line.protocol, curve(line), None)).collect();
+    let axis = (Scale::Tail, "percentile (the end is the maximum)");
+    chart::lines("percentiles", axis, (Scale::Log, "µs"), &curves)
 }
 
 /// Medians by one thing that varies.
@@ -158,18 +145,11 @@ fn grown(
     }
     let hollow_from =
         cases.iter().filter(|case| case.overcommitted).map(|case| varied(&case.case)).min_by(f64::total_cmp);
-    Protocol::ALL
-        .into_iter()
-        .map(|protocol| Series {
-            name: protocol.name().into(),
-            colour: colour(protocol),
-            points: cases
-                .iter()
-                .filter_map(|case| Some((varied(&case.case), of(case, case.line(protocol)?).max(1e-3))))
-                .collect(),
-            hollow_from,
-        })
-        .collect()
+    let points = |protocol| {
+        let point = |case: &&CaseResult| Some((varied(&case.case), of(case, case.line(protocol)?).max(1e-3)));
+        cases.iter().filter_map(point).collect()
+    };
+    Protocol::ALL.map(|protocol| series(protocol, points(protocol), hollow_from)).into()
 }
 
 fn growth(bench: &Bench) -> Markup {

@@ -44,34 +44,16 @@ pub fn text(bench: &Bench) -> String {
 }
 
 fn ratios(out: &mut String, plain: &CaseResult) {
-    let over = if plain.overcommitted {
-        " (OVERCOMMITTED: more executors than CPUs besides the patcher's; no ratios)"
-    } else {
-        ""
-    };
-    let base = Protocol::BASE.name();
-    let _ = writeln!(
-        out,
-        "{}{over}; relative to \"{base}\", medians over {} interleaved rounds",
-        plain.case, plain.rounds
-    );
-    let _ = writeln!(
-        out,
-        "  {:18}  {:>7}  {:>7}  {:>6}  {:>8}  {:>9}",
-        "protocol", "patch", "stall", "rounds", "messages", "traps"
-    );
+    let over = " (OVERCOMMITTED: more executors than CPUs besides the patcher's; no ratios)";
+    let over = if plain.overcommitted { over } else { "" };
+    let (base, case, rounds) = (Protocol::BASE.name(), plain.case, plain.rounds);
+    let _ = writeln!(out, "{case}{over}; relative to \"{base}\", medians over {rounds} interleaved rounds");
+    let _ = writeln!(out, "  protocol              patch    stall  rounds  messages      traps");
     for line in &plain.lines {
-        let per_patch = |count: u64| count as f64 / plain.rounds.max(1) as f64;
-        let _ = writeln!(
-            out,
-            "  {:18}  {:>7}  {:>7}  {:>6}  {:>8.1}  {:>9.3}",
-            line.protocol.name(),
-            ratio(line.patch_ratio),
-            ratio(line.stall_ratio),
-            line.protocol.rounds(),
-            per_patch(line.sent),
-            per_patch(line.traps),
-        );
+        let [sent, traps] = [line.sent, line.traps].map(|count| count as f64 / rounds.max(1) as f64);
+        let (patch, stall) = (ratio(line.patch_ratio), ratio(line.stall_ratio));
+        let (name, rounds) = (line.protocol.name(), line.protocol.rounds());
+        let _ = writeln!(out, "  {name:18}  {patch:>7}  {stall:>7}  {rounds:>6}  {sent:>8.1}  {traps:>9.3}");
     }
 }
 
@@ -158,14 +140,10 @@ fn sweep(out: &mut String, cases: &[CaseResult]) {
 
 /// The comparison with an earlier run.
 pub fn comparisons(comparisons: &[Comparison], name: &str) -> String {
+    let base = Protocol::BASE.name();
     let mut out = format!(
-        "\ncompared with {name}: ratios to \"{}\", then and now, and the 99 % interval of their quotient\n  {:18}  {:5}  {:>7}  {:>7}  {:>15}\n",
-        Protocol::BASE.name(),
-        "protocol",
-        "",
-        "then",
-        "now",
-        "now / then"
+        "\ncompared with {name}: ratios to \"{base}\", then and now, and the 99 % interval of their quotient\n\
+        \x20 protocol                      then      now       now / then\n"
     );
     for comparison in comparisons {
         let Comparison { protocol, patch, then, now, interval: [low, high], change } = comparison;

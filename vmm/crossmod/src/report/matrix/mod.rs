@@ -6,7 +6,6 @@ mod text;
 
 use serde::Serialize;
 
-pub(super) use html::STYLE;
 pub use html::html;
 pub use text::{legend, text};
 

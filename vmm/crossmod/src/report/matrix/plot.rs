@@ -8,10 +8,9 @@ const MARGIN: f64 = 56.0;
 
 /// A scatter plot with lines of constant rate; nothing for fewer than two points.
 pub(super) fn plot(costs: &[(u64, f64)]) -> Option<Markup> {
-    let points: Vec<(f64, f64)> = costs
-        .iter()
-        .map(|&(transitions, seconds)| ((transitions as f64).log10(), seconds.max(1e-6).log10()))
-        .collect();
+    let point =
+        |&(transitions, seconds): &(u64, f64)| ((transitions as f64).log10(), seconds.max(1e-6).log10());
+    let points: Vec<(f64, f64)> = costs.iter().map(point).collect();
     let ends = |pick: fn(&(f64, f64)) -> f64| {
         let values = || points.iter().map(pick);
         let low = values().fold(f64::INFINITY, f64::min).floor();

@@ -13,14 +13,10 @@ pub fn text(matrix: &Matrix<'_>) -> String {
         row.cells.get(model).map_or_else(|| "-".to_owned(), |cell| verdict(cell, " ", Property::short))
     };
     let rows = || matrix.rows.iter().filter(|row| row.refused.is_none());
-    let widths: Vec<usize> = matrix
-        .models
-        .iter()
-        .enumerate()
-        .map(|(model, name)| {
-            rows().map(|row| cell(row, model).len()).chain([name.len()]).max().unwrap_or_default()
-        })
-        .collect();
+    let width = |(model, name): (usize, &String)| {
+        rows().map(|row| cell(row, model).len()).chain([name.len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = matrix.models.iter().enumerate().map(width).collect();
     let first = rows().map(|row| row.change.len()).chain([12]).max().unwrap_or_default();
     let mut out = String::new();
     let mut block = "";

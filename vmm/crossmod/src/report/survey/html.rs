@@ -4,46 +4,37 @@ use maud::{Markup, html};
 
 use super::{FACTOR, headlines, host, per_million};
 use crate::freerun::survey::{Crosses, PairRow, PairSeen, PassCounts, Side, Standing, Survey, SurveyRow};
+use crate::report::page::table;
 use crossmod_kvm::free::survey::Length;
-
-/// Styles of heat maps.
-pub(in crate::report) const HEAT: &str = "
-table.map { font-size: 0.76rem; } table.map td, table.map th { padding: 0.2rem 0.3rem; } table.map td { text-align: center; min-width: 2.7rem; font-variant-numeric: tabular-nums; }
-table.map td.zero { background: var(--safe); } table.map td.promised { outline: 2px solid var(--mark); outline-offset: -3px; }
-table.map td.hot { background: rgba(var(--heat), var(--share)); }
-h4 { margin: 1rem 0 0; }
-.finding { border-left: 4px solid rgb(var(--heat)); padding-left: 0.8rem; }
-@media print { table.map td { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-";
 
 /// The section.
 pub fn section(survey: &Survey) -> Markup {
     let torn = |counts: &PassCounts| counts.torn;
     let stale = |counts: &PassCounts| counts.stale;
     html! {
-                h2 { "Where this CPU tears instructions, and where it keeps old ones" }
-                p.soft { (host(survey)) }
-                p.soft { (survey.rows.len()) " places and " (survey.pairs.len()) " pairs at places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
-                @for headline in headlines(survey) { p.finding { b { (headline) } } }
-                @if !survey.findings.is_empty() {
-                    details {
-                        summary { (survey.findings.len()) " findings in the order of their occurrence" }
-                        @for finding in &survey.findings { p.soft { (finding) } }
-                    }
-                }
-                p { "Passes in a million; “<” marks a 95 % upper bound if there were none. Rows: the store. Columns: offset of its first byte in the line (only tears between bytes of the immediate are visible); p1 to p3: that many bytes before a page boundary. Blue frame: AMD promises that the store is seen whole. Empty places were not tried." }
-                (map(survey, "Torn, two vCPUs", Side::Vcpu, torn))
-                (map(survey, "Torn, host thread as writer", Side::Host, torn))
-                (map(survey, "Torn, two plain threads without KVM", Side::Plain, torn))
-                (map(survey, "Torn, executor executes other instructions just before the site", Side::Neighbours, torn))
-                (map(survey, "Torn, executor flushes the site out of every cache before each pass", Side::Cold, torn))
-                (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
-                (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
-                (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
-                (pairs(survey))
-                (classes(survey))
-                (rules(survey))
-                (models(survey))
+        h2 { "Where this CPU tears instructions, and where it keeps old ones" }
+        p.soft { (host(survey)) }
+        p.soft { (survey.rows.len()) " places and " (survey.pairs.len()) " pairs at places in " (format!("{:.0}", survey.seconds)) " s, seed " (survey.seed) @if survey.interrupted { "; " b { "interrupted" } } "; Crossmod " (survey.crossmod) }
+        @for headline in headlines(survey) { p.finding { b { (headline) } } }
+        @if !survey.findings.is_empty() {
+            details {
+                summary { (survey.findings.len()) " findings in the order of their occurrence" }
+                @for finding in &survey.findings { p.soft { (finding) } }
+            }
+        }
+        p { "Passes in a million; “<” marks a 95 % upper bound if there were none. Rows: the store. Columns: offset of its first byte in the line (only tears between bytes of the immediate are visible); p1 to p3: that many bytes before a page boundary. Blue frame: AMD promises that the store is seen whole. Empty places were not tried." }
+        (map(survey, "Torn, two vCPUs", Side::Vcpu, torn))
+        (map(survey, "Torn, host thread as writer", Side::Host, torn))
+        (map(survey, "Torn, two plain threads without KVM", Side::Plain, torn))
+        (map(survey, "Torn, executor executes other instructions just before the site", Side::Neighbours, torn))
+        (map(survey, "Torn, executor flushes the site out of every cache before each pass", Side::Cold, torn))
+        (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
+        (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
+        (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
+        (pairs(survey))
+        (classes(survey))
+        (rules(survey))
+        (models(survey))
     }
 }
 
@@ -51,10 +42,8 @@ pub fn section(survey: &Survey) -> Markup {
 pub fn map_svg(survey: &Survey) -> String {
     const SIZE: [f64; 2] = [31.0, 26.0];
     let columns = columns(survey);
-    let lengths: Vec<Length> = Length::ALL
-        .into_iter()
-        .filter(|&length| survey.rows.iter().any(|row| row.cell.length == length))
-        .collect();
+    let surveyed = |length: &Length| survey.rows.iter().any(|row| row.cell.length == *length);
+    let lengths: Vec<Length> = Length::ALL.into_iter().filter(surveyed).collect();
     let (left, top) = (100.0, 58.0);
     let width = left + SIZE[0] * columns.len() as f64 + 16.0;
     let bottom = top + SIZE[1] * lengths.len() as f64;
@@ -139,13 +128,15 @@ fn map(survey: &Survey, title: &str, side: Side, what: fn(&PassCounts) -> u64) -
 }
 
 fn cell(row: &SurveyRow, count: u64, passes: u64) -> Markup {
-    let share = share(count, passes);
-    let heat = if count > 0 { "hot" } else { "zero" };
-    let promised = if row.cell.amd_promises_whole() { " promised" } else { "" };
-    html! {
-        td class=(format!("{heat}{promised}")) style=(format!("--share:{share:.2}"))
-            title=(format!("{count} of {passes}; crosses {}", row.cell.crosses().name())) { (per_million(count, passes)) }
-    }
+    let title = format!("{count} of {passes}; crosses {}", row.cell.crosses().name());
+    let text = per_million(count, passes);
+    heat(count, passes, row.cell.amd_promises_whole(), &title, &text)
+}
+
+/// A cell with the colour of a rate.
+fn heat(count: u64, passes: u64, promised: bool, title: &str, text: &str) -> Markup {
+    let style = format!("--share:{:.2}", share(count, passes));
+    html! { td.hot[count > 0].zero[count == 0].promised[promised] style=(style) title=(title) { (text) } }
 }
 
 fn pairs(survey: &Survey) -> Markup {
@@ -154,10 +145,7 @@ fn pairs(survey: &Survey) -> Markup {
     kinds.dedup();
     let mut names: Vec<&PairRow> = survey.pairs.iter().collect();
     names.dedup_by_key(|row| &row.pair);
-    let head = |kind: Crosses| match kind {
-        Crosses::Nothing => "nothing",
-        other => other.name(),
-    };
+    let head = |kind: Crosses| if kind == Crosses::Nothing { "nothing" } else { kind.name() };
     html! {
         @if !survey.pairs.is_empty() {
             h3 { "Two instructions in turn" }
@@ -174,10 +162,9 @@ fn pairs(survey: &Survey) -> Markup {
             }
             details {
                 summary { "The bytes of the pairs" }
-                div.scroll { table {
-                    thead { tr { th { "pair" } th { "old" } th { "new" } } }
-                    tbody { @for name in &names { tr { th scope="row" { (name.pair) } td { code { (name.old) } } td { code { (name.new) } } } } }
-                } }
+                (table(&["pair", "old", "new"], &html! {
+                    @for name in &names { tr { th scope="row" { (name.pair) } td { code { (name.old) } } td { code { (name.new) } } } }
+                }))
             }
         }
     }
@@ -192,29 +179,25 @@ fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
     }
     let sum = |what: fn(&PairSeen) -> u64| seen.iter().map(|seen| what(seen)).sum::<u64>();
     let (torn, passes) = (sum(|seen| seen.torn), sum(|seen| seen.passes));
-    let heat = if torn > 0 { "hot" } else { "zero" };
-    let promised = if rows().all(|row| row.amd_promises_whole) { " promised" } else { "" };
+    let promised = rows().all(|row| row.amd_promises_whole);
     let mixes = seen.iter().flat_map(|seen| &seen.mixes).map(|(mix, count)| format!("{mix}: {count}"));
     let title = format!("{torn} of {passes}; {}", mixes.collect::<Vec<_>>().join(", "));
-    html! {
-        td class=(format!("{heat}{promised}")) style=(format!("--share:{:.2}", share(torn, passes))) title=(title) {
-            @if rows().any(|row| row.several_bytes) { (per_million(torn, passes)) } @else { "one byte" }
-        }
-    }
+    let several = rows().any(|row| row.several_bytes);
+    let text = if several { per_million(torn, passes) } else { "one byte".into() };
+    heat(torn, passes, promised, &title, &text)
 }
 
 fn classes(survey: &Survey) -> Markup {
+    let sides = Side::ALL.map(Side::name);
+    let heads = [&["crosses", "places"], &sides[..], &["host / plain", "vcpu / plain"]].concat();
     html! {
         h3 { "By what a single store crosses" }
         p.soft { "Torn passes in a million, and the rates of a vCPU with a host thread and with another vCPU divided by that of two plain threads. " (FACTOR) }
-        div.scroll { table {
-            thead { tr { th { "crosses" } th { "places" } @for side in Side::ALL { th { (side.name()) } } th { "host / plain" } th { "vcpu / plain" } } }
-            tbody { @for class in survey.classes() { tr {
-                th scope="row" { (class.crosses.name()) } td { (class.places) }
-                @for (_, counts) in &class.counts { td { (per_million(counts.torn, counts.passes)) } }
-                @for factor in class.factors { td { (super::factor(factor)) } }
-            } } }
-        } }
+        (table(&heads, &html! { @for class in survey.classes() { tr {
+            th scope="row" { (class.crosses.name()) } td { (class.places) }
+            @for (_, counts) in &class.counts { td { (per_million(counts.torn, counts.passes)) } }
+            @for factor in class.factors { td { (super::factor(factor)) } }
+        } } }))
     }
 }
 
@@ -226,13 +209,10 @@ fn rules(survey: &Survey) -> Markup {
     };
     html! {
         h3 { "Rules compared with the counts" }
-        div.scroll { table {
-            thead { tr { th { "promised by" } th { "rule" } th { "passes against it" } th { "of" } th { "state" } } }
-            tbody { @for rule in survey.rules() { tr {
-                th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
-                td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
-            } } }
-        } }
+        (table(&["promised by", "rule", "passes against it", "of", "state"], &html! { @for rule in survey.rules() { tr {
+            th scope="row" { (rule.whose) } td.wide { (rule.says) } td { (rule.against) } td { (rule.trials) }
+            td.wide class=(class(rule.standing)) { (rule.standing.words()) @if let Some(bound) = rule.bound() { "; below " (format!("{bound:.1e}")) } }
+        } } }))
     }
 }
 
@@ -240,13 +220,10 @@ fn models(survey: &Survey) -> Markup {
     html! {
         h3 { "Observed is allowed" }
         p.soft { "Different outcomes, neither old nor new, that each fetch model of the explorer allows and forbids for the same site." }
-        div.scroll { table {
-            thead { tr { th { "model" } th { "allowed" } th { "forbidden" } th { "forbidden passes" } th { "not compared" } } }
-            tbody { @for model in &survey.models { tr {
-                th scope="row" { (model.model) } td { (model.allowed) }
-                td class=(if model.forbidden > 0 { "race" } else { "safe" }) { (model.forbidden) }
-                td { (model.forbidden_passes) } td { (model.unknown) }
-            } } }
-        } }
+        (table(&["model", "allowed", "forbidden", "forbidden passes", "not compared"], &html! { @for model in &survey.models { tr {
+            th scope="row" { (model.model) } td { (model.allowed) }
+            td class=(if model.forbidden > 0 { "race" } else { "safe" }) { (model.forbidden) }
+            td { (model.forbidden_passes) } td { (model.unknown) }
+        } } }))
     }
 }

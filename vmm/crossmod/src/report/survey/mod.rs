@@ -7,7 +7,6 @@ mod text;
 use serde::Serialize;
 
 pub use headlines::headlines;
-pub(super) use html::HEAT;
 pub use html::{map_svg, section};
 pub use text::{HEADER, PAIRS, line, pair, summary};
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{FACTOR, PAIRS_CLAIM, headlines, host, per_million};
-use crate::freerun::survey::{PairRow, PairSeen, PassCounts, Side, SideSeen, Survey, SurveyRow};
+use crate::freerun::survey::{Crosses, PairRow, PairSeen, PassCounts, Side, SideSeen, Survey, SurveyRow};
 
 /// The header of [`line()`].
 pub const HEADER: &str = concat!(
@@ -17,68 +17,60 @@ pub const PAIRS: &str = concat!(
     "pair             at  crosses  promise   host     vcpu     plain    cold       old      new      passes"
 );
 
+/// The beginning of the line of a place: where it is, and what is promised about it.
+fn beginning(offset: usize, crosses: Crosses, promised: bool) -> String {
+    format!("{offset:2}  {:7}  {:8}", crosses.name(), if promised { "AMD" } else { "" })
+}
+
+/// The end of a line: millions of passes, and how many of them nothing explains.
+fn end(mut line: String, passes: u64, odd: u64) -> String {
+    let _ = write!(line, "  {:.2} M", passes as f64 / 1e6);
+    if odd > 0 {
+        let _ = write!(line, "  {odd} UNEXPLAINED");
+    }
+    line
+}
+
 /// The line of a pair at one place.
 pub fn pair(row: &PairRow) -> String {
-    let torn = |side| match row.side(side) {
-        Some(_) if !row.several_bytes => "none".into(),
-        Some(seen) => per_million(seen.torn, seen.passes),
-        None => "-".into(),
-    };
     let sum = |what: fn(&PairSeen) -> u64| row.seen.iter().map(what).sum::<u64>();
     let passes = sum(|seen| seen.passes);
-    let percent = |count| format!("{:.1} %", 100.0 * count as f64 / passes.max(1) as f64);
-    let mut out = format!(
-        "{:15}  {:2}  {:7}  {:8}  {:7}  {:7}  {:7}  {:9}  {:7}  {:7}  {:.2} M",
-        row.pair,
-        row.offset,
-        row.crosses.name(),
-        if row.amd_promises_whole { "AMD" } else { "" },
-        torn(Side::Host),
-        torn(Side::Vcpu),
-        torn(Side::Plain),
-        torn(Side::Cold),
-        percent(sum(|seen| seen.old)),
-        percent(sum(|seen| seen.new)),
-        passes as f64 / 1e6,
-    );
-    let odd = sum(|seen| seen.unexplained + seen.exceptions);
-    if odd > 0 {
-        let _ = write!(out, "  {odd} UNEXPLAINED");
+    let place = beginning(row.offset, row.crosses, row.amd_promises_whole);
+    let mut out = format!("{:15}  {place}", row.pair);
+    for (side, width) in [(Side::Host, 7), (Side::Vcpu, 7), (Side::Plain, 7), (Side::Cold, 9)] {
+        let torn = match row.side(side) {
+            Some(_) if !row.several_bytes => "none".into(),
+            Some(seen) => per_million(seen.torn, seen.passes),
+            None => "-".into(),
+        };
+        let _ = write!(out, "  {torn:width$}");
     }
-    out
+    for count in [sum(|seen| seen.old), sum(|seen| seen.new)] {
+        let percent = format!("{:.1} %", 100.0 * count as f64 / passes.max(1) as f64);
+        let _ = write!(out, "  {percent:7}");
+    }
+    end(out, passes, sum(|seen| seen.unexplained + seen.exceptions))
 }
 
 /// The line of a place.
 pub fn line(row: &SurveyRow) -> String {
-    let cell = |side, what: fn(&PassCounts) -> u64| {
-        row.side(side).map_or("-".into(), |seen| per_million(what(&seen.counts), seen.counts.passes))
+    const TORN: [Side; 6] =
+        [Side::Host, Side::Vcpu, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
+    const STALE: [Side; 4] = [Side::Host, Side::Vcpu, Side::Serialised, Side::Cold];
+    let cell = &row.cell;
+    let place = beginning(cell.offset(), cell.crosses(), cell.amd_promises_whole());
+    let mut out = format!("{:13}  {place}", cell.length.name());
+    let mut column = |side, width: usize, what: fn(&PassCounts) -> u64| {
+        let seen = row.side(side);
+        let rate = seen.map_or("-".into(), |seen| per_million(what(&seen.counts), seen.counts.passes));
+        let _ = write!(out, "  {rate:width$}");
     };
-    let torn = |side| cell(side, |counts| counts.torn);
-    let stale = |side| cell(side, |counts| counts.stale);
-    let passes: u64 = row.seen.iter().map(|seen| seen.counts.passes).sum();
-    let odd: u64 = row.seen.iter().map(|seen| seen.counts.ahead + seen.counts.exceptions).sum();
-    let mut out = format!(
-        "{:13}  {:2}  {:7}  {:8}  {:7}  {:7}  {:7}  {:7}  {:7}  {:10}  {:7}  {:7}  {:7}  {:8}  {:.2} M",
-        row.cell.length.name(),
-        row.cell.offset(),
-        row.cell.crosses().name(),
-        if row.cell.amd_promises_whole() { "AMD" } else { "" },
-        torn(Side::Host),
-        torn(Side::Vcpu),
-        torn(Side::Plain),
-        torn(Side::Neighbours),
-        torn(Side::Cold),
-        torn(Side::SameCpu),
-        stale(Side::Host),
-        stale(Side::Vcpu),
-        stale(Side::Serialised),
-        stale(Side::Cold),
-        passes as f64 / 1e6,
-    );
-    if odd > 0 {
-        let _ = write!(out, "  {odd} UNEXPLAINED");
-    }
-    out
+    TORN.into_iter()
+        .zip([7, 7, 7, 7, 7, 10])
+        .for_each(|(side, width)| column(side, width, |counts| counts.torn));
+    STALE.into_iter().zip([7, 7, 7, 8]).for_each(|(side, width)| column(side, width, |counts| counts.stale));
+    let sum = |what: fn(&PassCounts) -> u64| row.seen.iter().map(|seen| what(&seen.counts)).sum::<u64>();
+    end(out, sum(|counts| counts.passes), sum(|counts| counts.ahead + counts.exceptions))
 }
 
 /// The summary after the lines.

@@ -41,7 +41,6 @@ use crossmod_linux::{Image, Kind, Site, State};
 
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::x86::VendorRule;
-use stand_in::{Level, Substituted};
 
 /// The direction in which a site is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,18 +109,9 @@ pub enum ExportError {
         "{0}: the image does not say what this {1} site is patched to\nhelp: give the new version with `--new`, as in `--new nop5` or `--new \"0f 1f 44 00 00\"`"
     )]
     OneVersion(String, Kind),
-    /// The given version does not fit the site.
-    #[error("{label}: the site has {site} bytes, the new version {given}\nhelp: {help}")]
-    Length {
-        /// The site.
-        label: String,
-        /// Its length in bytes.
-        site: usize,
-        /// Length of the given version in bytes.
-        given: usize,
-        /// The remedy.
-        help: &'static str,
-    },
+    /// The given version does not fit the site: the site, its length, that of the version in bytes, and the remedy.
+    #[error("{0}: the site has {1} bytes, the new version {2}\nhelp: {3}")]
+    Length(String, usize, usize, &'static str),
     /// The scenario language cannot express the site.
     #[error("{0}: this site cannot be written as a scenario: {1}")]
     Inexpressible(String, Box<ScenarioError>),
@@ -133,17 +123,13 @@ pub enum ExportError {
 ///
 /// If the version is empty, longer than the site, or equal to the one on disk.
 pub fn with_new(image: &Image, site: &Site, new: &[u8]) -> Result<Site, ExportError> {
-    let wrong = |help| ExportError::Length {
-        label: text::plain(&image.label(site)),
-        site: site.bytes.len(),
-        given: new.len(),
-        help,
-    };
-    if new.is_empty() || new.len() > site.bytes.len() {
+    let (label, length) = (text::plain(&image.label(site)), site.bytes.len());
+    let wrong = |help| ExportError::Length(label, length, new.len(), help);
+    if new.is_empty() || new.len() > length {
         return Err(wrong("give between one byte and the length of the site; NOPs fill the rest"));
     }
     let mut other = new.to_vec();
-    other.resize(site.bytes.len(), 0x90);
+    other.resize(length, 0x90);
     nops::fill(&mut other[new.len()..], Style::Several);
     if other == site.bytes {
         return Err(wrong("give bytes that differ from those on disk"));
@@ -176,15 +162,18 @@ pub fn scenario(
     for candidate in candidates(real, versions.address) {
         let text = text::text(image, site, &versions, setup, real, &candidate);
         let scenario = Scenario { path: path.clone(), name: name.clone(), text };
-        let Candidate { adapted, stand_ins, misses, .. } = candidate;
-        let left_out = versions.left_out;
         match scenario.plan(&scenario::Options::default()) {
-            Ok(_) if misses == 0 => return Ok(Exported { scenario, adapted, stand_ins, misses, left_out }),
-            Ok(_) if fallback.is_none() => {
-                fallback = Some(Exported { scenario, adapted, stand_ins, misses, left_out });
+            Ok(_) => {
+                let Candidate { adapted, stand_ins, misses, .. } = candidate;
+                let exported = Exported { scenario, adapted, stand_ins, misses, left_out: versions.left_out };
+                if misses == 0 {
+                    return Ok(exported);
+                }
+                fallback.get_or_insert(exported);
             }
-            Ok(_) => {}
-            Err(first) => error = error.or(Some(first)),
+            Err(first) => {
+                error.get_or_insert(first);
+            }
         }
     }
     match (fallback, error) {
@@ -194,7 +183,8 @@ pub fn scenario(
     }
 }
 
-/// Versions to try.
+/// Versions to try: see [`Exported`].
+#[derive(Debug)]
 struct Candidate {
     bytes: [Vec<u8>; 2],
     adapted: bool,
@@ -206,22 +196,16 @@ struct Candidate {
 fn candidates<'a>(real: [&'a [u8]; 2], address: u64) -> impl Iterator<Item = Candidate> + 'a {
     let both = real.map(|bytes| decode(bytes, address));
     let taken = both.iter().flatten().all(|insn| insn.refused.is_none());
-    let as_they_are = moved(real).enumerate().filter(move |_| taken).map(|(index, bytes)| Candidate {
+    let as_they_are = moved(real).enumerate().filter(move |_| taken);
+    let as_they_are = as_they_are.map(|(index, bytes)| Candidate {
         bytes,
         adapted: index > 0,
         stand_ins: Vec::new(),
         misses: 0,
     });
-    let levels = [Level::Refused, Level::All].into_iter().skip(usize::from(taken));
-    let substituted = levels.flat_map(move |level| {
-        let substituted: Vec<_> = stand_in::stand_ins(real, [&both[0], &both[1]], level).collect();
-        substituted.into_iter().map(|Substituted { bytes, stand_ins, misses }| Candidate {
-            bytes,
-            adapted: true,
-            stand_ins,
-            misses,
-        })
-    });
+    let levels = [false, true].into_iter().skip(usize::from(taken));
+    let substituted =
+        levels.flat_map(move |all| stand_in::stand_ins(real, [&both[0], &both[1]], all).collect::<Vec<_>>());
     as_they_are.chain(substituted)
 }
 

@@ -7,17 +7,10 @@
 
 use crossmod_linux::code::{Flow, Insn};
 
+use super::Candidate;
+
 /// The bytes of a form of instruction; `None` for any value.
 type Form = Vec<Option<u8>>;
-
-/// Which instructions are replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Those that cannot run outside their kernel.
-    Refused,
-    /// All except NOPs and dead code.
-    All,
-}
 
 /// A stand-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +27,6 @@ pub struct StandIn {
     pub why: &'static str,
 }
 
-/// Two versions with stand-ins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Substituted {
-    /// The old and the new version.
-    pub bytes: [Vec<u8>; 2],
-    /// The stand-ins.
-    pub stand_ins: Vec<StandIn>,
-    /// Number of bytes that differ where the real ones are equal, or the other way round; nearly always 0.
-    pub misses: usize,
-}
-
 /// Number of combinations of forms to try: the choice for one version restricts the other.
 const TURNS: usize = 64;
 /// Number of the best combinations to return.
@@ -52,22 +34,19 @@ const BEST: usize = 4;
 /// Number of displacements to try, so that targets do not overlap.
 const PLACES: usize = 16;
 
-/// Both versions with stand-ins, in several variants, those with the fewest misses first.
-pub fn stand_ins(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level) -> impl Iterator<Item = Substituted> {
-    let mut turns: Vec<(usize, usize)> =
-        (0..TURNS).map(|turn| (stand_in(real, insns, level, (turn, 0)).misses, turn)).collect();
-    turns.sort_unstable();
-    let seeds =
-        turns.into_iter().take(BEST).flat_map(|(_, turn)| (0..PLACES).map(move |place| (turn, place)));
-    seeds.map(move |seed| stand_in(real, insns, level, seed))
+/// Both versions with stand-ins, in several variants, those with the fewest misses first. Replaces the instructions that
+/// cannot run outside their kernel, or `all` except NOPs and dead code.
+pub fn stand_ins(real: [&[u8]; 2], insns: [&[Insn]; 2], all: bool) -> impl Iterator<Item = Candidate> {
+    let mut turns: Vec<usize> = (0..TURNS).collect();
+    turns.sort_by_cached_key(|&turn| stand_in(real, insns, all, (turn, 0)).misses);
+    let seeds = turns.into_iter().take(BEST).flat_map(|turn| (0..PLACES).map(move |place| (turn, place)));
+    seeds.map(move |seed| stand_in(real, insns, all, seed))
 }
 
 /// Both versions with stand-ins. The seed, a turn and a place, chooses among equally good forms and displacements.
-fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level, seed: (usize, usize)) -> Substituted {
-    let replaced = |insn: &Insn| match level {
-        Level::Refused => insn.refused.is_some(),
-        Level::All => !matches!(insn.flow, Flow::Nop | Flow::Dead) || insn.refused.is_some(),
-    };
+fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], all: bool, seed: (usize, usize)) -> Candidate {
+    let replaced =
+        |insn: &Insn| insn.refused.is_some() || (all && !matches!(insn.flow, Flow::Nop | Flow::Dead));
     let mut bytes = real.map(<[u8]>::to_vec);
     // Bytes of the other version that are not decided yet do not restrict the choice.
     let mut decided = [0, 1].map(|version| {
@@ -94,22 +73,20 @@ fn stand_in(real: [&[u8]; 2], insns: [&[Insn]; 2], level: Level, seed: (usize, u
     let misses = (0..real[0].len())
         .filter(|&at| (real[0][at] == real[1][at]) != (bytes[0][at] == bytes[1][at]))
         .count();
-    let stand_ins = [0, 1].into_iter().flat_map(|version| {
-        insns[version].iter().filter(|insn| replaced(insn)).map(move |insn| (version, insn))
-    });
-    let stand_ins = stand_ins
-        .map(|(version, insn)| {
+    let mut stand_ins = Vec::new();
+    for version in [0, 1] {
+        for insn in insns[version].iter().filter(|insn| replaced(insn)) {
             let range = insn.at..insn.at + insn.len;
-            StandIn {
+            stand_ins.push(StandIn {
                 version,
                 at: insn.at,
                 real: real[version][range.clone()].to_vec(),
                 bytes: bytes[version][range].to_vec(),
                 why: insn.refused.unwrap_or("its target is too near to another for landing pads"),
-            }
-        })
-        .collect();
-    Substituted { bytes, stand_ins, misses }
+            });
+        }
+    }
+    Candidate { bytes, adapted: true, stand_ins, misses }
 }
 
 /// The bytes of the form that matches best. `wanted` has, for each byte that matters, that of the other version and
@@ -142,26 +119,27 @@ fn best(insn: &Insn, wanted: &[Option<(u8, bool)>], (turn, place): (usize, usize
 /// Forms with the length and control flow of an instruction. Prefixes without effect in 64-bit mode (SDM vol. 2, 2.1.1)
 /// fill the length.
 fn forms(insn: &Insn) -> Vec<Form> {
-    let own: &[&[u8]] = match insn.flow {
-        Flow::Leaves if insn.len == 1 => &[&[0xc3]],
-        Flow::Leaves => &[&[0xeb], &[0xe9]],
-        Flow::Branches | Flow::Inside(_) if insn.len > 1 => &[&[0x74], &[0x0f, 0x84]],
+    let own: &[(usize, &str)] = match insn.flow {
+        Flow::Leaves if insn.len == 1 => &[(0, "c3")],
+        Flow::Leaves => &[(1, "eb"), (4, "e9")],
+        Flow::Branches | Flow::Inside(_) if insn.len > 1 => &[(1, "74"), (4, "0f84")],
         // Direct calls have at least 5 bytes.
-        Flow::Calls if insn.len >= 5 => &[&[0xe8]],
-        Flow::Returns => &[&[0xc3]],
+        Flow::Calls if insn.len >= 5 => &[(4, "e8")],
+        Flow::Returns => &[(0, "c3")],
         _ => PLAIN,
     };
     let mut forms = Vec::new();
-    for opcode in own {
-        let Some(operand) = operand(opcode) else { continue };
-        let Some(prefixes) = insn.len.checked_sub(opcode.len() + operand) else { continue };
-        let tail = opcode.iter().map(|byte| Some(*byte)).chain(std::iter::repeat_n(None, operand));
-        for first in PREFIXES.iter().take(if prefixes > 0 { PREFIXES.len() } else { 1 }) {
-            let last = PREFIXES.iter().take(if prefixes > 1 { PREFIXES.len() } else { 1 });
-            for second in last {
-                let mut form: Form = vec![Some(*second); prefixes];
+    let own = own.iter().flat_map(|&(operand, all)| all.split(' ').map(move |opcode| (operand, opcode)));
+    for (operand, opcode) in own {
+        let bytes = (0..opcode.len()).step_by(2).map(|at| u8::from_str_radix(&opcode[at..at + 2], 16).ok());
+        let Some(prefixes) = insn.len.checked_sub(opcode.len() / 2 + operand) else { continue };
+        let tail = bytes.chain(std::iter::repeat_n(None, operand));
+        let variants = |several: bool| &PREFIXES[..if several { PREFIXES.len() } else { 1 }];
+        for &first in variants(prefixes > 0) {
+            for &second in variants(prefixes > 1) {
+                let mut form: Form = vec![Some(second); prefixes];
                 if let Some(byte) = form.first_mut() {
-                    *byte = Some(*first);
+                    *byte = Some(first);
                 }
                 form.extend(tail.clone());
                 forms.push(form);
@@ -176,67 +154,15 @@ fn forms(insn: &Insn) -> Vec<Form> {
 /// Segment overrides.
 const PREFIXES: [u8; 4] = [0x2e, 0x3e, 0x26, 0x36];
 
-/// Instructions without memory operands: CMC, STC and exchanges; moves and additions of constants of 1, 2, 4 or 8 bytes;
-/// SETE and BTS, which share their first byte with NOPs.
-const PLAIN: &[&[u8]] = &[
-    &[0xf5],
-    &[0xf9],
-    &[0x91],
-    &[0x92],
-    &[0x96],
-    &[0x97],
-    &[0xb1],
-    &[0xb2],
-    &[0xb3],
-    &[0xb5],
-    &[0xb6],
-    &[0xb7],
-    &[0x41, 0xb0],
-    &[0x41, 0xb1],
-    &[0x41, 0xb2],
-    &[0x41, 0xb3],
-    &[0x83, 0xc1],
-    &[0x66, 0xb9],
-    &[0x66, 0xba],
-    &[0x66, 0xbe],
-    &[0x48, 0x83, 0xc1],
-    &[0x49, 0x83, 0xc0],
-    &[0xb9],
-    &[0xba],
-    &[0xbe],
-    &[0xbf],
-    &[0x81, 0xc1],
-    &[0x81, 0xc2],
-    &[0x41, 0xb8],
-    &[0x41, 0xb9],
-    &[0x41, 0xba],
-    &[0x48, 0xc7, 0xc1],
-    &[0x48, 0xc7, 0xc2],
-    &[0x49, 0xc7, 0xc0],
-    &[0x49, 0xc7, 0xc1],
-    &[0x0f, 0x94, 0xc1],
-    &[0x0f, 0x94, 0xc2],
-    &[0x0f, 0xba, 0xe9],
-    &[0x0f, 0xba, 0xea],
-    &[0x48, 0xb9],
-    &[0x48, 0xba],
-    &[0x48, 0xbe],
-    &[0x48, 0xbf],
-    &[0x49, 0xb8],
-    &[0x49, 0xb9],
+/// Instructions without memory operands, by the length of their operand in bytes: CMC, STC and exchanges; moves and
+/// additions of constants; SETE and BTS, which share their first byte with NOPs. Each is an opcode in hex.
+const PLAIN: &[(usize, &str)] = &[
+    (0, "f5 f9 91 92 96 97 0f94c1 0f94c2"),
+    (1, "b1 b2 b3 b5 b6 b7 41b0 41b1 41b2 41b3 83c1 4883c1 4983c0 0fbae9 0fbaea"),
+    (2, "66b9 66ba 66be"),
+    (4, "b9 ba be bf 81c1 81c2 41b8 41b9 41ba 48c7c1 48c7c2 49c7c0 49c7c1"),
+    (8, "48b9 48ba 48be 48bf 49b8 49b9"),
 ];
-
-/// Length in bytes of the operand of the opcodes above.
-fn operand(opcode: &[u8]) -> Option<usize> {
-    Some(match opcode {
-        [0xf5 | 0xf9 | 0xc3 | 0x91..=0x97] | [0x0f, 0x94, _] => 0,
-        [0xeb | 0x74 | 0xb0..=0xb7] | [0x41, 0xb0..=0xb7] | [0x83, _] | [_, 0x83, _] | [0x0f, 0xba, _] => 1,
-        [0x66, _] => 2,
-        [0xe8 | 0xe9 | 0xb8..=0xbf] | [0x0f | 0x81 | 0x41, _] | [_, 0xc7, _] => 4,
-        [0x48 | 0x49, 0xb8..=0xbf] => 8,
-        _ => return None,
-    })
-}
 
 #[cfg(test)]
 mod tests {
@@ -289,7 +215,7 @@ mod tests {
         ];
         for real in pairs {
             let insns = real.map(|bytes| decode(bytes, AT));
-            for substituted in stand_ins(real, [&insns[0], &insns[1]], Level::Refused) {
+            for substituted in stand_ins(real, [&insns[0], &insns[1]], false) {
                 assert_eq!(substituted.misses, 0, "{real:02x?} {substituted:02x?}");
                 assert!(!substituted.stand_ins.is_empty());
                 for (version, insns) in insns.iter().enumerate() {

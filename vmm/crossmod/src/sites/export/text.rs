@@ -109,10 +109,9 @@ pub(super) fn text(
         line(format_args!("# {when}"));
     }
     if versions.left_out > 0 {
-        let all = old.len() + versions.left_out;
+        let (first, all) = (old.len(), old.len() + versions.left_out);
         line(format_args!(
-            "# The scenario has the first {} of its {all} bytes, because it cannot have more.",
-            old.len()
+            "# The scenario has the first {first} of its {all} bytes, because it cannot have more."
         ));
     }
     changes(&mut line, candidate);
@@ -135,10 +134,8 @@ pub(super) fn text(
         line(format_args!("\n[handler]\nresume = {resume}          # {why}"));
     }
     if own.is_some_and(|(_, step)| step) {
-        line(format_args!(
-            "\n[[step]]\nlabel = \"prefix\"\nstore = {{ at = 0, bytes = \"{:02x}\" }}",
-            new[0]
-        ));
+        let byte = hex(&new[..1]);
+        line(format_args!("\n[[step]]\nlabel = \"prefix\"\nstore = {{ at = 0, bytes = \"{byte}\" }}"));
     }
     text
 }

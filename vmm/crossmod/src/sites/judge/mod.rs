@@ -64,26 +64,23 @@ pub fn scenarios(
     let both = |member: &Member| {
         let image = &images[member.image];
         let site = &image.tables.sites[member.site];
-        Direction::BOTH
-            .into_iter()
-            .map(|direction| export::scenario(image, site, setup, direction))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|exported| (*member, exported))
+        let exported = Direction::BOTH.map(|direction| export::scenario(image, site, setup, direction));
+        exported.into_iter().collect::<Result<_, _>>().map(|exported| (*member, exported))
     };
-    let mut found: Option<Result<(Member, Vec<Exported>), ExportError>> = None;
-    for member in class.members.iter().take(TRIED) {
-        let result = both(member);
-        match &result {
-            Ok((_, exported)) if exported.iter().all(|exported| !exported.adapted) => return result,
-            Ok(_) if !matches!(found, Some(Ok(_))) => found = Some(result),
-            Err(_) if found.is_none() => found = Some(result),
-            _ => {}
+    let unchanged = |found: &Result<(Member, Vec<Exported>), ExportError>| {
+        found.as_ref().is_ok_and(|(_, exported)| exported.iter().all(|exported| !exported.adapted))
+    };
+    let mut found = both(&class.members[0]);
+    for member in class.members.iter().take(TRIED).skip(1) {
+        if unchanged(&found) {
+            break;
+        }
+        let next = both(member);
+        if unchanged(&next) || (found.is_err() && next.is_ok()) {
+            found = next;
         }
     }
-    match found {
-        Some(found) => found,
-        None => both(&class.members[0]),
-    }
+    found
 }
 
 /// Judges classes. Calls `check` for each class and direction, and `progress` before each class with the number of

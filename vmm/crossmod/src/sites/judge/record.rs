@@ -6,10 +6,9 @@ use crossmod_linux::{Image, Member};
 use serde::Serialize;
 
 use super::{Judged, ModelOutcome, OneStore, Outcome, Provisos, RING, Verdict, safe, sites};
-use crate::host::Host;
 use crate::results::Tier;
+use crate::sites::Origin;
 use crate::sites::export::{EXECUTORS, PatchSetup};
-use crate::sites::{ImageRecord, Origin};
 use crate::x86::VendorRule;
 
 /// Judgements with their origin.
@@ -18,10 +17,9 @@ use crate::x86::VendorRule;
 pub struct Judgements {
     /// The tier: how scenarios were run.
     pub tier: Tier,
-    /// The host.
-    pub host: Host,
-    /// The images.
-    pub images: Vec<ImageRecord>,
+    /// The host and the images.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// A judgement for each fetch model.
     pub judgements: Vec<Judgement>,
 }
@@ -122,12 +120,8 @@ impl Judgements {
             one_store: model.one_store,
             classes: model.judged.iter().map(|judged| ClassRecord::new(images, judged)).collect(),
         };
-        Judgements {
-            tier: Tier::Explore,
-            host: origin.host.clone(),
-            images: origin.images.clone(),
-            judgements: outcome.models.iter().map(judgement).collect(),
-        }
+        let judgements = outcome.models.iter().map(judgement).collect();
+        Judgements { tier: Tier::Explore, origin: origin.clone(), judgements }
     }
 }
 

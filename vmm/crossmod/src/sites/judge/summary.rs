@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde::Serialize;
 
@@ -136,20 +137,19 @@ impl OneStore {
             self.sites, self.safe, self.int3
         );
         if self.wait > 0 {
-            text.push_str(&format!(
-                ", {} also need a wait (a CPU may be between their instructions)",
-                self.wait
-            ));
+            let _ =
+                write!(text, ", {} also need a wait (a CPU may be between their instructions)", self.wait);
         }
         if self.not_decided > 0 {
-            text.push_str(&format!(", {} are not decided", self.not_decided));
+            let _ = write!(text, ", {} are not decided", self.not_decided);
         }
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "; with nothing but the store {} would tear: {quadword} at a quadword, {line} at a line, {page} at a page",
             inside + quadword + line + page
-        ));
+        );
         if inside > 0 {
-            text.push_str(&format!(", {inside} inside a quadword"));
+            let _ = write!(text, ", {inside} inside a quadword");
         }
         text
     }

@@ -26,9 +26,7 @@ impl Verdict {
     pub fn of(report: &Report) -> Verdict {
         match report.status {
             Status::Safe => Verdict::Safe,
-            Status::Hazard => {
-                Verdict::Hazard(report.findings.iter().map(|finding| finding.violation.property).collect())
-            }
+            Status::Hazard => Verdict::Hazard(report.violated().collect()),
             Status::NotDecided => Verdict::NotDecided("the search was cut short".into()),
             Status::Skipped | Status::HarnessError => Verdict::NotDecided(
                 report.reason.as_ref().map_or_else(|| "no verdict".into(), ToString::to_string),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crossmod_linux::{Diff, Hazard, Inventory, KindRow, LengthRow, ProbeWindow, SiteRow, Via};
 
-use super::{Cell, Document, Table};
+use super::{Cell, Document, Table, row};
 
 /// Maximum number of entries, classes and changes in a document; JSON has all.
 pub(super) const LISTED: usize = 40;
@@ -13,106 +13,70 @@ pub(super) fn release(release: Option<&String>, otherwise: &str) -> String {
     release.map_or_else(|| otherwise.to_owned(), |release| format!("Linux {release}"))
 }
 
-pub(super) fn more(listed: usize, all: usize, what: &str) -> Vec<String> {
-    if all > listed {
-        vec![format!("... and {} more {what}; `--format json` has all", all - listed)]
-    } else {
-        Vec::new()
-    }
+pub(super) fn more(listed: usize, all: usize, what: &str) -> Option<String> {
+    (all > listed).then(|| format!("... and {} more {what}; `--format json` has all", all - listed))
 }
 
 /// The inventory.
 pub fn inventory(inventory: &Inventory) -> Document {
-    let columns = vec![
-        ("kind", false),
-        ("bytes", true),
-        ("sites", true),
-        ("8", true),
-        ("16", true),
-        ("32", true),
-        ("64", true),
-        ("4096", true),
-        ("on disk", false),
-    ];
-    let mut document = Document {
-        title: release(inventory.release.as_ref(), "an image"),
-        notes: vec![format!(
-            "{}, {}names from {}, {} exception table entries",
-            if inventory.images == 1 {
-                "one image".to_owned()
-            } else {
-                format!("{} images", inventory.images)
-            },
-            inventory.compression.map(|packed| format!("packed with {packed}, ")).unwrap_or_default(),
-            inventory.names,
-            inventory.exceptions
-        )],
-        ..Document::default()
-    };
-    let mut table = Table {
-        caption: "Patch sites, and how many cross a boundary of 8, 16, 32, 64 and 4096 bytes".into(),
-        columns,
-        rows: Vec::new(),
-    };
+    let mut rows = Vec::new();
     for kind in &inventory.kinds {
         if kind.lengths.len() > 1 {
             let all = states(kind.lengths.iter().flat_map(|row| &row.states));
-            table.rows.push(row(kind.kind, "all".into(), kind.sites, &kind.crossings, all));
+            rows.push(counts(kind.kind, "all".into(), kind.sites, &kind.crossings, &all));
         }
-        for length in &kind.lengths {
-            let LengthRow { length, sites, states: on_disk, crossings } = length;
-            table.rows.push(row(kind.kind, length.to_string(), *sites, crossings, states(on_disk)));
+        for LengthRow { length, sites, states: on_disk, crossings } in &kind.lengths {
+            rows.push(counts(kind.kind, length.to_string(), *sites, crossings, &states(on_disk)));
         }
     }
-    document.tables.push(table);
-    document.summary.extend(inventory.kinds.iter().filter_map(remarks));
-    for (name, zeros) in &inventory.padding {
-        document.summary.push(format!("{name}: {zeros} empty entries"));
-    }
+    let mut tables = vec![Table::new(
+        "Patch sites, and how many cross a boundary of 8, 16, 32, 64 and 4096 bytes",
+        "kind, #bytes, #sites, #8, #16, #32, #64, #4096, on disk",
+        rows,
+    )];
+    let mut summary: Vec<String> = inventory.kinds.iter().filter_map(remarks).collect();
+    summary.extend(inventory.padding.iter().map(|(name, zeros)| format!("{name}: {zeros} empty entries")));
     for (left, right, count) in &inventory.overlaps {
-        document.summary.push(format!("overlap: {count} {right} sites begin inside {left} sites"));
+        summary.push(format!("overlap: {count} {right} sites begin inside {left} sites"));
     }
     let entered = inventory.entered.len();
-    document.summary.push(match entered {
-        0 => "no branch, fixup or jump label leads into a site after its first byte".into(),
-        count => format!("{count} branches, fixups or jump labels lead into a site after its first byte"),
-    });
-    if entered > 0 {
+    if entered == 0 {
+        summary.push("no branch, fixup or jump label leads into a site after its first byte".into());
+    } else {
+        summary
+            .push(format!("{entered} branches, fixups or jump labels lead into a site after its first byte"));
         let rows = inventory.entered.iter().take(LISTED).map(|entered| {
             let via = match entered.via {
                 Via::Branch => "branch",
                 Via::Fixup => "fixup",
                 Via::JumpLabel => "jump label",
             };
-            vec![
-                entered.kind.into(),
-                (&entered.site).into(),
-                entered.byte.into(),
-                (&entered.from).into(),
-                via.into(),
-            ]
+            row(&[&entered.kind, &entered.site, &entered.byte, &entered.from, &via])
         });
-        document.tables.push(Table {
-            caption: "Ways into a site".into(),
-            columns: vec![("kind", false), ("site", false), ("byte", true), ("from", false), ("via", false)],
-            rows: rows.collect(),
-        });
-        document.summary.extend(more(LISTED, entered, "ways"));
+        tables.push(Table::new("Ways into a site", "kind, site, #byte, from, via", rows));
+        summary.extend(more(LISTED, entered, "ways"));
     }
-    let formats = inventory.formats.iter().map(|(table, format)| vec![(*table).into(), format.into()]);
-    document.tables.push(Table {
-        caption: "Tables and the format of their entries".into(),
-        columns: vec![("table", false), ("entries", false)],
-        rows: formats.collect(),
-    });
-    document
+    let formats = inventory.formats.iter().map(|(table, format)| row(&[table, format]));
+    tables.push(Table::new("Tables and the format of their entries", "table, entries", formats));
+    let images = match inventory.images {
+        1 => "one image".to_owned(),
+        several => format!("{several} images"),
+    };
+    let packed = inventory.compression.map(|packed| format!("packed with {packed}, ")).unwrap_or_default();
+    let note = format!(
+        "{images}, {packed}names from {}, {} exception table entries",
+        inventory.names, inventory.exceptions
+    );
+    let title = release(inventory.release.as_ref(), "an image");
+    Document { title, notes: vec![note], tables, summary, ..Document::default() }
 }
 
-fn row(kind: &str, length: String, sites: usize, crossings: &[usize], states: String) -> Vec<Cell> {
-    let mut row = vec![kind.into(), length.into(), sites.into()];
-    row.extend(crossings.iter().map(|count| Cell::part(*count, sites)));
-    row.push(states.into());
-    row
+/// The row of one kind and length.
+fn counts(kind: &str, length: String, sites: usize, crossings: &[usize], states: &str) -> Vec<Cell> {
+    let mut cells = row(&[&kind, &length, &sites]);
+    cells.extend(crossings.iter().map(|count| Cell::part(*count, sites)));
+    cells.push(states.into());
+    cells
 }
 
 fn states<'a>(states: impl IntoIterator<Item = (&'a &'static str, &'a usize)>) -> String {
@@ -126,120 +90,64 @@ fn states<'a>(states: impl IntoIterator<Item = (&'a &'static str, &'a usize)>) -
 }
 
 fn remarks(kind: &KindRow) -> Option<String> {
-    let mut remarks = Vec::new();
-    if kind.tail > 0 {
-        remarks.push(format!("{} in tail position", kind.tail));
-    }
-    if kind.places < kind.sites {
-        remarks.push(format!("{} entries for {} places", kind.sites, kind.places));
-    }
-    if kind.entered > 0 {
-        remarks.push(format!("{} entered after the first byte", kind.entered));
-    }
-    if kind.faulting > 0 {
-        remarks.push(format!("{} with an instruction of the exception table", kind.faulting));
-    }
+    let remarks = [
+        (kind.tail > 0, format!("{} in tail position", kind.tail)),
+        (kind.places < kind.sites, format!("{} entries for {} places", kind.sites, kind.places)),
+        (kind.entered > 0, format!("{} entered after the first byte", kind.entered)),
+        (kind.faulting > 0, format!("{} with an instruction of the exception table", kind.faulting)),
+    ];
+    let remarks: Vec<String> =
+        remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect();
     (!remarks.is_empty()).then(|| format!("{}: {}", kind.kind, remarks.join(", ")))
 }
 
 /// A list of sites.
 pub fn list(title: Option<&String>, rows: impl Iterator<Item = SiteRow>, several: bool) -> Document {
-    let mut columns = vec![
-        ("address", false),
-        ("kind", false),
-        ("site", false),
-        ("bytes", true),
-        ("state", false),
-        ("on disk", false),
-        ("other", false),
-        ("crosses", true),
-        ("split", false),
-        ("target", false),
-        ("key", false),
-    ];
-    if several {
-        columns.push(("image", false));
-    }
-    let rows: Vec<Vec<Cell>> = rows
-        .map(|row| {
-            let split = row.split.map(|split| format!("{split}+{}", row.length - split));
-            let kind = format!("{}{}", row.kind, if row.tail { " (tail)" } else { "" });
-            let mut cells: Vec<Cell> = vec![
-                row.address.into(),
-                kind.into(),
-                row.site.into(),
-                row.length.into(),
-                row.state.into(),
-                row.bytes.into(),
-                row.other.unwrap_or_default().into(),
-                row.crossing.map(|boundary| boundary.to_string()).unwrap_or_default().into(),
-                split.unwrap_or_default().into(),
-                row.target.unwrap_or_default().into(),
-                row.key.unwrap_or_default().into(),
-            ];
-            if several {
-                cells.push(row.image.into());
-            }
-            cells
-        })
-        .collect();
-    let summary = vec![format!("{} sites", rows.len())];
-    let table = Table { caption: String::new(), columns, rows };
+    let columns = "address, kind, site, #bytes, state, on disk, other, #crosses, split, target, key, image";
+    let rows = rows.map(|site| {
+        let split = site.split.map(|split| format!("{split}+{}", site.length - split)).unwrap_or_default();
+        let kind = format!("{}{}", site.kind, if site.tail { " (tail)" } else { "" });
+        let crossing = site.crossing.map(|boundary| boundary.to_string()).unwrap_or_default();
+        let mut cells = row(&[&site.address, &kind, &site.site, &site.length, &site.state, &site.bytes]);
+        cells.extend([site.other.unwrap_or_default(), crossing, split].map(Cell::from));
+        cells.extend([site.target, site.key].map(|name| name.unwrap_or_default().into()));
+        cells.extend(several.then(|| site.image.into()));
+        cells
+    });
+    let columns = if several { columns } else { columns.trim_end_matches(", image") };
+    let table = Table::new("", columns, rows);
+    let summary = vec![format!("{} sites", table.rows.len())];
     Document { title: release(title, "sites"), tables: vec![table], summary, ..Document::default() }
 }
 
 /// The differences between two images: every change if `all`, else the first few.
 pub fn differences(diff: &Diff, all: bool) -> Document {
-    let rows = diff.kinds.iter().map(|row| {
-        let mut cells: Vec<Cell> = vec![row.kind.into()];
-        let counts = [row.before, row.after, row.removed, row.added, row.length, row.state, row.crossing];
-        cells.extend(counts.map(Cell::from));
-        cells
+    let kinds = diff.kinds.iter().map(|kind| {
+        let [before, after, removed, added] = [&kind.before, &kind.after, &kind.removed, &kind.added];
+        row(&[&kind.kind, before, after, removed, added, &kind.length, &kind.state, &kind.crossing])
     });
-    let columns = vec![
-        ("kind", false),
-        ("A", true),
-        ("B", true),
-        ("only in A", true),
-        ("only in B", true),
-        ("length", true),
-        ("state", true),
-        ("crossing", true),
-    ];
-    let kinds = Table {
-        caption:
-            "Sites in A and B, and how many of those in both differ in length, state and what they cross"
-                .into(),
-        columns,
-        rows: rows.collect(),
-    };
+    let mut tables = vec![Table::new(
+        "Sites in A and B, and how many of those in both differ in length, state and what they cross",
+        "kind, #A, #B, #only in A, #only in B, #length, #state, #crossing",
+        kinds,
+    )];
     let listed = if all { diff.changes.len() } else { LISTED };
-    let changes = diff.changes.iter().take(listed).map(|change| {
-        let absent = || "-".to_owned();
-        vec![
-            change.kind.into(),
-            (&change.site).into(),
-            change.before.clone().unwrap_or_else(absent).into(),
-            change.after.clone().unwrap_or_else(absent).into(),
-            (&change.image).into(),
-        ]
-    });
-    let changes = Table {
-        caption: "Changes".into(),
-        columns: vec![("kind", false), ("site", false), ("A", false), ("B", false), ("module", false)],
-        rows: changes.collect(),
-    };
-    let mut summary = more(listed, diff.changes.len(), "changes, or `--list`");
+    let mut summary = Vec::from_iter(more(listed, diff.changes.len(), "changes, or `--list`"));
     if diff.is_empty() {
         summary.push("no site differs".into());
+    } else {
+        let changes = diff.changes.iter().take(listed).map(|change| {
+            let [before, after] =
+                [&change.before, &change.after].map(|bytes| bytes.as_deref().unwrap_or("-"));
+            row(&[&change.kind, &change.site, &before, &after, &change.image])
+        });
+        tables.push(Table::new("Changes", "kind, site, A, B, module", changes));
     }
+    let images = [("A", &diff.before), ("B", &diff.after)];
     Document {
         title: "Patch sites of two images".into(),
-        notes: vec![
-            format!("A: {}", release(diff.before.as_ref(), "an image")),
-            format!("B: {}", release(diff.after.as_ref(), "an image")),
-        ],
-        tables: if diff.is_empty() { vec![kinds] } else { vec![kinds, changes] },
+        notes: images.map(|(name, image)| format!("{name}: {}", release(image.as_ref(), "an image"))).into(),
+        tables,
         summary,
         ..Document::default()
     }
@@ -251,31 +159,13 @@ pub fn windows(title: Option<&String>, pattern: &str, windows: &[ProbeWindow]) -
     let rows = windows.iter().map(|window| {
         let hazards: Vec<String> = window.hazards.iter().map(Hazard::text).collect();
         let verdict = if hazards.is_empty() { "legal".to_owned() } else { hazards.join("; ") };
-        vec![
-            (&window.site).into(),
-            window.length.into(),
-            window.instructions.into(),
-            (&window.bytes).into(),
-            verdict.into(),
-        ]
+        row(&[&window.site, &window.length, &window.instructions, &window.bytes, &verdict])
     });
-    let table = Table {
-        caption: String::new(),
-        columns: vec![
-            ("window", false),
-            ("bytes", true),
-            ("instructions", true),
-            ("on disk", false),
-            ("a jump of five bytes", false),
-        ],
-        rows: rows.collect(),
-    };
+    let note = format!("places in `{pattern}` where a jump of five bytes may replace whole instructions");
     Document {
         title: release(title, "an image"),
-        notes: vec![format!(
-            "places in `{pattern}` where a jump of five bytes may replace whole instructions"
-        )],
-        tables: vec![table],
+        notes: vec![note],
+        tables: vec![Table::new("", "window, #bytes, #instructions, on disk, a jump of five bytes", rows)],
         summary: vec![format!("{legal} of {} windows are legal", windows.len())],
         ..Document::default()
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crossmod_linux::{Image, Kind, Traits};
 
 use super::build::{LISTED, more, release};
-use super::{Cell, Document, Table};
+use super::{Cell, Document, Table, row};
 use crate::report::TIER;
 use crate::sites::Origin;
 use crate::sites::export::{EXECUTORS, PatchSetup};
@@ -37,12 +37,8 @@ fn differs(traits: &Traits, left_out: usize) -> String {
 
 /// A line for each kind with sites that cannot be judged.
 pub fn without_class(counts: &BTreeMap<Kind, usize>) -> Vec<String> {
-    let line = |(kind, count): (&Kind, &usize)| {
-        format!(
-            "{count} {kind} sites have one version only, as far as the image tells: they are not among them"
-        )
-    };
-    counts.iter().map(line).collect()
+    let what = "sites have one version only, as far as the image tells: they are not among them";
+    counts.iter().map(|(kind, count)| format!("{count} {kind} {what}")).collect()
 }
 
 /// The verdicts under one fetch model. `all` is the number of sites to judge; an interrupted run has judged fewer.
@@ -73,13 +69,8 @@ pub fn judgement(
         tables.push(classes(images, &worst));
     }
     let first = images.first().and_then(|image| image.release.as_ref());
-    Document {
-        title: release(first, "an image"),
-        notes: vec![bounds.to_owned()],
-        tables,
-        summary,
-        ..Document::default()
-    }
+    let title = release(first, "an image");
+    Document { title, notes: vec![bounds.to_owned()], tables, summary, ..Document::default() }
 }
 
 /// Number of sites and classes of each verdict.
@@ -88,45 +79,26 @@ fn verdicts(judged: &[Judged]) -> Table {
     let row = |(verdict, count, classes): (Verdict, usize, usize)| {
         vec![verdict.text().into(), Cell::part(count, sites), classes.into()]
     };
-    Table {
-        caption: "Verdicts".into(),
-        columns: vec![("verdict", false), ("sites", true), ("classes", true)],
-        rows: tally(judged).into_iter().map(row).collect(),
-    }
+    Table::new("Verdicts", "verdict, #sites, #classes", tally(judged).into_iter().map(row))
 }
 
 /// The first of these classes, each with an example.
 fn classes(images: &[Image], classes: &[&Judged]) -> Table {
-    let row = |one: &&Judged| {
+    let row_of = |one: &&Judged| {
         let traits = &one.class.traits;
         let crossing = traits.crossing.map_or_else(String::new, |(boundary, split)| {
             format!("{split}+{} @{boundary}", traits.length - split)
         });
-        vec![
-            one.verdict.text().into(),
-            traits.kind.name().into(),
-            versions(traits).into(),
-            differs(traits, one.left_out).into(),
-            crossing.into(),
-            one.sites().into(),
-            one.representative.label(images).into(),
-        ]
+        let (verdict, kind, label) =
+            (one.verdict.text(), traits.kind.name(), one.representative.label(images));
+        let (versions, differs) = (versions(traits), differs(traits, one.left_out));
+        row(&[&verdict, &kind, &versions, &differs, &crossing, &one.sites(), &label])
     };
-    Table {
-        caption:
-            "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example"
-                .into(),
-        columns: vec![
-            ("verdict", false),
-            ("kind", false),
-            ("versions", false),
-            ("differs", false),
-            ("crosses", false),
-            ("sites", true),
-            ("such as", false),
-        ],
-        rows: classes.iter().take(LISTED).map(row).collect(),
-    }
+    Table::new(
+        "The worst classes: what the versions are, which bytes differ (x), where a block ends, an example",
+        "verdict, kind, versions, differs, crosses, #sites, such as",
+        classes.iter().take(LISTED).map(row_of),
+    )
 }
 
 /// Number of sites for each reason why there is no verdict.
@@ -152,8 +124,8 @@ pub fn judgements(images: &[Image], setup: &PatchSetup, outcome: &Outcome, origi
     });
     let mut document = together(parts.collect());
     document.notes.extend([TIER.into(), origin.host.line(), origin.line()]);
-    let rows = outcome.models.iter().flat_map(|model| csv_rows(setup, outcome, model, origin)).collect();
-    document.csv = Some(Table { caption: String::new(), columns: CSV_COLUMNS.to_vec(), rows });
+    let rows = outcome.models.iter().flat_map(|model| csv_rows(setup, outcome, model, origin));
+    document.csv = Some(Table::new("", CSV_COLUMNS, rows));
     document
 }
 
@@ -181,40 +153,21 @@ fn together(mut parts: Vec<(String, Document)>) -> Document {
     for (model, part) in parts {
         all.title = part.title;
         all.notes.extend(part.notes);
-        all.tables.extend(
-            part.tables
-                .into_iter()
-                .map(|table| Table { caption: format!("Fetch model {model}. {}", table.caption), ..table }),
-        );
+        for mut table in part.tables {
+            table.caption.insert_str(0, &format!("Fetch model {model}. "));
+            all.tables.push(table);
+        }
         all.summary.extend(part.summary.into_iter().map(|line| format!("{model}: {line}")));
-        all.schedules
-            .extend(part.schedules.into_iter().map(|(name, text)| (format!("{model}: {name}"), text)));
+        let schedules = part.schedules.into_iter();
+        all.schedules.extend(schedules.map(|(name, text)| (format!("{model}: {name}"), text)));
     }
     all
 }
 
 /// Columns of CSV: the verdict, its number of sites and provisos, then what is the same for every verdict under a fetch
 /// model.
-const CSV_COLUMNS: [(&str, bool); 18] = [
-    ("verdict", false),
-    ("sites", true),
-    ("classes", true),
-    ("adapted", true),
-    ("other bytes", true),
-    ("first bytes", true),
-    ("all sites", true),
-    ("protocol", false),
-    ("rule", false),
-    ("fetch", false),
-    ("executors", true),
-    ("passes", true),
-    ("ring", true),
-    ("nmi", true),
-    ("tier", false),
-    ("host", false),
-    ("image", false),
-    ("sha256", false),
-];
+const CSV_COLUMNS: &str = "verdict, #sites, #classes, #adapted, #other bytes, #first bytes, #all sites, protocol, rule, \
+                           fetch, #executors, #passes, #ring, #nmi, tier, host, image, sha256";
 
 /// A row of CSV for each verdict under one fetch model.
 fn csv_rows(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin: &Origin) -> Vec<Vec<Cell>> {
@@ -224,29 +177,14 @@ fn csv_rows(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin:
         (verdict.text(), sites, classes.to_string(), Provisos::of(judged, &verdict))
     });
     let unknown = (left > 0).then(|| ("not judged".to_owned(), left, String::new(), Provisos::default()));
-    known
-        .chain(unknown)
-        .map(|(verdict, sites, classes, Provisos { adapted, misses, left_out })| {
-            vec![
-                verdict.into(),
-                sites.into(),
-                classes.into(),
-                adapted.into(),
-                misses.into(),
-                left_out.into(),
-                outcome.sites.into(),
-                (&setup.protocol).into(),
-                setup.rule.into(),
-                model.fetch.into(),
-                EXECUTORS.into(),
-                setup.passes.into(),
-                RING.into(),
-                setup.nmi.into(),
-                TIER.into(),
-                origin.host.line().into(),
-                (&origin.name).into(),
-                (&origin.digest).into(),
-            ]
-        })
-        .collect()
+    let PatchSetup { protocol, rule, nmi, passes } = setup;
+    let (all, fetch, host) = (outcome.sites, model.fetch, origin.host.line());
+    let rows = known.chain(unknown).map(|(verdict, sites, classes, provisos)| {
+        let Provisos { adapted, misses, left_out } = provisos;
+        let mut cells = row(&[&verdict, &sites, &classes, &adapted, &misses, &left_out, &all]);
+        cells.extend(row(&[protocol, rule, &fetch, &EXECUTORS, passes, &RING, nmi]));
+        cells.extend(row(&[&TIER, &host, &origin.name, &origin.digest]));
+        cells
+    });
+    rows.collect()
 }

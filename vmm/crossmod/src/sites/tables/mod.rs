@@ -8,6 +8,8 @@ mod html;
 mod judgement;
 mod text;
 
+use std::fmt::Display;
+
 pub use build::{differences, inventory, list, windows};
 pub use csv::csv;
 pub use html::html;
@@ -37,6 +39,11 @@ impl Cell {
     }
 }
 
+/// Cells with these texts.
+fn row(texts: &[&dyn Display]) -> Vec<Cell> {
+    texts.iter().map(Cell::from).collect()
+}
+
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
@@ -46,6 +53,14 @@ pub struct Table {
     pub columns: Vec<(&'static str, bool)>,
     /// Rows, each with one cell per column.
     pub rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table; `columns` are the heads, separated by commas, with `#` in front of those of numbers.
+    fn new(caption: &str, columns: &'static str, rows: impl IntoIterator<Item = Vec<Cell>>) -> Table {
+        let columns = columns.split(", ").map(|head| (head.trim_start_matches('#'), head.starts_with('#')));
+        Table { caption: caption.into(), columns: columns.collect(), rows: rows.into_iter().collect() }
+    }
 }
 
 /// A result: a title, lines about it, tables.
@@ -63,12 +78,4 @@ pub struct Document {
     pub summary: Vec<String>,
     /// Schedules, each with a heading; only HTML shows them.
     pub schedules: Vec<(String, String)>,
-}
-
-impl Document {
-    /// Appends the tables of another document.
-    pub fn followed_by(mut self, other: Document) -> Document {
-        self.tables.extend(other.tables);
-        self
-    }
 }

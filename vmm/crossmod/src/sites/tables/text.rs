@@ -35,11 +35,11 @@ fn one(text: &mut String, table: &Table) {
             *width = (*width).max(cell.text.chars().count());
         }
     }
-    let heads = table.columns.iter().map(|(head, _)| (*head).to_owned()).collect::<Vec<_>>();
-    let rows = table.rows.iter().map(|row| row.iter().map(|cell| cell.text.clone()).collect::<Vec<_>>());
-    for row in std::iter::once(heads).chain(rows) {
+    let heads = table.columns.iter().map(|(head, _)| *head).collect();
+    let rows = table.rows.iter().map(|row| row.iter().map(|cell| cell.text.as_str()).collect());
+    for row in std::iter::once::<Vec<&str>>(heads).chain(rows) {
         let mut line = String::new();
-        for ((cell, width), (_, number)) in row.iter().zip(&widths).zip(&table.columns) {
+        for ((cell, width), (_, number)) in row.into_iter().zip(&widths).zip(&table.columns) {
             let _ = if *number { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:width$}  ") };
         }
         let _ = writeln!(text, "{}", line.trim_end());
