@@ -120,7 +120,7 @@ fn what_is_wrong_in_a_program_has_a_place_and_a_remedy() {
         ("{ goto = \"there\" }", "no step `there`", "`label`"),
         ("{ load = { d = 1 } }", "`d` is not a register", "a, b or c"),
         ("{ load = { a = { text = 4, size = 4 } } }", "cannot be read", "1, 2 or 4 of its 5 bytes"),
-        ("{ check = { a = 1, else = \"tron\" } }", "no property `tron`", "`torn`"),
+        ("{ check = { a = 1, else = \"tron\" } }", "unknown property `tron`", "`torn`"),
         ("{ check = { a = 1 } }", "`else` is missing", "else"),
         ("{ if = { a = 1, b = 2, goto = \"end\" } }", "one condition", "one thing"),
         ("{ quiesce = {} }", "not a step for `mine`", "[[step]]"),

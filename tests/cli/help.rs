@@ -2,9 +2,22 @@
 
 use super::{HARNESS, HELD, INTERRUPTED, NOT_HELD, SKIPPED, UNUSABLE, ok};
 
-const COMMANDS: [&str; 13] = [
-    "check", "merge", "matrix", "replay", "sites", "list", "explain", "show", "survey", "stress", "bench",
-    "report", "probe",
+const COMMANDS: [&str; 15] = [
+    "check",
+    "merge",
+    "matrix",
+    "replay",
+    "sites",
+    "list",
+    "explain",
+    "show",
+    "survey",
+    "stress",
+    "bench",
+    "report",
+    "probe",
+    "completions",
+    "man",
 ];
 
 fn help(command: &str) -> String {

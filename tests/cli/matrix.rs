@@ -76,7 +76,10 @@ fn a_mutant_that_is_no_scenario_says_why() {
 #[test]
 fn how_to_search_is_refused_where_it_makes_no_sense() {
     refused(&["check", "seed/fixup", "--fetch", "itanium"], &["unknown fetch model `itanium`", "amd-block"]);
-    refused(&["matrix", "seed/fixup", "--fetch", "atom=3,fresh"], &["no fetch model", "atom 1, 8, 16, 32"]);
+    refused(
+        &["matrix", "seed/fixup", "--fetch", "atom=3,fresh"],
+        &["unknown fetch model", "atom 1, 8, 16, 32"],
+    );
     refused(&["check", "seed/fixup", "--max-memory", "8X"], &["a number of bytes"]);
     refused(&["check", "seed/fixup", "--max-memory", "0"], &["a number of bytes"]);
     refused(&["check", "seed/fixup", "--workers", "0"], &["--workers"]);

@@ -152,7 +152,10 @@ fn shards_joined_are_the_run_as_a_whole() {
         &["cut.json", "the file is incomplete"],
     );
     with(&write(directory.path(), "empty.json", ""), &["empty.json", "run that shard again"]);
-    with(&write(directory.path(), "other.json", "{\"a\": 1}"), &["other.json", "no results of this version"]);
+    with(
+        &write(directory.path(), "other.json", "{\"a\": 1}"),
+        &["other.json", "not results of this version"],
+    );
     with(&directory.path().join("none.json").display().to_string(), &["none.json", "No such file"]);
     refused(&["check", "--shard", "0/4"], &["count from 1", "add 1"]);
     refused(&["check", "--shard", "5/4"], &["K from 1 to N"]);
@@ -303,7 +306,7 @@ fn a_journal_is_for_one_set_of_options_and_one_run() {
     ] {
         let run = resume(&path, more);
         assert_eq!(run.status, UNUSABLE, "{}{}", run.out, run.err);
-        assert!(run.err.contains(message) && run.err.contains("begin anew"), "{}", run.err);
+        assert!(run.err.contains(message) && run.err.contains("start over"), "{}", run.err);
     }
     // Form and workers change no verdict, and another selection may share what is known.
     assert_eq!(resume(&path, &["seed/softirq-8", "--format", "ktap", "--workers", "1"]).status, HELD);

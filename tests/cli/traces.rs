@@ -53,10 +53,10 @@ fn traces_of_something_else_are_refused_with_a_reason() {
         ("text", json!(format!("{text}\n[executors]\ncount = 1\n")), &["another plan"]),
         ("ring", json!(3), &["another plan"]),
         ("fetch", json!("line"), &["another plan"]),
-        ("fetch", json!("itanium"), &["`itanium` is no fetch model"]),
+        ("fetch", json!("itanium"), &["unknown fetch model `itanium`"]),
         ("ring", json!(7), &["ring 0 or 3, not 7"]),
         ("violation", json!({ "property": "torn-ish", "detail": "" }), &["not a trace", "torn-ish"]),
-        ("moves", json!([{ "move": "jump", "state": "" }]), &["move 1: `jump` is not a move"]),
+        ("moves", json!([{ "move": "jump", "state": "" }]), &["move 1", "`jump`"]),
         ("moves", json!("none"), &["not a trace"]),
     ] {
         let mut changed = trace.clone();

@@ -29,7 +29,12 @@ fn contradictions_in_the_site_are_refused() {
     let site = |from: &str, to: &str| text.replace(from, to);
     refused(&site("\"jmp32\"", "\"jmp8\""), "\"jmp8\"", "old has 5 bytes and new has 2", "same length");
     refused(&site("\"nop5\"", "\"nop55\""), "\"nop55\"", "neither bytes in hex nor", "did you mean `nop5`?");
-    refused(&site("\"nop5\"", "\"0f 1f 44\""), "\"0f 1f 44\"", "the site ends inside the instruction", "missing bytes");
+    refused(
+        &site("\"nop5\"", "\"0f 1f 44\""),
+        "\"0f 1f 44\"",
+        "the site ends inside the instruction",
+        "missing bytes",
+    );
     refused(
         &site("\"nop5\"", "\"06 90 90 90 90\""),
         "\"06",
