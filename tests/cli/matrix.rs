@@ -89,7 +89,7 @@ fn how_to_search_is_refused_where_it_makes_no_sense() {
     for (bad, message) in [
         ("fetch = \"lines\"", "did you mean `line`?"),
         ("fetch = []", "the list of fetch models is empty"),
-        ("fetch = [\"amd\", \"amd\"]", "asked for twice"),
+        ("fetch = [\"amd\", \"amd\"]", "named twice"),
         ("fetch = { atom = 3, stale = false }", "3 is not a block size"),
         ("fetch = { atom = 8, stale = true }", "no order"),
         ("fetch = { atom = 8, stale = false, order = \"any\" }", "have no order"),

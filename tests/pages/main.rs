@@ -8,7 +8,7 @@ extern crate crossmod_test;
 
 mod ci;
 mod commands;
-#[allow(dead_code, reason = "the other tests use all of it")]
+#[allow(dead_code, unused_imports, reason = "the other tests use all of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod links;
@@ -16,6 +16,7 @@ mod my_site;
 mod names;
 mod page;
 mod quote;
+#[allow(unused_macro_rules, reason = "the other tests use all of it")]
 #[path = "../registry.rs"]
 mod registry;
 mod tables;

@@ -134,9 +134,8 @@ mod tests {
                 true
             }
         }
-        struct Accepted;
         impl<T> Refused<()> for T {}
-        impl<T: Content> Refused<Accepted> for T {}
+        impl<T: Content> Refused<u8> for T {}
         assert!(<Id<u64> as Refused<_>>::refused());
         assert!(<Vec<Id<u64>> as Refused<_>>::refused());
         assert!(<(Id<u64>, u64) as Refused<_>>::refused());

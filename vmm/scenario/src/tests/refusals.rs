@@ -29,7 +29,7 @@ fn contradictions_in_the_site_are_refused() {
     let site = |from: &str, to: &str| text.replace(from, to);
     refused(&site("\"jmp32\"", "\"jmp8\""), "\"jmp8\"", "old has 5 bytes and new has 2", "same length");
     refused(&site("\"nop5\"", "\"nop55\""), "\"nop55\"", "neither bytes in hex nor", "did you mean `nop5`?");
-    refused(&site("\"nop5\"", "\"0f 1f 44\""), "\"0f 1f 44\"", "cut by the end of the site", "missing bytes");
+    refused(&site("\"nop5\"", "\"0f 1f 44\""), "\"0f 1f 44\"", "the site ends inside the instruction", "missing bytes");
     refused(
         &site("\"nop5\"", "\"06 90 90 90 90\""),
         "\"06",
@@ -40,22 +40,22 @@ fn contradictions_in_the_site_are_refused() {
     refused(&site("\"nop5\"", "\"0f 31 0f 1f 00\""), "\"0f 31", "rdtsc", "another instruction");
     refused(&site("\"nop5\"", "[\"push-rbp\", \"nop4\"]"), "[\"push", "stack is -8 bytes off", "POP");
     refused(&site("\"nop5\"", "[\"pop-rbp\", \"nop4\"]"), "[\"pop", "stack is +8 bytes off", "POP");
-    refused(&site("0x100", "0x1000"), "0x1000", "4096 is no possible value", "from 0 to 4095");
+    refused(&site("0x100", "0x1000"), "0x1000", "4096 is not a valid value", "from 0 to 4095");
     refused(&site("\"nop5\"", "\"\""), "\"\"", "neither bytes", "give bytes");
     refused(&site("\"nop5\"", "[]"), "[]", "without bytes", "at least one");
-    refused(&format!("{text}old-target = 9\n"), "9", "without a branch", "remove it");
+    refused(&format!("{text}old-target = 9\n"), "9", "belongs to no branch", "remove it");
     refused(
         &format!("{text}intermediates = [\"eb 20\"]\n"),
         "\"eb 20\"",
         "no landing pad",
         "end of the site",
     );
-    refused(&format!("{text}intermediates = [\"90 90\"]\n"), "\"90 90\"", "one instruction", "one by one");
+    refused(&format!("{text}intermediates = [\"90 90\"]\n"), "\"90 90\"", "one instruction", "of its own");
     refused(
         &format!("{text}intermediates = [\"nop9\"]\n"),
         "\"nop9\"",
         "9 bytes, the site 5",
-        "within the site",
+        "fit into the site",
     );
 }
 
@@ -63,11 +63,11 @@ fn contradictions_in_the_site_are_refused() {
 fn landing_pads_that_collide_are_refused() {
     let text = scenario("protocol = \"text_poke_fixup\"", "new-target = 7\n");
     refused(&text, "\"jmp32\"", "collides with `next`", "4 bytes apart");
-    refused(&text.replace("= 7", "= -3"), "\"jmp32\"", "over the site", "before it");
+    refused(&text.replace("= 7", "= -3"), "\"jmp32\"", "overlap the site", "before it");
     refused(&text.replace("= 7", "= 2"), "\"jmp32\"", "byte 2, inside another instruction", "[0]");
     refused(&text.replace("= 7", "= 0x1efe"), "\"jmp32\"", "cross the end of its page", "0xffc");
     refused(&text.replace("= 7", "= 0x3efe"), "\"jmp32\"", "cross the end of its page", "0xffc");
-    refused(&text.replace("= 7", "= 0x80000000"), "0x80000000", "no possible value", "to 2147483647");
+    refused(&text.replace("= 7", "= 0x80000000"), "0x80000000", "not a valid value", "to 2147483647");
     assert_eq!(plan(&text.replace("= 7", "= 5")).pads.len(), 1);
     assert_eq!(plan(&text.replace("= 7", "= 9")).pads.len(), 2);
     let two = text.replace("\"nop5\"", "\"jmp32\"").replace("= 7", "= 0x5001\nold-target = 0x9000");
@@ -87,11 +87,11 @@ fn contradictions_in_steps_are_refused() {
         "0..5",
     );
     refused(&with("store = { at = -1, bytes = \"90\" }"), "-1", "outside of the site", "0..5");
-    refused(&with("store = { at = 0, bytes = \"9g\" }"), "\"9g\"", "no list of bytes", "hex");
-    refused(&with("store = { at = 0 }"), "{ at = 0 }", "what is stored", "`bytes`");
-    refused(&with("store = { what = \"new\", each = 0 }"), "0 }", "no possible value", "from 1");
+    refused(&with("store = { at = 0, bytes = \"9g\" }"), "\"9g\"", "not a list of bytes", "hex");
+    refused(&with("store = { at = 0 }"), "{ at = 0 }", "a store needs", "`bytes`");
+    refused(&with("store = { what = \"new\", each = 0 }"), "0 }", "not a valid value", "from 1");
     refused(&with("sync = { to = [0, 2] }"), "2]", "no executor 2", "from 0 to 1");
-    refused(&with("sync = { to = [] }"), "{ to", "without any", "\"all\"");
+    refused(&with("sync = { to = [] }"), "{ to", "is empty", "\"all\"");
     refused(&with("sync = { to = \"none\" }"), "\"none\"", "invalid value", "form");
     refused(&with("wait = { acks = \"all\" }"), "\"all\"", "executor 0 gets no broadcast", "broadcast");
     refused(
@@ -139,10 +139,10 @@ fn contradictions_in_mutants_are_refused() {
         "did you mean `sync-int3`?",
     );
     refused(&fixup("order = [\"quux\"]"), "\"quux\"", "no step `quux`", "the labels are arm, int3");
-    refused(&fixup("order = [\"arm\", \"arm\"]"), "\"arm\"]", "twice in the order", "once");
+    refused(&fixup("order = [\"arm\", \"arm\"]"), "\"arm\"]", "twice", "once");
     refused(&fixup("order = [\"arm\"]"), "[\"arm\"]", "where `int3` stands", "without = [\"int3\"]");
     let own = scenario("protocol = \"plain_store\"", "[[step]]\nquiesce = {}\n");
-    refused(&own, "[[step]]", "where in the protocol", "order = [...]");
+    refused(&own, "[[step]]", "without saying where", "order = [...]");
     let unknown = scenario("protocol = \"text_poke_fixpu\"", "");
     refused(&unknown, "\"text_poke_fixpu\"", "no protocol", "did you mean `text_poke_fixup`?");
 }
@@ -164,7 +164,7 @@ fn an_error_in_a_protocol_names_its_file() {
 #[test]
 fn contradictions_elsewhere_are_refused() {
     let with = |more: &str| scenario("protocol = \"text_poke_fixup\"", more);
-    refused(&with("[executors]\ncount = 9\n"), "9", "9 is no possible value", "from 1 to 8");
+    refused(&with("[executors]\ncount = 9\n"), "9", "9 is not a valid value", "from 1 to 8");
     refused(&with("[executors]\npasses = 0\n"), "0", "number of passes", "from 1 to 8");
     refused(&with("[executors]\nring = 1\n"), "1", "no ring 1", "0 (kernel) or 3 (user)");
     let both = "[executors]\ncount = 1\n[[executor]]\npasses = 1\n";
@@ -181,7 +181,7 @@ fn contradictions_elsewhere_are_refused() {
     refused(&with(&lock), "\"handler\"", "before it has it", "\"loop\"");
     let inside = "[executors]\nstart = { interior = 2 }\n";
     refused(&with(inside), "{ interior", "begins at byte 2", "one instruction");
-    refused(&with("[handler]\nresume = { at = 0x30 }\n"), "{ at", "nothing to execute 48 bytes", "5 (next)");
+    refused(&with("[handler]\nresume = { at = 0x30 }\n"), "{ at", "no code 48 bytes", "5 (next)");
     refused(&with("[events]\nnmi = 300\n"), "300", "event budget", "from 0 to 8");
     refused(&with("").replace("\"t\"", "\"a\\nb\""), "\"a\\nb\"", "one line", "comment");
     let complex = with("").replace("\"jmp32\"", "[\"xor-eax-eax\", \"nop3\"]");
