@@ -136,7 +136,8 @@ fn cell(row: &SurveyRow, count: u64, passes: u64) -> Markup {
 /// A cell with the colour of a rate.
 fn heat(count: u64, passes: u64, promised: bool, title: &str, text: &str) -> Markup {
     let style = format!("--share:{:.2}", share(count, passes));
-    html! { td.hot[count > 0].zero[count == 0].promised[promised] style=(style) title=(title) { (text) } }
+    let heat = if count > 0 { "hot" } else { "zero" };
+    html! { td class={ (heat) @if promised { " promised" } } style=(style) title=(title) { (text) } }
 }
 
 fn pairs(survey: &Survey) -> Markup {
