@@ -48,7 +48,6 @@
 //! remedy. [`exercise`] runs every analysis on a file's bytes; `scripts/fuzz image` uses it.
 
 #![forbid(unsafe_code)]
-#![forbid(unsafe_code)]
 
 mod class;
 pub mod code;
