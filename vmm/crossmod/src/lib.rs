@@ -32,7 +32,7 @@
 //! # Modules
 //!
 //! * [`check`](check()) checks one scenario; a [`Checker`] checks many on the same machines, and replays traces.
-//! * [`scenario`]: the language of scenario files, and the shipped scenarios. [`reference`] describes every key.
+//! * [`scenario`]: the language of scenario files, and the shipped scenarios. [`mod@reference`] describes every key.
 //! * [`property`]: the properties that a protocol must not violate.
 //! * [`results`]: the [`Report`] of a check and the results of a run, as data.
 //! * [`report`]: these as text, JSON, KTAP or JUnit.
