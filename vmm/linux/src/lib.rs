@@ -45,7 +45,7 @@
 //!
 //! An image may be damaged or malicious. The crate contains no unsafe code, checks every offset, and caps everything
 //! that an image can count: see [`limits`]. Whatever is wrong becomes an [`ImageError`] with the place, the reason and a
-//! remedy. [`exercise`] runs every analysis on a file's bytes; `scripts/fuzz image` uses it.
+//! remedy. [`exercise()`] runs every analysis on a file's bytes; `scripts/fuzz image` uses it.
 
 #![forbid(unsafe_code)]
 

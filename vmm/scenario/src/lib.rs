@@ -4,7 +4,7 @@
 //! change. Parsing needs neither KVM nor files: the protocols that a scenario may name are part of the
 //! program.
 //!
-//! [`reference`] describes the language, key by key, from the structs that the parser reads.
+//! [`reference()`] describes the language, key by key, from the structs that the parser reads.
 
 #![forbid(unsafe_code)]
 

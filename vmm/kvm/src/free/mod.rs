@@ -2,7 +2,7 @@
 //!
 //! * [`survey`]: an executor and a writer count what the CPU does with stores to code.
 //! * [`stress`]: executors pass through a scenario's site while the host performs the scenario's steps.
-//! * [`bench`]: executors pass through sites while the host times patching protocols.
+//! * [`mod@bench`]: executors pass through sites while the host times patching protocols.
 //!
 //! All vCPUs fetch from *one* copy of the site pages, unlike those of [`Machine`](crate::Machine), and there are no
 //! exits between the passes of a batch.

@@ -216,8 +216,8 @@ fn mutants_drop_reorder_and_add_steps() {
 fn expectations_are_sorted_properties() {
     let text = scenario("protocol = \"plain_store\"", "").replace("\"safe\"", "[\"unserialised\", \"torn\"]");
     assert_eq!(plan(&text).expect, [Property::Torn, Property::Unserialised]);
-    refused(&text.replace("torn", "tron"), "\"tron\"", "no property `tron`", "did you mean `torn`?");
+    refused(&text.replace("torn", "tron"), "\"tron\"", "unknown property `tron`", "did you mean `torn`?");
     refused(&text.replace("torn", "unserialised"), "\"unserialised\"]", "expected twice", "once");
     refused(&text.replace("\"unserialised\", \"torn\"", ""), "[]", "without a property", "\"safe\"");
-    refused(&text.replace("torn", "safe"), "\"safe\"", "no property `safe`", "");
+    refused(&text.replace("torn", "safe"), "\"safe\"", "unknown property `safe`", "");
 }
