@@ -145,7 +145,12 @@ fn contradictions_in_mutants_are_refused() {
     );
     refused(&fixup("order = [\"quux\"]"), "\"quux\"", "no step `quux`", "the labels are arm, int3");
     refused(&fixup("order = [\"arm\", \"arm\"]"), "\"arm\"]", "twice", "once");
-    refused(&fixup("order = [\"arm\"]"), "[\"arm\"]", "does not name the step `int3`", "without = [\"int3\"]");
+    refused(
+        &fixup("order = [\"arm\"]"),
+        "[\"arm\"]",
+        "does not name the step `int3`",
+        "without = [\"int3\"]",
+    );
     let own = scenario("protocol = \"plain_store\"", "[[step]]\nquiesce = {}\n");
     refused(&own, "[[step]]", "without saying where", "order = [...]");
     let unknown = scenario("protocol = \"text_poke_fixpu\"", "");
