@@ -9,7 +9,6 @@ use crossmod_model::checks::stall::{self, Stall};
 use crossmod_model::property::Property;
 use crossmod_model::state::graph::{ENDED, Edge, Graph};
 use crossmod_model::state::{Actor, Id};
-use rustc_hash::FxHashMap;
 
 use super::Counterexample;
 use super::chunk::{Chunk, DONE};
@@ -117,27 +116,18 @@ impl Log {
         tables: &Tables<S>,
         visited: &Visited<N>,
     ) -> (Graph, Vec<u32>) {
-        let mut order: Vec<Vec<u32>> = visited.shards.iter().map(|shard| vec![0; shard.len()]).collect();
-        let mut numbers = Vec::new();
-        self.for_each(|source, _, _| {
-            let (shard, local) = place(source);
-            order[shard][local] = numbers.len() as u32;
-            numbers.push(source);
-        });
+        let order = Order::of(self, visited);
         let mut graph = Graph::default();
         self.for_each(|source, done, to| {
             graph.state(done, 0);
             let mut to = to.iter().map(|to| to.load(Ordering::Relaxed));
             // Nothing is missing in the tables: the search expanded this state.
             let _ = tables.expand(visited.get(source), |transition| {
-                let to = match to.next() {
-                    None | Some(ENDED) => ENDED,
-                    Some(to) => order[place(to).0][place(to).1],
-                };
+                let to = to.next().filter(|&to| to != ENDED).map_or(ENDED, |to| order.get(to));
                 graph.edge(Edge { to, actor: transition.actor, writes: transition.writes });
             });
         });
-        (graph, numbers)
+        (graph, order.numbers)
     }
 
     /// The stall of each executor; empty for large graphs. Interchangeable executors have the same.
@@ -152,11 +142,11 @@ impl Log {
         if visited.len() > limit {
             return Vec::new();
         }
+        let order = Order::of(self, visited);
         let orbits = system.orbits();
         let count = orbits.iter().max().map_or(0, |&last| last + 1);
-        let stalls: Vec<Stall> = (0..count)
-            .map(|orbit| stall::measure(&self.windows(system, tables, visited, orbit), 0))
-            .collect();
+        let measured = |orbit| stall::measure(&self.windows(system, tables, visited, &order, orbit), 0);
+        let stalls: Vec<Stall> = (0..count).map(measured).collect();
         orbits.iter().map(|&orbit| stalls[usize::from(orbit)]).collect()
     }
 
@@ -167,50 +157,90 @@ impl Log {
         system: &S,
         tables: &Tables<S>,
         visited: &Visited<N>,
+        order: &Order,
         orbit: u8,
     ) -> Graph {
-        let mut windows: FxHashMap<(u32, u32), u32> = FxHashMap::default();
-        let mut order = Vec::new();
-        self.for_each(|source, _, _| {
+        // The windows of the state at a place in the order are `windows[starts[place]..starts[place + 1]]`.
+        let (mut windows, mut starts) = (Vec::new(), vec![0]);
+        for &source in &order.numbers {
+            let start = windows.len();
             for &executor in &visited.get(source)[1..] {
-                if tables.held(executor) && system.orbit_of(Id::new(executor)) == orbit {
-                    windows.entry((source, executor)).or_insert_with(|| {
-                        order.push((source, executor));
-                        order.len() as u32 - 1
-                    });
+                let inside = tables.held(executor) && system.orbit_of(Id::new(executor)) == orbit;
+                if inside && !windows[start..].contains(&executor) {
+                    windows.push(executor);
                 }
             }
-        });
+            starts.push(windows.len());
+        }
         // The state behind all windows: interrupts are on again.
-        let open = order.len() as u32;
+        let open = windows.len() as u32;
+        let window = |place: u32, executor: u32| {
+            let start = starts[place as usize];
+            let among = &windows[start..starts[place as usize + 1]];
+            among.iter().position(|&other| other == executor).map_or(open, |at| (start + at) as u32)
+        };
         let mut graph = Graph::default();
-        for &(source, executor) in &order {
-            graph.state(false, 1);
+        let mut place = 0;
+        self.for_each(|source, _, to| {
             let state = visited.get(source);
-            let twins = state[1..].iter().filter(|&&other| other == executor).count();
-            let _ = tables.expand(state, |transition| {
-                let Some(to) = visited.find(transition.to).filter(|_| !transition.ended) else { return };
-                let mut edge = |after: u32, actor: Actor| {
-                    let to = windows.get(&(to, after)).copied().unwrap_or(open);
-                    graph.edge(Edge { to, actor, writes: false });
-                };
-                const ITSELF: Actor = Actor::Executor(0);
-                const OTHER: Actor = Actor::Executor(1);
-                match transition.actor {
-                    Actor::Patcher => edge(tables.after_patcher(transition.number, executor), Actor::Patcher),
-                    Actor::Executor(slot) if state[1 + usize::from(slot)] != executor => {
-                        edge(executor, OTHER)
-                    }
-                    Actor::Executor(_) => {
-                        edge(transition.number, ITSELF);
-                        if twins > 1 {
+            for &executor in &windows[starts[place]..starts[place + 1]] {
+                graph.state(false, 1);
+                let twins = state[1..].iter().filter(|&&other| other == executor).count();
+                let mut to = to.iter().map(|to| to.load(Ordering::Relaxed));
+                let _ = tables.expand(state, |transition| {
+                    let Some(to) = to.next().filter(|&to| to != ENDED) else { return };
+                    let to = order.get(to);
+                    let mut edge = |after: u32, actor: Actor| {
+                        graph.edge(Edge { to: window(to, after), actor, writes: false });
+                    };
+                    const ITSELF: Actor = Actor::Executor(0);
+                    const OTHER: Actor = Actor::Executor(1);
+                    match transition.actor {
+                        Actor::Patcher => {
+                            edge(tables.after_patcher(transition.number, executor), Actor::Patcher);
+                        }
+                        Actor::Executor(slot) if state[1 + usize::from(slot)] != executor => {
                             edge(executor, OTHER);
                         }
+                        Actor::Executor(_) => {
+                            edge(transition.number, ITSELF);
+                            if twins > 1 {
+                                edge(executor, OTHER);
+                            }
+                        }
                     }
-                }
-            });
-        }
+                });
+            }
+            place += 1;
+        });
         graph.state(false, 0);
         graph
+    }
+}
+
+/// The states in the order in which they were expanded.
+struct Order {
+    /// Their numbers.
+    numbers: Vec<u32>,
+    /// The place of each state of each shard.
+    places: Vec<Vec<u32>>,
+}
+
+impl Order {
+    fn of<const N: usize>(log: &Log, visited: &Visited<N>) -> Order {
+        let mut places: Vec<Vec<u32>> = visited.shards.iter().map(|shard| vec![0; shard.len()]).collect();
+        let mut numbers = Vec::new();
+        log.for_each(|source, _, _| {
+            let (shard, local) = place(source);
+            places[shard][local] = numbers.len() as u32;
+            numbers.push(source);
+        });
+        Order { numbers, places }
+    }
+
+    /// The place of a state.
+    fn get(&self, number: u32) -> u32 {
+        let (shard, local) = place(number);
+        self.places[shard][local]
     }
 }

@@ -111,15 +111,6 @@ impl<const N: usize> Visited<N> {
         self.shards[shard].parents[local]
     }
 
-    /// The number of a packed state that was met.
-    pub(super) fn find(&self, state: &Packed<N>) -> Option<u32> {
-        let hash = hash(state);
-        let index = shard_of(hash);
-        let shard = &self.shards[index];
-        let same = |&local: &u32| shard.states[local as usize] == *state;
-        Some(number(index, *shard.table.find(hash, same)? as usize))
-    }
-
     /// States met.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(Shard::len).sum()
@@ -156,8 +147,6 @@ mod tests {
         assert_eq!(visited.len(), 3);
         assert_eq!(visited.get(numbers[1]), &[2, 7, 2]);
         assert_eq!(visited.parent(numbers[2]), 2);
-        assert_eq!(visited.find(&[3, 7, 3]), Some(numbers[2]));
-        assert_eq!(visited.find(&[3, 7, 4]), None);
         assert_eq!(place(number(63, SHARD_LIMIT - 1)), (63, SHARD_LIMIT - 1));
     }
 

@@ -4,7 +4,7 @@
 //! changing is a livelock, any other a deadlock.
 
 use crate::property::{Property, Violation};
-use crate::state::graph::{ENDED, Graph};
+use crate::state::graph::{Components, ENDED, Graph};
 
 /// The first state (breadth-first) of a closed set without completion, of either kind.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub fn decide(graph: &Graph) -> Progress {
         return Progress::default();
     }
     let stuck = |state: u32| !finishes[state as usize];
-    let (component, count) = graph.components(stuck);
+    let Components { of: component, count, .. } = graph.components(stuck);
     let (mut closed, mut writes) = (vec![true; count as usize], vec![false; count as usize]);
     let states = || (0..graph.states() as u32).filter(|&state| stuck(state));
     for state in states() {

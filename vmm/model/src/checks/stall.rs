@@ -20,41 +20,35 @@ pub struct Stall {
     pub patcher: u32,
 }
 
-/// Measures one executor.
+/// Measures one executor: the longest path to a way out in the condensation, for either count of edges. Components come
+/// in reverse topological order, so a component's successors are finished before it.
 pub fn measure(graph: &Graph, executor: usize) -> Stall {
-    let (component, count) = graph.components(|state| graph.held(state, executor));
+    let components = graph.components(|state| graph.held(state, executor));
     let own = Actor::Executor(executor as u8);
-    Stall {
-        others: longest(graph, &component, count, |actor| actor != own),
-        patcher: longest(graph, &component, count, |actor| actor == Actor::Patcher),
-    }
-}
-
-/// Longest path in the condensation to a way out, counting the edges of some actors. Components are numbered in
-/// reverse topological order, so a component's successors are finished before it.
-fn longest(graph: &Graph, component: &[u32], count: u32, counts: impl Fn(Actor) -> bool) -> u32 {
-    let mut members: Vec<(u32, u32)> = component
-        .iter()
-        .enumerate()
-        .filter(|&(_, &component)| component != u32::MAX)
-        .map(|(state, &component)| (component, state as u32))
-        .collect();
-    members.sort_unstable();
-    let mut length: Vec<Option<u32>> = vec![None; count as usize];
-    for (here, state) in members {
-        for edge in graph.edges(state) {
-            if edge.to == ENDED {
-                continue;
-            }
-            let there = component[edge.to as usize];
-            let rest = if there == u32::MAX { Some(0) } else { length[there as usize] };
-            if there != here {
-                let through = rest.map(|rest| rest + u32::from(counts(edge.actor)));
-                length[here as usize] = length[here as usize].max(through);
+    let mut longest: Vec<Option<Stall>> = vec![None; components.count as usize];
+    for &state in &components.members {
+        let here = components.of[state as usize];
+        for edge in graph.edges(state).iter().filter(|edge| edge.to != ENDED) {
+            let there = components.of[edge.to as usize];
+            let rest = if there == u32::MAX { Some(Stall::default()) } else { longest[there as usize] };
+            if let Some(rest) = rest.filter(|_| there != here) {
+                longest[here as usize].get_or_insert_default().raise(rest, edge.actor, own);
             }
         }
     }
-    length.into_iter().flatten().max().unwrap_or_default()
+    let mut stall = Stall::default();
+    for longest in longest.into_iter().flatten() {
+        stall.raise(longest, own, own);
+    }
+    stall
+}
+
+impl Stall {
+    /// Takes a path of an edge and the rest into account.
+    fn raise(&mut self, rest: Stall, actor: Actor, own: Actor) {
+        self.others = self.others.max(rest.others + u32::from(actor != own));
+        self.patcher = self.patcher.max(rest.patcher + u32::from(actor == Actor::Patcher));
+    }
 }
 
 #[cfg(test)]

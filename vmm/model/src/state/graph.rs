@@ -104,14 +104,13 @@ impl Graph {
         finishes
     }
 
-    /// Strongly connected components of the states that `keep` accepts, in reverse topological order
-    /// (Tarjan, without recursion). `u32::MAX` for states left out.
-    pub fn components(&self, keep: impl Fn(u32) -> bool) -> (Vec<u32>, u32) {
+    /// Strongly connected components of the states that `keep` accepts (Tarjan, without recursion).
+    pub fn components(&self, keep: impl Fn(u32) -> bool) -> Components {
         const NONE: u32 = u32::MAX;
         let count = self.states();
         let (mut index, mut low) = (vec![NONE; count], vec![0u32; count]);
-        let mut component = vec![NONE; count];
-        let (mut next_index, mut next_component) = (0, 0);
+        let mut components = Components { of: vec![NONE; count], members: Vec::new(), count: 0 };
+        let mut next_index = 0;
         let (mut stack, mut calls): (Vec<u32>, Vec<(u32, usize)>) = (Vec::new(), Vec::new());
         for root in (0..count as u32).filter(|&state| keep(state)) {
             if index[root as usize] != NONE {
@@ -130,7 +129,7 @@ impl Graph {
                 match edge {
                     Some(edge) if edge.to == ENDED || !keep(edge.to) => {}
                     Some(edge) if index[edge.to as usize] == NONE => calls.push((edge.to, 0)),
-                    Some(edge) if component[edge.to as usize] == NONE => {
+                    Some(edge) if components.of[edge.to as usize] == NONE => {
                         low[at] = low[at].min(index[edge.to as usize]);
                     }
                     Some(_) => {}
@@ -140,19 +139,39 @@ impl Graph {
                             low[parent as usize] = low[parent as usize].min(low[at]);
                         }
                         if low[at] == index[at] {
-                            while let Some(member) = stack.pop() {
-                                component[member as usize] = next_component;
-                                if member == state {
-                                    break;
-                                }
-                            }
-                            next_component += 1;
+                            components.close(state, &mut stack);
                         }
                     }
                 }
             }
         }
-        (component, next_component)
+        components
+    }
+}
+
+/// Strongly connected components, numbered in reverse topological order: an edge between two of them leads to the
+/// lower number.
+#[derive(Debug)]
+pub struct Components {
+    /// The component of each state; `u32::MAX` for states left out.
+    pub of: Vec<u32>,
+    /// The states that were not left out, by component.
+    pub members: Vec<u32>,
+    /// Number of components.
+    pub count: u32,
+}
+
+impl Components {
+    /// Makes the next component of the states on the stack down to `root`.
+    fn close(&mut self, root: u32, stack: &mut Vec<u32>) {
+        while let Some(member) = stack.pop() {
+            self.of[member as usize] = self.count;
+            self.members.push(member);
+            if member == root {
+                break;
+            }
+        }
+        self.count += 1;
     }
 }
 
@@ -181,12 +200,13 @@ mod tests {
     #[test]
     fn components_come_in_reverse_topological_order() {
         let graph = graph(&[&[1], &[2, 3], &[1], &[4], &[3]], &[]);
-        let (component, count) = graph.components(|_| true);
+        let Components { of: component, members, count } = graph.components(|_| true);
         assert_eq!(count, 3);
+        assert!(members.is_sorted_by_key(|&state| component[state as usize]) && members.len() == 5, "{members:?}");
         assert_eq!(component[1], component[2]);
         assert_eq!(component[3], component[4]);
         assert!(component[3] < component[1] && component[1] < component[0]);
-        let (component, count) = graph.components(|state| state != 3);
-        assert_eq!((component[3], count), (u32::MAX, 3));
+        let without = graph.components(|state| state != 3);
+        assert_eq!((without.of[3], without.members.len(), without.count), (u32::MAX, 4, 3));
     }
 }
