@@ -1,5 +1,7 @@
 //! The explored graph: states by number in breadth-first order, edges with their actor.
 
+use std::slice;
+
 use super::Actor;
 
 /// Target of an edge whose execution ended in a violation.
@@ -107,41 +109,60 @@ impl Graph {
     /// Strongly connected components of the states that `keep` accepts (Tarjan, without recursion).
     pub fn components(&self, keep: impl Fn(u32) -> bool) -> Components {
         const NONE: u32 = u32::MAX;
-        let count = self.states();
-        let (mut index, mut low) = (vec![NONE; count], vec![0u32; count]);
-        let mut components = Components { of: vec![NONE; count], members: Vec::new(), count: 0 };
+        /// What is known of a state, side by side: each edge leads to another place in memory.
+        #[derive(Clone, Copy)]
+        struct Node {
+            index: u32,
+            low: u32,
+            /// It is in a component, or left out.
+            closed: bool,
+        }
+        let count = self.states() as u32;
+        let mut nodes: Vec<Node> =
+            (0..count).map(|state| Node { index: NONE, low: 0, closed: !keep(state) }).collect();
+        let mut components = Components { of: vec![NONE; nodes.len()], members: Vec::new(), count: 0 };
         let mut next_index = 0;
-        let (mut stack, mut calls): (Vec<u32>, Vec<(u32, usize)>) = (Vec::new(), Vec::new());
-        for root in (0..count as u32).filter(|&state| keep(state)) {
-            if index[root as usize] != NONE {
-                continue;
-            }
-            calls.push((root, 0));
-            while let Some(&mut (state, ref mut position)) = calls.last_mut() {
-                let at = state as usize;
-                if *position == 0 && index[at] == NONE {
-                    (index[at], low[at]) = (next_index, next_index);
+        let mut stack: Vec<u32> = Vec::new();
+        let mut calls: Vec<(u32, slice::Iter<'_, Edge>)> = Vec::new();
+        for root in 0..count {
+            let mut entered = Some(root).filter(|&root| !nodes[root as usize].closed);
+            loop {
+                if let Some(state) = entered.take() {
+                    nodes[state as usize] = Node { index: next_index, low: next_index, closed: false };
                     next_index += 1;
                     stack.push(state);
+                    calls.push((state, self.edges(state).iter()));
                 }
-                let edge = self.edges(state).get(*position).copied();
-                *position += 1;
-                match edge {
-                    Some(edge) if edge.to == ENDED || !keep(edge.to) => {}
-                    Some(edge) if index[edge.to as usize] == NONE => calls.push((edge.to, 0)),
-                    Some(edge) if components.of[edge.to as usize] == NONE => {
-                        low[at] = low[at].min(index[edge.to as usize]);
+                let Some((state, edges)) = calls.last_mut() else { break };
+                let mut low = nodes[*state as usize].low;
+                for edge in edges.by_ref().filter(|edge| edge.to != ENDED) {
+                    let node = nodes[edge.to as usize];
+                    if !node.closed && node.index == NONE {
+                        entered = Some(edge.to);
+                        break;
                     }
-                    Some(_) => {}
-                    None => {
-                        calls.pop();
-                        if let Some(&(parent, _)) = calls.last() {
-                            low[parent as usize] = low[parent as usize].min(low[at]);
-                        }
-                        if low[at] == index[at] {
-                            components.close(state, &mut stack);
-                        }
+                    if !node.closed {
+                        low = low.min(node.index);
                     }
+                }
+                let state = *state;
+                nodes[state as usize].low = low;
+                if entered.is_some() {
+                    continue;
+                }
+                calls.pop();
+                if let Some(&(parent, _)) = calls.last() {
+                    let parent = &mut nodes[parent as usize];
+                    parent.low = parent.low.min(low);
+                }
+                if low == nodes[state as usize].index {
+                    let start = stack.iter().rposition(|&member| member == state).unwrap_or_default();
+                    for member in stack.drain(start..) {
+                        nodes[member as usize].closed = true;
+                        components.of[member as usize] = components.count;
+                        components.members.push(member);
+                    }
+                    components.count += 1;
                 }
             }
         }
@@ -159,20 +180,6 @@ pub struct Components {
     pub members: Vec<u32>,
     /// Number of components.
     pub count: u32,
-}
-
-impl Components {
-    /// Makes the next component of the states on the stack down to `root`.
-    fn close(&mut self, root: u32, stack: &mut Vec<u32>) {
-        while let Some(member) = stack.pop() {
-            self.of[member as usize] = self.count;
-            self.members.push(member);
-            if member == root {
-                break;
-            }
-        }
-        self.count += 1;
-    }
 }
 
 #[cfg(test)]
@@ -202,7 +209,10 @@ mod tests {
         let graph = graph(&[&[1], &[2, 3], &[1], &[4], &[3]], &[]);
         let Components { of: component, members, count } = graph.components(|_| true);
         assert_eq!(count, 3);
-        assert!(members.is_sorted_by_key(|&state| component[state as usize]) && members.len() == 5, "{members:?}");
+        assert!(
+            members.is_sorted_by_key(|&state| component[state as usize]) && members.len() == 5,
+            "{members:?}"
+        );
         assert_eq!(component[1], component[2]);
         assert_eq!(component[3], component[4]);
         assert!(component[3] < component[1] && component[1] < component[0]);
