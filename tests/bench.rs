@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Reduction, State, Transition};
+use crossmod::explore::{Memo, Model, Reduction, State, System, Transition};
 use crossmod::fetch::FetchModel;
 use crossmod::machine::Machine;
 use crossmod::plan::Ring;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Reduction, State};
+use crossmod::explore::{Memo, Model, Reduction, State, System};
 use crossmod::machine::Machine;
 use crossmod::scenario::Options;
 

@@ -3,7 +3,7 @@
 
 use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
-use crossmod::explore::{Memo, Model, Reduction, Transition};
+use crossmod::explore::{Memo, Model, Reduction, System, Transition};
 use crossmod::machine::{Feature, Machine, capabilities};
 use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;

@@ -6,7 +6,7 @@ use crossmod_model::layout::Shared;
 use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::Cpu;
 
-use crate::error::EngineError;
+use crate::error::Result;
 
 /// The result of one executed step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub trait Engine {
         text: &[u8],
         shared: &Shared,
         data: Option<&[u8]>,
-    ) -> Result<Executed, EngineError>;
+    ) -> Result<Executed>;
 
     /// The same for runs of old or new alone, which are not part of the execution.
     fn execute_aside(
@@ -40,22 +40,22 @@ pub trait Engine {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
-    ) -> Result<Executed, EngineError>;
+    ) -> Result<Executed>;
 
     /// The host's patcher stored to the site: data readers now find `data` there.
-    fn stored(&mut self, data: &[u8]) -> Result<(), EngineError>;
+    fn stored(&mut self, data: &[u8]) -> Result<()>;
 
     /// Reads what data readers find in the site after the step that was just executed with `data`.
-    fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError>;
+    fn data(&self, bytes: &mut [u8]) -> Result<()>;
 
     /// The patcher stored a word of which every executor has its own.
-    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError>;
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<()>;
 
     /// The patcher stored to the shared page.
-    fn shared_stored(&mut self, shared: &Shared) -> Result<(), EngineError>;
+    fn shared_stored(&mut self, shared: &Shared) -> Result<()>;
 
     /// A broadcast cleared this executor's acknowledgement.
-    fn ack_cleared(&mut self, slot: usize) -> Result<(), EngineError>;
+    fn ack_cleared(&mut self, slot: usize) -> Result<()>;
 
     /// The guest image.
     fn image(&self) -> &Image;

@@ -3,6 +3,9 @@
 use crossmod_model::image::ImageError;
 use thiserror::Error;
 
+/// What fails with an [`EngineError`] unless it says otherwise.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
 /// A failure of the engine, or of a guest that left its contract.
 #[derive(Debug, Error)]
 pub enum EngineError {

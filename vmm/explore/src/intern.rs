@@ -1,6 +1,7 @@
 //! Numbers for values: equal values have equal numbers, and each value's content hash is computed once.
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Index;
 
 use crossmod_model::state::Id;
 use hashbrown::HashTable;
@@ -36,29 +37,22 @@ impl<T: Hash + Eq> Interner<T> {
         Id::new(index)
     }
 
-    /// The value with a number.
-    pub fn get(&self, id: Id<T>) -> &T {
-        &self.values[id.index()]
-    }
-
     /// All values, by number.
     pub fn values(&self) -> &[T] {
         &self.values
-    }
-
-    /// The content hash of the value with a number.
-    pub fn digest(&self, id: Id<T>) -> u128 {
-        self.digests[id.index()]
     }
 
     /// The content hashes of all values, by number.
     pub fn digests(&self) -> &[u128] {
         &self.digests
     }
+}
 
-    /// Number of distinct values.
-    pub fn len(&self) -> usize {
-        self.values.len()
+impl<T> Index<Id<T>> for Interner<T> {
+    type Output = T;
+
+    fn index(&self, id: Id<T>) -> &T {
+        &self.values[id.index()]
     }
 }
 
@@ -68,18 +62,18 @@ impl<T: Hash + Eq> Interner<T> {
 /// apart into a tuple, without `..`, so that the compiler finds a new field and refuses a number in it.
 pub trait Content: Hash {}
 
-macro_rules! tuples {
-    ($(($($part:ident),*))*) => { $(impl<$($part: Content),*> Content for ($($part,)*) {})* };
+macro_rules! content {
+    ($($number:ident)* $(($($part:ident),*))*) => {
+        $(impl Content for $number {})*
+        $(impl<$($part: Content),*> Content for ($($part,)*) {})*
+    };
 }
 
-tuples! { (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G) }
+content! {
+    bool u8 u16 u32 u64 u128
+    (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G)
+}
 
-impl Content for bool {}
-impl Content for u8 {}
-impl Content for u16 {}
-impl Content for u32 {}
-impl Content for u64 {}
-impl Content for u128 {}
 impl<T: Content> Content for [T] {}
 impl<T: Content, const N: usize> Content for [T; N] {}
 impl<T: Content> Content for Vec<T> {}
@@ -121,9 +115,9 @@ mod tests {
                 content_digest(value)
             });
         }
-        assert_eq!((interner.len(), digests), (2, 2));
-        assert_eq!(*interner.get(Id::new(1)), 5);
-        assert_eq!(interner.digest(Id::new(0)), content_digest(&3u64));
+        assert_eq!((interner.values().len(), digests), (2, 2));
+        assert_eq!(interner[Id::new(1)], 5);
+        assert_eq!(interner.digests()[0], content_digest(&3u64));
     }
 
     /// Fails to compile if an [`Id`] becomes [`Content`]: two implementations then apply.

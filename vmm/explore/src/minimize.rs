@@ -16,9 +16,9 @@ use crossmod_model::property::{Property, Violation};
 use crossmod_model::state::Actor;
 use rustc_hash::FxHashMap;
 
-use crate::error::EngineError;
+use crate::error::Result;
 use crate::search::Limits;
-use crate::search::system::Reduction;
+use crate::search::system::{Reduction, System};
 use crate::semantics::Model;
 use crate::state::Transition;
 
@@ -35,7 +35,7 @@ pub fn without_surplus(
     model: &mut Model<'_>,
     violation: &Violation,
     mut schedule: Vec<Transition>,
-) -> Result<Vec<Transition>, EngineError> {
+) -> Result<Vec<Transition>> {
     if matches!(violation.property, Property::Deadlock | Property::Livelock) {
         return Ok(schedule);
     }
@@ -44,11 +44,7 @@ pub fn without_surplus(
     Ok(schedule)
 }
 
-fn shorten(
-    model: &mut Model<'_>,
-    violation: &Violation,
-    schedule: &mut Vec<Transition>,
-) -> Result<(), EngineError> {
+fn shorten(model: &mut Model<'_>, violation: &Violation, schedule: &mut Vec<Transition>) -> Result<()> {
     // A pass or a handler can be left out as a whole or not at all.
     const SPANS: [usize; 12] = [32, 24, 16, 12, 10, 8, 7, 6, 4, 3, 2, 1];
     loop {
@@ -87,11 +83,7 @@ fn leave_out(schedule: &[Transition], first: usize, span: usize) -> Option<Vec<T
 }
 
 /// Brings steps of one actor together where that is possible and saves context switches. The length stays.
-fn gather(
-    model: &mut Model<'_>,
-    violation: &Violation,
-    schedule: &mut Vec<Transition>,
-) -> Result<(), EngineError> {
+fn gather(model: &mut Model<'_>, violation: &Violation, schedule: &mut Vec<Transition>) -> Result<()> {
     let mut known = context_switches(schedule);
     let mut index = 1;
     // The last step shows the violation, and stays the last.
@@ -114,11 +106,7 @@ fn gather(
 }
 
 /// True if the schedule is possible and its last step is the first that shows the violation.
-fn still_shows(
-    model: &mut Model<'_>,
-    violation: &Violation,
-    schedule: &[Transition],
-) -> Result<bool, EngineError> {
+fn still_shows(model: &mut Model<'_>, violation: &Violation, schedule: &[Transition]) -> Result<bool> {
     let mut state = model.initial()?;
     let mut transitions = Vec::new();
     for (index, step) in schedule.iter().enumerate() {
@@ -154,7 +142,7 @@ pub fn fewest_switches(
     known: &[Transition],
     reduction: Reduction,
     limits: Limits,
-) -> Result<Option<Vec<Transition>>, EngineError> {
+) -> Result<Option<Vec<Transition>>> {
     let initial = model.initial()?;
     let mut goal_state = None;
     if matches!(property, Property::Deadlock | Property::Livelock) {

@@ -142,7 +142,7 @@ impl FromStr for Transition {
             "smi" => Transition::Smi(argument),
             "machine-check" => Transition::MachineCheck(argument),
             _ => {
-                let function = Function::MASKABLE.into_iter().find(|function| function.name() == kind);
+                let function = Function::maskable().find(|function| function.name() == kind);
                 Transition::Ipi(argument, function.ok_or(())?)
             }
         })
@@ -164,7 +164,7 @@ mod tests {
             Transition::RaiseNmi(5),
         ]);
         all.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
-        all.extend(Function::MASKABLE.map(|function| Transition::Ipi(1, function)));
+        all.extend(Function::maskable().map(|function| Transition::Ipi(1, function)));
         for one in all {
             assert_eq!(one.to_string().parse(), Ok(one));
         }

@@ -65,7 +65,7 @@ fn fetch_of(
     let rip = plan.site.address + offset as u64;
     let bytes = &site[offset..];
     let instruction = decode::decode(bytes, rip);
-    let version = Some(version_at(&plan.site, offset, bytes));
+    let version = plan.site.version_at(offset, bytes);
     let fetch =
         Fetch { plan, shared_state, history, ghost, rip, bytes, instruction: instruction.as_ref(), version };
     at_fetch(&fetch).into_iter().map(|violation| violation.property).collect()

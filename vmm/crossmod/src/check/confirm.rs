@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 
-use crossmod_explore::{Counterexample, Memo, Model, Reduction, Transition};
+use crossmod_explore::{Counterexample, Memo, Model, Reduction, System, Transition};
 use crossmod_kvm::{Feature, Machine, MachineError};
 use crossmod_model::image::Image;
 use crossmod_model::plan::{Plan, Ring};

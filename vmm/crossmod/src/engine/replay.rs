@@ -1,7 +1,7 @@
 //! Executes each executor on its own vCPU, which continues from the state that its last step left.
 
 use crossmod_explore::engine::{Engine, Executed};
-use crossmod_explore::error::EngineError;
+use crossmod_explore::error::{EngineError, Result};
 use crossmod_kvm::Machine;
 use crossmod_model::image::Image;
 use crossmod_model::layout::{Shared, near_site_pages};
@@ -22,11 +22,7 @@ pub struct ReplayEngine<'a> {
 
 impl<'a> ReplayEngine<'a> {
     /// Starts a plan on a machine with a vCPU for each executor; `aside` is for runs of one version alone.
-    pub fn new(
-        machine: &'a mut Machine,
-        aside: &'a mut Machine,
-        plan: &Plan,
-    ) -> Result<ReplayEngine<'a>, EngineError> {
+    pub fn new(machine: &'a mut Machine, aside: &'a mut Machine, plan: &Plan) -> Result<ReplayEngine<'a>> {
         machine.reset(plan).map_err(failed)?;
         machine.write_shared(&SharedState::initial(plan).shared).map_err(failed)?;
         let aside = SteppingEngine::new(aside, plan)?;
@@ -48,7 +44,7 @@ impl Engine for ReplayEngine<'_> {
         text: &[u8],
         shared: &Shared,
         data: Option<&[u8]>,
-    ) -> Result<Executed, EngineError> {
+    ) -> Result<Executed> {
         let broken = |what: &str| EngineError::Contract { rip: cpu.regs.rip, what: what.into() };
         if self.machine.read_shared().map_err(failed)? != *shared {
             return Err(broken("the shared page differs from what the schedule implies"));
@@ -82,27 +78,27 @@ impl Engine for ReplayEngine<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
-    ) -> Result<Executed, EngineError> {
+    ) -> Result<Executed> {
         self.aside.execute(0, cpu, stimulus, text, shared, None)
     }
 
-    fn stored(&mut self, data: &[u8]) -> Result<(), EngineError> {
+    fn stored(&mut self, data: &[u8]) -> Result<()> {
         self.machine.write_master(self.site, data).map_err(failed)
     }
 
-    fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError> {
+    fn data(&self, bytes: &mut [u8]) -> Result<()> {
         self.machine.read_master(self.site, bytes).map_err(failed)
     }
 
-    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError> {
+    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<()> {
         if self.started[slot] { self.machine.write_word(slot, word, value).map_err(failed) } else { Ok(()) }
     }
 
-    fn shared_stored(&mut self, shared: &Shared) -> Result<(), EngineError> {
+    fn shared_stored(&mut self, shared: &Shared) -> Result<()> {
         self.machine.write_shared(shared).map_err(failed)
     }
 
-    fn ack_cleared(&mut self, slot: usize) -> Result<(), EngineError> {
+    fn ack_cleared(&mut self, slot: usize) -> Result<()> {
         if self.started[slot] { self.machine.clear_ack(slot).map_err(failed) } else { Ok(()) }
     }
 

@@ -1,7 +1,7 @@
 //! Executes any executor's transition, from a complete state, on one vCPU.
 
 use crossmod_explore::engine::{Engine, Executed};
-use crossmod_explore::error::EngineError;
+use crossmod_explore::error::Result;
 use crossmod_kvm::Machine;
 use crossmod_model::image::Image;
 use crossmod_model::layout::{Shared, near_site_pages};
@@ -19,7 +19,7 @@ pub struct SteppingEngine<'a> {
 
 impl<'a> SteppingEngine<'a> {
     /// An engine for a plan; resets the machine for it.
-    pub fn new(machine: &'a mut Machine, plan: &Plan) -> Result<SteppingEngine<'a>, EngineError> {
+    pub fn new(machine: &'a mut Machine, plan: &Plan) -> Result<SteppingEngine<'a>> {
         machine.reset(plan).map_err(failed)?;
         Ok(SteppingEngine { machine, site: plan.site.address })
     }
@@ -34,7 +34,7 @@ impl Engine for SteppingEngine<'_> {
         text: &[u8],
         shared: &Shared,
         data: Option<&[u8]>,
-    ) -> Result<Executed, EngineError> {
+    ) -> Result<Executed> {
         self.machine.write_shared(shared).map_err(failed)?;
         if let Some(data) = data {
             self.machine.write_master(self.site, data).map_err(failed)?;
@@ -52,27 +52,27 @@ impl Engine for SteppingEngine<'_> {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
-    ) -> Result<Executed, EngineError> {
+    ) -> Result<Executed> {
         self.execute(0, cpu, stimulus, text, shared, None)
     }
 
-    fn stored(&mut self, _: &[u8]) -> Result<(), EngineError> {
+    fn stored(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError> {
+    fn data(&self, bytes: &mut [u8]) -> Result<()> {
         self.machine.read_master(self.site, bytes).map_err(failed)
     }
 
-    fn word_stored(&mut self, _: usize, _: u8, _: u32) -> Result<(), EngineError> {
+    fn word_stored(&mut self, _: usize, _: u8, _: u32) -> Result<()> {
         Ok(())
     }
 
-    fn shared_stored(&mut self, _: &Shared) -> Result<(), EngineError> {
+    fn shared_stored(&mut self, _: &Shared) -> Result<()> {
         Ok(())
     }
 
-    fn ack_cleared(&mut self, _: usize) -> Result<(), EngineError> {
+    fn ack_cleared(&mut self, _: usize) -> Result<()> {
         Ok(())
     }
 

@@ -55,7 +55,7 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         let waits = |function: &Function| {
             ghost.pending & function.bit() != 0 && step != Transition::Ipi(slot, *function)
         };
-        let waiting = Function::MASKABLE.into_iter().filter(waits);
+        let waiting = Function::maskable().filter(waits);
         let mut pending: Vec<&str> = waiting.map(|function| function.name()).collect();
         if ghost.nmi_latched && !matches!(step, Transition::Nmi(_)) {
             pending.push("NMI");

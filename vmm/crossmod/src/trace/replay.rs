@@ -1,7 +1,7 @@
 //! Live replay of a schedule.
 
 use crossmod_explore::error::EngineError;
-use crossmod_explore::{Memo, Model, Reduction, Transition};
+use crossmod_explore::{Memo, Model, Reduction, System, Transition};
 use crossmod_kvm::Machine;
 use crossmod_model::plan::Plan;
 use crossmod_model::property::{Property, Violation};

@@ -11,9 +11,9 @@ use crossmod_model::property::{Property, Violation};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{EngineError, StopToken};
+use crate::error::{EngineError, Result, StopToken};
 use crate::search::Counterexample;
-use crate::search::system::Reduction;
+use crate::search::system::{Reduction, System};
 use crate::semantics::Model;
 use crate::state::Transition;
 
@@ -83,7 +83,7 @@ pub fn sample(
     reduction: Reduction,
     limits: Limits,
     mut progress: impl FnMut(u64, u64),
-) -> Result<(Sampled, Found), EngineError> {
+) -> Result<(Sampled, Found)> {
     let mut found = Found::new();
     let mut sum = Sampled {
         runs: 0,

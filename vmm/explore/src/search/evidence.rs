@@ -13,7 +13,7 @@ use super::chunk::Chunk;
 use super::system::System;
 use super::table::Tables;
 use super::visited::Visited;
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 
 /// For each property the first state from which a transition violates it.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Evidence {
         system: &mut S,
         tables: &mut Tables<S>,
         visited: &Visited<N>,
-    ) -> Result<BTreeMap<Property, Counterexample<S::Transition>>, EngineError> {
+    ) -> Result<BTreeMap<Property, Counterexample<S::Transition>>> {
         let mut found = BTreeMap::new();
         let mut transitions = Vec::new();
         for (&property, &source) in &self.first {
@@ -68,7 +68,7 @@ pub(super) fn walk<S: System, const N: usize>(
     tables: &mut Tables<S>,
     visited: &Visited<N>,
     number: u32,
-) -> Result<(Vec<S::Transition>, S::State), EngineError> {
+) -> Result<(Vec<S::Transition>, S::State)> {
     let mut path = vec![number];
     let mut at = number;
     while visited.parent(at) != at {

@@ -29,7 +29,7 @@ use crossmod_model::checks::stall::Stall;
 use crossmod_model::layout::MAX_CPUS;
 use crossmod_model::property::{Property, Violation};
 
-use crate::error::{EngineError, StopToken};
+use crate::error::{EngineError, Result, StopToken};
 use chunk::{Chunk, Inserted, insert};
 use evidence::Evidence;
 use sampler::Sampler;
@@ -187,7 +187,7 @@ pub fn explore<S: System>(
     limits: Limits,
     options: SearchOptions,
     mut progress: impl FnMut(SearchProgress),
-) -> Result<Search<S::Transition>, EngineError> {
+) -> Result<Search<S::Transition>> {
     let begun = Instant::now();
     let progress = &mut progress;
     if options.stalls != Stalls::No
@@ -209,7 +209,7 @@ fn sized<S: System>(
     options: SearchOptions,
     begun: Instant,
     progress: &mut dyn FnMut(SearchProgress),
-) -> Result<Option<Search<S::Transition>>, EngineError> {
+) -> Result<Option<Search<S::Transition>>> {
     match system.orbits().len() {
         1 => search::<S, 2>(system, limits, options, begun, progress),
         2 => search::<S, 3>(system, limits, options, begun, progress),
@@ -230,7 +230,7 @@ fn search<S: System, const N: usize>(
     options: SearchOptions,
     begun: Instant,
     progress: &mut dyn FnMut(SearchProgress),
-) -> Result<Option<Search<S::Transition>>, EngineError> {
+) -> Result<Option<Search<S::Transition>>> {
     let (mut run, root) = Run::<S, N>::new(system, limits, options, begun)?;
     match run.levels(root, progress)? {
         Some(ended) => run.finish(ended).map(Some),
@@ -262,12 +262,7 @@ struct Run<'s, S: System, const N: usize> {
 
 impl<'s, S: System, const N: usize> Run<'s, S, N> {
     /// A search that has met the initial state only, and the number of that state.
-    fn new(
-        system: &'s mut S,
-        limits: Limits,
-        options: SearchOptions,
-        begun: Instant,
-    ) -> Result<(Self, u32), EngineError> {
+    fn new(system: &'s mut S, limits: Limits, options: SearchOptions, begun: Instant) -> Result<(Self, u32)> {
         // Without reduction every alternative is taken.
         let ignore_stalls = options.stalls == Stalls::No && options.reduction == Reduction::Full;
         let symmetry = Symmetry::new(system.orbits(), options.symmetry);
@@ -300,11 +295,7 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
     }
 
     /// Expands depth after depth. Returns why it ended, or `None` if there are too many states for stalls.
-    fn levels(
-        &mut self,
-        root: u32,
-        progress: &mut dyn FnMut(SearchProgress),
-    ) -> Result<Option<Ended>, EngineError> {
+    fn levels(&mut self, root: u32, progress: &mut dyn FnMut(SearchProgress)) -> Result<Option<Ended>> {
         let mut frontier = vec![root];
         loop {
             let mut next = Vec::new();
@@ -373,7 +364,7 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
     }
 
     /// Expands a batch; new states are appended to `next`. Returns the limit that stopped it, if any.
-    fn expand(&mut self, batch: &[u32], next: &mut Vec<u32>) -> Result<Option<Ended>, EngineError> {
+    fn expand(&mut self, batch: &[u32], next: &mut Vec<u32>) -> Result<Option<Ended>> {
         let used = batch.len().div_ceil(CHUNK);
         for (chunk, states) in self.chunks.iter_mut().zip(batch.chunks(CHUNK)) {
             chunk.begin(states);
@@ -409,7 +400,7 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
     }
 
     /// Looks up the successors of the first `used` chunks. Fills what the tables lack, in the order of the states.
-    fn look_up(&mut self, used: usize, workers: usize) -> Result<Option<Ended>, EngineError> {
+    fn look_up(&mut self, used: usize, workers: usize) -> Result<Option<Ended>> {
         let deadline = self.limits.timeout.map(|limit| self.begun + limit);
         let chunks = &mut self.chunks[..used];
         loop {
@@ -435,7 +426,7 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
     }
 
     /// Finds the schedules, and decides what depends on the whole graph.
-    fn finish(mut self, ended: Ended) -> Result<Search<S::Transition>, EngineError> {
+    fn finish(mut self, ended: Ended) -> Result<Search<S::Transition>> {
         (self.chunks, self.inserted) = (Vec::new(), Vec::new());
         let (tables, visited) = (&mut self.tables, &self.visited);
         let mut found = self.evidence.found(self.system, tables, visited)?;

@@ -3,7 +3,7 @@
 use super::system::System;
 use super::table::Tables;
 use super::visited::Visited;
-use crate::error::EngineError;
+use crate::error::Result;
 
 /// Chooses lists of successors: each that was looked up has the same chance, and the same seed chooses the same ones.
 pub(super) struct Sampler {
@@ -27,7 +27,7 @@ impl Sampler {
         tables: &Tables<S>,
         visited: &Visited<N>,
         batch: &[u32],
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         if self.rate == 0 {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::hash::Hash;
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 
-use crate::error::EngineError;
+use crate::error::Result;
 
 /// An interned list of violations.
 pub type ViolationSet = Id<Vec<Violation>>;
@@ -80,9 +80,9 @@ impl Guard {
 
 /// The patcher's transitions, given what all share.
 #[derive(Debug, Clone)]
-pub struct PatcherSteps<G, T> {
+pub struct PatcherSteps<S> {
     /// The transitions, in a fixed order.
-    pub steps: Vec<PatcherStep<G, T>>,
+    pub steps: S,
     /// They are possible only if this is met.
     pub guard: Guard,
     /// They form a persistent set: they commute with everything that executors may do before.
@@ -104,25 +104,13 @@ pub struct PatcherStep<G, T> {
     pub writes: bool,
 }
 
-/// One transition of an executor.
-#[derive(Debug, Clone, Copy)]
-pub struct ExecutorStep<G, E> {
-    /// What all share afterwards.
-    pub global: G,
-    /// The executor afterwards.
-    pub executor: Id<E>,
-    /// What it violates.
-    pub violations: ViolationSet,
-    /// A violation ends the execution.
-    pub ended: bool,
-    /// It writes memory that others read.
-    pub writes: bool,
-}
+/// The transitions of the patcher, in a list of their own.
+pub type PatcherList<S> = PatcherSteps<Vec<PatcherStep<<S as System>::Global, <S as System>::Transition>>>;
 
-/// The transitions of one executor.
-pub type ExecutorSteps<S> = Vec<ExecutorStep<<S as System>::Global, <S as System>::Executor>>;
+/// The transitions of one executor: what all share and the executor afterwards.
+pub type ExecutorSteps<S> = Vec<Applied<(<S as System>::Global, Id<<S as System>::Executor>)>>;
 
-/// The result of a transition of a whole state.
+/// The result of a transition, of a whole state or of a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied<S> {
     /// The next state. For an execution that ended, the state that it reached.
@@ -133,6 +121,19 @@ pub struct Applied<S> {
     pub ended: bool,
     /// Memory that others read was written.
     pub writes: bool,
+}
+
+impl<S> Applied<S> {
+    /// This is all that happened.
+    pub fn quiet(next: S) -> Applied<S> {
+        Applied { next, violations: NO_VIOLATIONS, ended: false, writes: false }
+    }
+
+    /// The same with the next state seen otherwise.
+    pub fn map<T>(self, view: impl FnOnce(S) -> T) -> Applied<T> {
+        let Applied { next, violations, ended, writes } = self;
+        Applied { next: view(next), violations, ended, writes }
+    }
 }
 
 /// A system that can be searched.
@@ -163,10 +164,7 @@ pub trait System {
     fn executor_digests(&self) -> &[u128];
 
     /// The patcher's transitions.
-    fn patcher(
-        &mut self,
-        global: &Self::Global,
-    ) -> Result<PatcherSteps<Self::Global, Self::Transition>, EngineError>;
+    fn patcher(&mut self, global: &Self::Global) -> Result<PatcherList<Self>>;
     /// What a transition of the patcher from `before` to `after` does to an executor.
     fn patcher_effect(
         &mut self,
@@ -174,14 +172,14 @@ pub trait System {
         after: &Self::Global,
         transition: Self::Transition,
         executor: Id<Self::Executor>,
-    ) -> Result<(Id<Self::Executor>, ViolationSet), EngineError>;
+    ) -> Result<(Id<Self::Executor>, ViolationSet)>;
     /// An executor's transitions, in a fixed order.
     fn executor(
         &mut self,
         global: &Self::Global,
         executor: Id<Self::Executor>,
         reduction: Reduction,
-    ) -> Result<ExecutorSteps<Self>, EngineError>;
+    ) -> Result<ExecutorSteps<Self>>;
     /// True if the patcher waits for executors, and this one can do its part by its own transitions while everything
     /// else stays as it is.
     fn meets_guard_alone(
@@ -189,17 +187,17 @@ pub trait System {
         global: &Self::Global,
         executor: Id<Self::Executor>,
         reduction: Reduction,
-    ) -> Result<bool, EngineError>;
+    ) -> Result<bool>;
     /// Computes an executor's transitions again, from the ground up. A difference is an error.
     fn recheck(
         &mut self,
         global: &Self::Global,
         executor: Id<Self::Executor>,
         reduction: Reduction,
-    ) -> Result<(), EngineError>;
+    ) -> Result<()>;
 
     /// The state before the first transition.
-    fn initial(&mut self) -> Result<Self::State, EngineError>;
+    fn initial(&mut self) -> Result<Self::State>;
     /// The parts of a state: what belongs to no executor, and the executors by slot.
     fn parts<'s>(&self, state: &'s Self::State) -> (Self::Global, &'s [Id<Self::Executor>]);
     /// The transitions of a state, in a fixed order.
@@ -208,14 +206,14 @@ pub trait System {
         state: &Self::State,
         reduction: Reduction,
         transitions: &mut Vec<Self::Transition>,
-    ) -> Result<(), EngineError>;
+    ) -> Result<()>;
     /// Performs one of them.
     fn apply(
         &mut self,
         state: &Self::State,
         transition: Self::Transition,
         reduction: Reduction,
-    ) -> Result<Applied<Self::State>, EngineError>;
+    ) -> Result<Applied<Self::State>>;
     /// Who waits for what, for a state from which no schedule completes.
     fn describe(&self, state: &Self::State) -> String;
 }

@@ -10,38 +10,19 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::symmetry::Symmetry;
-use super::system::{Flags, Guard, NO_VIOLATIONS, PatcherSteps, Reduction, System, ViolationSet};
+use super::system::{
+    Applied, Flags, NO_VIOLATIONS, PatcherStep, PatcherSteps, Reduction, System, ViolationSet,
+};
 use super::visited::Packed;
-use crate::error::EngineError;
+use crate::error::Result;
 use crate::intern::Interner;
 
-/// A step of an executor.
-#[derive(Debug, Clone, Copy)]
-struct ExecutorNext {
-    global: u32,
-    executor: u32,
-    violations: ViolationSet,
-    ended: bool,
-    writes: bool,
-}
+/// A step of the patcher: the global that it starts from, and what it does.
+type PatcherNext<S> =
+    (Id<<S as System>::Global>, PatcherStep<Id<<S as System>::Global>, <S as System>::Transition>);
 
-/// A step of the patcher.
-struct PatcherNext<S: System> {
-    from: Id<S::Global>,
-    to: Id<S::Global>,
-    transition: S::Transition,
-    /// It may change executors, or violate something in them.
-    touches: bool,
-    writes: bool,
-}
-
-struct PatcherEntry {
-    /// Its steps, among those of all globals.
-    steps: Range<usize>,
-    guard: Guard,
-    independent: bool,
-    finished: bool,
-}
+/// The patcher's steps, among those of all globals.
+type PatcherEntry = PatcherSteps<Range<usize>>;
 
 /// What is missing to expand a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +82,8 @@ pub(super) struct Tables<S: System> {
     globals: Interner<S::Global>,
     /// By global and executor.
     lists: Map<List>,
-    executor_nexts: Vec<ExecutorNext>,
+    /// The numbers of the global and the executor afterwards.
+    executor_nexts: Vec<Applied<(u32, u32)>>,
     /// By global.
     patcher: Vec<Option<PatcherEntry>>,
     patcher_nexts: Vec<PatcherNext<S>>,
@@ -189,19 +171,13 @@ impl<S: System> Tables<S> {
                 continue;
             }
             for next in &self.executor_nexts[lists[slot].range()] {
+                let Applied { next: (global, number), violations, ended, writes } = *next;
                 let mut to = *state;
-                to[0] = next.global;
-                to[1 + slot] = next.executor;
+                to[0] = global;
+                to[1 + slot] = number;
                 self.symmetry.canonicalize_slot(&mut to, slot);
-                let ExecutorNext { executor: number, violations, ended, writes, .. } = *next;
-                each(Successor {
-                    to: &to,
-                    actor: Actor::Executor(slot as u8),
-                    number,
-                    violations,
-                    ended,
-                    writes,
-                });
+                let actor = Actor::Executor(slot as u8);
+                each(Successor { to: &to, actor, number, violations, ended, writes });
             }
         }
         let finished = |&executor: &u32| self.flags[executor as usize].contain(Flags::FINISHED);
@@ -218,16 +194,16 @@ impl<S: System> Tables<S> {
     ) -> Result<(), Missing> {
         let executors = &state[1..];
         let nexts = || (entry.steps.start as u32..).zip(&self.patcher_nexts[entry.steps.clone()]);
-        for (number, _) in nexts().filter(|(_, next)| next.touches) {
+        for (number, _) in nexts().filter(|(_, (_, next))| next.touches) {
             let lacks = |&&executor: &&u32| !self.effects.contains_key(&key(number, executor));
             if let Some(&executor) = executors.iter().find(lacks) {
                 return Err(Missing::Effect(number, executor));
             }
         }
-        for (number, next) in nexts() {
+        for (number, (_, next)) in nexts() {
             let mut violations = NO_VIOLATIONS;
             let mut to = *state;
-            to[0] = next.to.number();
+            to[0] = next.global.number();
             if next.touches {
                 for (word, &executor) in to[1..].iter_mut().zip(executors) {
                     let (after, found) = self.effects[&key(number, executor)];
@@ -283,7 +259,7 @@ impl<S: System> Tables<S> {
         all.extend(lists.map(|&executor| Missing::Executor(global, executor)));
         let Some(entry) = &self.patcher[global as usize] else { return all.push(Missing::Patcher(global)) };
         let nexts = (entry.steps.start as u32..).zip(&self.patcher_nexts[entry.steps.clone()]);
-        for (number, _) in nexts.filter(|(_, next)| next.touches) {
+        for (number, _) in nexts.filter(|(_, (_, next))| next.touches) {
             let lacks = |&&executor: &&u32| !self.effects.contains_key(&key(number, executor));
             all.extend(executors.iter().filter(lacks).map(|&executor| Missing::Effect(number, executor)));
         }
@@ -300,7 +276,7 @@ impl<S: System> Tables<S> {
     }
 
     /// Asks the system for what is missing.
-    pub(super) fn fill(&mut self, system: &mut S, missing: Missing) -> Result<(), EngineError> {
+    pub(super) fn fill(&mut self, system: &mut S, missing: Missing) -> Result<()> {
         match missing {
             Missing::Patcher(number) => {
                 if self.patcher[number as usize].is_none() {
@@ -315,8 +291,8 @@ impl<S: System> Tables<S> {
                 }
             }
             Missing::Effect(number, executor) => {
-                let PatcherNext { from, to, transition, .. } = self.patcher_nexts[number as usize];
-                let (before, after) = (*self.globals.get(from), *self.globals.get(to));
+                let (from, PatcherStep { transition, global, .. }) = self.patcher_nexts[number as usize];
+                let (before, after) = (self.globals[from], self.globals[global]);
                 let (to, violations) =
                     system.patcher_effect(&before, &after, transition, Id::new(executor))?;
                 self.effects.insert(key(number, executor), (to.number(), violations));
@@ -328,34 +304,21 @@ impl<S: System> Tables<S> {
         Ok(())
     }
 
-    fn patcher_entry(&mut self, system: &mut S, from: Id<S::Global>) -> Result<PatcherEntry, EngineError> {
-        let PatcherSteps { steps, guard, independent, finished } =
-            system.patcher(&{ *self.globals.get(from) })?;
+    fn patcher_entry(&mut self, system: &mut S, from: Id<S::Global>) -> Result<PatcherEntry> {
+        let PatcherSteps { steps, guard, independent, finished } = system.patcher(&{ self.globals[from] })?;
         let start = self.patcher_nexts.len();
-        for step in steps {
-            let to = self.intern(system, step.global);
-            let (transition, touches, writes) = (step.transition, step.touches, step.writes);
-            self.patcher_nexts.push(PatcherNext { from, to, transition, touches, writes });
+        for PatcherStep { transition, global, touches, writes } in steps {
+            let global = self.intern(system, global);
+            self.patcher_nexts.push((from, PatcherStep { transition, global, touches, writes }));
         }
         Ok(PatcherEntry { steps: start..self.patcher_nexts.len(), guard, independent, finished })
     }
 
-    fn list(
-        &mut self,
-        system: &mut S,
-        global: Id<S::Global>,
-        executor: Id<S::Executor>,
-    ) -> Result<List, EngineError> {
-        let global = *self.globals.get(global);
+    fn list(&mut self, system: &mut S, global: Id<S::Global>, executor: Id<S::Executor>) -> Result<List> {
+        let global = self.globals[global];
         let start = self.executor_nexts.len() as u32;
         for step in system.executor(&global, executor, self.reduction)? {
-            let next = ExecutorNext {
-                global: self.intern(system, step.global).number(),
-                executor: step.executor.number(),
-                violations: step.violations,
-                ended: step.ended,
-                writes: step.writes,
-            };
+            let next = step.map(|(global, to)| (self.intern(system, global).number(), to.number()));
             self.executor_nexts.push(next);
         }
         let alone = self.ignore_stalls && system.meets_guard_alone(&global, executor, self.reduction)?;
@@ -364,15 +327,15 @@ impl<S: System> Tables<S> {
     }
 
     /// Computes the steps of an executor again.
-    pub(super) fn recheck(&self, system: &mut S, global: u32, executor: u32) -> Result<(), EngineError> {
-        system.recheck(self.globals.get(Id::new(global)), Id::new(executor), self.reduction)
+    pub(super) fn recheck(&self, system: &mut S, global: u32, executor: u32) -> Result<()> {
+        system.recheck(&self.globals[Id::new(global)], Id::new(executor), self.reduction)
     }
 
     /// Content hash of a packed state from those of its parts: a sum, so that the order of the executors does not
     /// matter (the orbit of an executor is part of its own hash), mixed.
     #[inline]
     pub(super) fn digest<const N: usize>(&self, executors: &[u128], state: &Packed<N>) -> u128 {
-        let global = self.globals.digest(Id::new(state[0]));
+        let global = self.globals.digests()[state[0] as usize];
         let sum = state[1..].iter().fold(global, |sum, &number| sum.wrapping_add(executors[number as usize]));
         const MIX: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
         let folded = (sum ^ sum >> 67).wrapping_mul(MIX);
@@ -386,7 +349,7 @@ impl<S: System> Tables<S> {
 
     /// Memory in use, in bytes, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.executor_nexts.capacity() * size_of::<ExecutorNext>()
+        self.executor_nexts.capacity() * size_of::<Applied<(u32, u32)>>()
             + self.lists.capacity() * 17
             + self.effects.capacity() * 17
     }

@@ -4,11 +4,11 @@ use crossmod_model::property::{Property, Violation};
 use crossmod_model::state::Id;
 
 use super::system::{
-    Applied, ExecutorStep, ExecutorSteps, Flags, Guard, NO_VIOLATIONS, PatcherStep, PatcherSteps, Reduction,
+    Applied, ExecutorSteps, Flags, Guard, NO_VIOLATIONS, PatcherList, PatcherStep, PatcherSteps, Reduction,
     System, ViolationSet,
 };
 use super::{Ended, Search, SearchOptions, Stalls, explore};
-use crate::error::EngineError;
+use crate::error::Result;
 
 /// Two locks, and executors that take both, one after the other, and let both go. The patcher waits until all of
 /// them are done.
@@ -70,7 +70,7 @@ impl System for Locks {
         &self.digests
     }
 
-    fn patcher(&mut self, &global: &u8) -> Result<PatcherSteps<u8, usize>, EngineError> {
+    fn patcher(&mut self, &global: &u8) -> Result<PatcherList<Self>> {
         let finished = global & PATCHED != 0;
         let (transition, global, touches, writes) = (PATCHER, global | PATCHED, false, true);
         let step = PatcherStep { transition, global, touches, writes };
@@ -85,16 +85,11 @@ impl System for Locks {
         _: &u8,
         _: usize,
         executor: Id<()>,
-    ) -> Result<(Id<()>, ViolationSet), EngineError> {
+    ) -> Result<(Id<()>, ViolationSet)> {
         Ok((executor, NO_VIOLATIONS))
     }
 
-    fn executor(
-        &mut self,
-        &global: &u8,
-        executor: Id<()>,
-        _: Reduction,
-    ) -> Result<ExecutorSteps<Self>, EngineError> {
+    fn executor(&mut self, &global: &u8, executor: Id<()>, _: Reduction) -> Result<ExecutorSteps<Self>> {
         let (first, at) = (executor.number() / 8, executor.number() % 8);
         let lock = match at {
             0 => 1 << first,
@@ -105,24 +100,24 @@ impl System for Locks {
             return Ok(Vec::new());
         }
         let ended = at == 1 && self.forbidden;
-        Ok(vec![ExecutorStep {
-            global: if at == 2 { global & PATCHED } else { global | lock },
-            executor: Id::new(executor.number() + 1),
+        let global = if at == 2 { global & PATCHED } else { global | lock };
+        Ok(vec![Applied {
+            next: (global, Id::new(executor.number() + 1)),
             violations: if ended { Id::new(1) } else { NO_VIOLATIONS },
             ended,
             writes: true,
         }])
     }
 
-    fn meets_guard_alone(&mut self, _: &u8, _: Id<()>, _: Reduction) -> Result<bool, EngineError> {
+    fn meets_guard_alone(&mut self, _: &u8, _: Id<()>, _: Reduction) -> Result<bool> {
         Ok(false)
     }
 
-    fn recheck(&mut self, _: &u8, _: Id<()>, _: Reduction) -> Result<(), EngineError> {
+    fn recheck(&mut self, _: &u8, _: Id<()>, _: Reduction) -> Result<()> {
         Ok(())
     }
 
-    fn initial(&mut self) -> Result<Self::State, EngineError> {
+    fn initial(&mut self) -> Result<Self::State> {
         let mut executors = [Id::new(0); 8];
         for (executor, lock) in executors.iter_mut().zip(&self.first) {
             *executor = Id::new(8 * lock);
@@ -139,7 +134,7 @@ impl System for Locks {
         state: &Self::State,
         reduction: Reduction,
         transitions: &mut Vec<usize>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         transitions.clear();
         for slot in 0..self.first.len() {
             if !self.executor(&state.0, state.1[slot], reduction)?.is_empty() {
@@ -159,16 +154,17 @@ impl System for Locks {
         state: &Self::State,
         transition: usize,
         reduction: Reduction,
-    ) -> Result<Applied<Self::State>, EngineError> {
+    ) -> Result<Applied<Self::State>> {
         let mut next = *state;
         if transition == PATCHER {
             next.0 |= PATCHED;
             return Ok(Applied { next, violations: NO_VIOLATIONS, ended: false, writes: true });
         }
         let step = self.executor(&state.0, state.1[transition], reduction)?[0];
-        (next.0, next.1[transition]) = (step.global, step.executor);
-        let ExecutorStep { violations, ended, writes, .. } = step;
-        Ok(Applied { next, violations, ended, writes })
+        Ok(step.map(|after| {
+            (next.0, next.1[transition]) = after;
+            next
+        }))
     }
 
     fn describe(&self, state: &Self::State) -> String {

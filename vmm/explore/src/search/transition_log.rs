@@ -16,7 +16,7 @@ use super::evidence::walk;
 use super::system::{Reduction, System};
 use super::table::Tables;
 use super::visited::{Visited, place};
-use crate::error::EngineError;
+use crate::error::Result;
 
 /// Most states of a graph that is measured for stalls: the windows of every executor are a graph of their own,
 /// several times the size.
@@ -96,7 +96,7 @@ impl Log {
         system: &mut S,
         tables: &mut Tables<S>,
         visited: &Visited<N>,
-    ) -> Result<BTreeMap<Property, Counterexample<S::Transition>>, EngineError> {
+    ) -> Result<BTreeMap<Property, Counterexample<S::Transition>>> {
         let mut found = BTreeMap::new();
         if self.all_finish(visited) {
             return Ok(found);

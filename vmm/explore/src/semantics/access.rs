@@ -7,7 +7,7 @@ use crossmod_model::x86::cpu::Cpu;
 use crossmod_model::x86::decode::{self, Access};
 use iced_x86::Instruction;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 
 /// The accesses of one step that others can see.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,7 +24,7 @@ pub(super) fn touched(
     accesses: &[Access],
     rip: u64,
     site: &Site,
-) -> Result<Touched, EngineError> {
+) -> Result<Touched> {
     let mut found = Touched::default();
     let master = layout::master(site.address);
     for access in accesses {

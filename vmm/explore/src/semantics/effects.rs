@@ -14,7 +14,7 @@ use crossmod_model::x86::cpu::{Cpu, reg};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::Model;
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 
 /// More commits than any modification needs: a program that never stops storing has no finite state space.
 const MOST_COMMITS: usize = 120;
@@ -27,7 +27,7 @@ impl Model<'_> {
         rip: u64,
         offset: u64,
         value: u64,
-    ) -> Result<(), EngineError> {
+    ) -> Result<()> {
         match offset {
             shared::SEND => {
                 let known =
@@ -57,10 +57,10 @@ impl Model<'_> {
         shared_state: Id<SharedState>,
         rip: u64,
         executor: &mut Executor,
-    ) -> Result<Id<SharedState>, EngineError> {
+    ) -> Result<Id<SharedState>> {
         let number = self.store_at(rip)?;
-        let mut changed = self.interned.shared_state(shared_state).clone();
-        let pieces = self.pieces().iter().enumerate().filter(|(_, piece)| piece.op == number);
+        let mut changed = self.interned.shared_states[shared_state].clone();
+        let pieces = self.interned.pieces.iter().enumerate().filter(|(_, piece)| piece.op == number);
         changed.commits.extend(pieces.map(|(index, _)| index as u8));
         let commits = changed.commits.len();
         if commits > MOST_COMMITS {
@@ -73,7 +73,7 @@ impl Model<'_> {
         Ok(self.interned.add_shared_state(changed))
     }
 
-    fn store_at(&self, rip: u64) -> Result<usize, EngineError> {
+    fn store_at(&self, rip: u64) -> Result<usize> {
         let stores = &self.plan.programs.stores;
         let found = stores.iter().position(|(at, _)| *at == rip);
         let what = || "a store to the site that no program declares".into();
@@ -83,7 +83,7 @@ impl Model<'_> {
     }
 
     /// Checks that the store that was just executed changed the master copy as the plan says.
-    pub(super) fn stored_as_planned(&self, rip: u64, before: &[u8]) -> Result<(), EngineError> {
+    pub(super) fn stored_as_planned(&self, rip: u64, before: &[u8]) -> Result<()> {
         let op = self.plan.op(self.store_at(rip)?);
         let mut expected = before.to_vec();
         if let OpKind::Store { offset, bytes } = &op.kind {

@@ -42,16 +42,16 @@ pub(super) struct ExecutorSummary {
 /// All vCPUs, executors, shared states and lists of violations that were met.
 pub(super) struct Interned<'p> {
     plan: &'p Plan,
-    pieces: Vec<Piece>,
+    pub(super) pieces: Vec<Piece>,
     park: u64,
-    cpus: Interner<Cpu>,
-    executors: Interner<Executor>,
+    pub(super) cpus: Interner<Cpu>,
+    pub(super) executors: Interner<Executor>,
     summaries: Vec<ExecutorSummary>,
-    shared_states: Interner<SharedState>,
+    pub(super) shared_states: Interner<SharedState>,
     /// History of the site in each shared state; shared states with the same commits have the same one.
     histories: Vec<Rc<SiteHistory>>,
     histories_by_commits: FxHashMap<Vec<u8>, Rc<SiteHistory>>,
-    violations: Interner<Vec<Violation>>,
+    pub(super) violations: Interner<Vec<Violation>>,
 }
 
 impl<'p> Interned<'p> {
@@ -73,49 +73,12 @@ impl<'p> Interned<'p> {
         }
     }
 
-    pub(super) fn pieces(&self) -> &[Piece] {
-        &self.pieces
-    }
-
-    pub(super) fn cpu(&self, id: Id<Cpu>) -> &Cpu {
-        self.cpus.get(id)
-    }
-
-    pub(super) fn cpus(&self) -> &[Cpu] {
-        self.cpus.values()
-    }
-
-    pub(super) fn executor(&self, id: Id<Executor>) -> &Executor {
-        self.executors.get(id)
-    }
-
     pub(super) fn summary(&self, id: Id<Executor>) -> &ExecutorSummary {
         &self.summaries[id.index()]
     }
 
-    pub(super) fn executor_digests(&self) -> &[u128] {
-        self.executors.digests()
-    }
-
-    pub(super) fn shared_state(&self, id: Id<SharedState>) -> &SharedState {
-        self.shared_states.get(id)
-    }
-
-    pub(super) fn shared_state_digest(&self, id: Id<SharedState>) -> u128 {
-        self.shared_states.digest(id)
-    }
-
     pub(super) fn history(&self, id: Id<SharedState>) -> &Rc<SiteHistory> {
         &self.histories[id.index()]
-    }
-
-    pub(super) fn violations(&self, set: ViolationSet) -> &[Violation] {
-        self.violations.get(set)
-    }
-
-    /// Numbers of distinct vCPUs, executors and shared states.
-    pub(super) fn len(&self) -> (usize, usize, usize) {
-        (self.cpus.len(), self.executors.len(), self.shared_states.len())
     }
 
     pub(super) fn add_cpu(&mut self, cpu: Cpu) -> Id<Cpu> {
@@ -136,7 +99,7 @@ impl<'p> Interned<'p> {
             content_digest(&(*shared, commits, *descriptor_freed, *pads_freed, *done, *sent))
         });
         if self.histories.len() <= id.index() {
-            let shared_state = self.shared_states.get(id);
+            let shared_state = &self.shared_states[id];
             let history = match self.histories_by_commits.get(&shared_state.commits) {
                 Some(history) => Rc::clone(history),
                 None => {
@@ -154,13 +117,13 @@ impl<'p> Interned<'p> {
         let cpus = &self.cpus;
         let id = self.executors.intern(executor, |executor| executor_digest(cpus, executor));
         if self.summaries.len() <= id.index() {
-            self.summaries.push(self.summarize(self.executors.get(id)));
+            self.summaries.push(self.summarize(&self.executors[id]));
         }
         id
     }
 
     fn summarize(&self, Executor { cpu, ghost }: &Executor) -> ExecutorSummary {
-        let cpu = self.cpus.get(*cpu);
+        let cpu = &self.cpus[*cpu];
         let site = &self.plan.site;
         // Behind one site's end another may begin: an executor whose pass is under way there is not outside.
         let under_way = site.parts.len() > 1 && ghost.passes.iter().any(|pass| pass.begun);
@@ -202,7 +165,7 @@ fn executor_digest(cpus: &Interner<Cpu>, Executor { cpu, ghost }: &Executor) -> 
         .map(|pass| {
             let Pass { label, entry, begun, new_before, after_done, ran_new, trapped, depth } = *pass;
             let judged = (begun, new_before, after_done, ran_new, trapped);
-            (label, cpus.digest(entry), judged, depth)
+            (label, cpus.digests()[entry.index()], judged, depth)
         })
         .collect();
     let contexts: Vec<_> = contexts
@@ -213,7 +176,7 @@ fn executor_digest(cpus: &Interner<Cpu>, Executor { cpu, ghost }: &Executor) -> 
         })
         .collect();
     let events = (*orbit, *serialised, clocks, *observed, *pending, *nmi_latched, *seen_new);
-    content_digest(&(cpus.digest(*cpu), events, passes, contexts))
+    content_digest(&(cpus.digests()[cpu.index()], events, passes, contexts))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use super::access::Reads;
 use super::future_effects::FutureEffects;
-use crate::search::system::{NO_VIOLATIONS, ViolationSet};
+use crate::search::system::Applied;
 use crate::state::Transition;
 
 /// Key of a step: vCPU, event or instruction bytes, and what it reads from memory that others write.
@@ -61,21 +61,7 @@ pub(super) struct StepResult {
 }
 
 /// Result of an executor's transition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) executor: Id<Executor>,
-    pub(super) shared_state: Id<SharedState>,
-    pub(super) violations: ViolationSet,
-    pub(super) ended: bool,
-    pub(super) writes: bool,
-}
-
-impl Outcome {
-    /// This is all that happened.
-    pub(super) fn quiet(executor: Id<Executor>, shared_state: Id<SharedState>) -> Outcome {
-        Outcome { executor, shared_state, violations: NO_VIOLATIONS, ended: false, writes: false }
-    }
-}
+pub(super) type Outcome = Applied<(Id<SharedState>, Id<Executor>)>;
 
 /// Key of an outcome. Identical executors share their outcomes: the transition is that of slot 0.
 type OutcomeKey = (Id<Executor>, Id<SharedState>, Transition, Option<FutureEffects>);
@@ -104,7 +90,7 @@ pub struct MemoStats {
 /// A memo of steps and outcomes, which can be disabled; and of what is the same with and without it.
 #[derive(Debug)]
 pub struct Memo {
-    enabled: bool,
+    pub(super) enabled: bool,
     /// One hit in this many is executed again; 0 = none.
     recheck: u32,
     random: fastrand::Rng,
@@ -134,10 +120,6 @@ impl Memo {
     /// Executes every step.
     pub fn disabled() -> Memo {
         Memo { enabled: false, ..Memo::new(0, 1) }
-    }
-
-    pub(super) fn enabled(&self) -> bool {
-        self.enabled
     }
 
     /// True for the hits to execute again; the same ones for the same seed.

@@ -19,8 +19,8 @@ use std::rc::Rc;
 use crossmod_abi::vector;
 use crossmod_model::image::PassLabels;
 use crossmod_model::layout::MAX_CPUS;
-use crossmod_model::plan::{self, Events, Function, OpKind, Plan, Quiet, Ring, Role, Start};
-use crossmod_model::property::{Property, Violation};
+use crossmod_model::plan::{self, Function, OpKind, Plan, Quiet, Ring, Role, Start};
+use crossmod_model::property::Property;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Executor, GhostState};
 use crossmod_model::state::shared_state::{Piece, SharedState, SiteHistory};
@@ -28,13 +28,12 @@ use crossmod_model::x86::cpu::{Cpu, IF, reg};
 use rustc_hash::FxHashSet;
 
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 use crate::intern::content_digest;
-use crate::search::system::{Applied, Flags, Reduction, ViolationSet};
+use crate::search::system::{Applied, Flags, Reduction, System, ViolationSet};
 use crate::state::{Global, State, Transition};
 use future_effects::{FutureEffects, future_effects};
 use interned::{Interned, OBSERVED, zero};
-use memo::Outcome;
 use step::Request;
 
 pub use memo::{Memo, MemoStats};
@@ -87,7 +86,7 @@ impl<'p> Model<'p> {
     /// # Errors
     ///
     /// Fails if the guest image lacks a label.
-    pub fn new(plan: &'p Plan, engine: &'p mut dyn Engine, memo: Memo) -> Result<Model<'p>, EngineError> {
+    pub fn new(plan: &'p Plan, engine: &'p mut dyn Engine, memo: Memo) -> Result<Model<'p>> {
         let image = engine.image();
         let labels = Labels { refusal: image.label("bp_unclaimed")?, passes: image.passes()? };
         let interned = Interned::new(plan, image.label("exec_park")?);
@@ -103,27 +102,6 @@ impl<'p> Model<'p> {
         })
     }
 
-    /// The state before the patcher's first step.
-    pub fn initial(&mut self) -> Result<State, EngineError> {
-        let shared_state = self.interned.add_shared_state(SharedState::initial(self.plan));
-        let Events { nmi, irq, smi, mce, .. } = self.plan.events;
-        let global = Global { pc: 0, nmi, irq, smi, mce, mask: 0, shared_state };
-        let mut state = State { global, executors: [Id::new(0); MAX_CPUS] };
-        for (slot, executor) in self.plan.executors.iter().enumerate() {
-            state.executors[slot] = self.initial_executor(slot, executor)?;
-            let site = self.plan.site.address;
-            match executor.start {
-                Start::Interior(offset) => state = self.run_to(state, slot, site + offset as u64)?,
-                Start::Handler => {
-                    state = self.run_to(state, slot, self.part_address(0).unwrap_or(site))?;
-                    state.executors[slot] = self.trap(slot, state.executors[slot], shared_state)?;
-                }
-                Start::Outside | Start::At(_) => {}
-            }
-        }
-        Ok(state)
-    }
-
     /// Address of a part of the site.
     fn part_address(&self, number: usize) -> Option<u64> {
         let site = &self.plan.site;
@@ -131,11 +109,7 @@ impl<'p> Model<'p> {
     }
 
     /// An executor at the entry of its code.
-    fn initial_executor(
-        &mut self,
-        slot: usize,
-        executor: &plan::Executor,
-    ) -> Result<Id<Executor>, EngineError> {
+    fn initial_executor(&mut self, slot: usize, executor: &plan::Executor) -> Result<Id<Executor>> {
         let label = |name| self.engine.image().label(name);
         let entry = match (executor.start, executor.role) {
             (Start::At(address), _) | (_, Role::Program(address)) => address,
@@ -161,7 +135,7 @@ impl<'p> Model<'p> {
     }
 
     /// Runs an executor until it comes to an address of the old version.
-    fn run_to(&mut self, mut state: State, slot: usize, place: u64) -> Result<State, EngineError> {
+    fn run_to(&mut self, mut state: State, slot: usize, place: u64) -> Result<State> {
         for _ in 0..REFERENCE_LIMIT {
             if self.cpu_of(&state, slot).regs.rip == place {
                 return Ok(state);
@@ -173,33 +147,13 @@ impl<'p> Model<'p> {
         Err(EngineError::Contract { rip, what })
     }
 
-    /// The transitions of a state, in a fixed order.
-    pub fn transitions(
-        &mut self,
-        state: &State,
-        reduction: Reduction,
-        transitions: &mut Vec<Transition>,
-    ) -> Result<(), EngineError> {
-        transitions.clear();
-        let (patcher, guard) = self.patcher_transitions(&state.global);
-        let met = |slot: usize| guard.met(slot, self.interned.summary(state.executors[slot]).flags);
-        if (0..self.plan.executors.len()).all(met) {
-            transitions.extend(patcher);
-        }
-        for slot in 0..self.plan.executors.len() {
-            let own = self.executor_transitions(&state.global, state.executors[slot], reduction)?;
-            transitions.extend(own.into_iter().map(|transition| transition.of(slot as u8)));
-        }
-        Ok(())
-    }
-
     /// The transitions of an executor (as if it were in slot 0).
     fn executor_transitions(
         &mut self,
         global: &Global,
         executor: Id<Executor>,
         reduction: Reduction,
-    ) -> Result<Vec<Transition>, EngineError> {
+    ) -> Result<Vec<Transition>> {
         let mut transitions = Vec::new();
         let summary = *self.interned.summary(executor);
         let sent = self.sent_to(global.shared_state, executor);
@@ -225,9 +179,8 @@ impl<'p> Model<'p> {
             }
         }
         if summary.interrupts_on {
-            let pending = Function::MASKABLE
-                .into_iter()
-                .filter(|&function| (summary.pending | sent) & function.bit() != 0);
+            let pending =
+                Function::maskable().filter(|&function| (summary.pending | sent) & function.bit() != 0);
             transitions.extend(pending.map(|function| Transition::Ipi(0, function)));
             if global.irq > 0 {
                 transitions.push(Transition::Irq(0));
@@ -247,7 +200,7 @@ impl<'p> Model<'p> {
             transitions.push(Transition::Smi(0));
         }
         // Nothing masks a machine check. One during another shuts the CPU down, which is not explored.
-        if global.mce > 0 && !self.interned.executor(executor).ghost.inside(vector::MC) {
+        if global.mce > 0 && !self.interned.executors[executor].ghost.inside(vector::MC) {
             transitions.push(Transition::MachineCheck(0));
         }
         Ok(transitions)
@@ -255,7 +208,7 @@ impl<'p> Model<'p> {
 
     /// Messages that programs have sent to an executor, one bit for each function.
     fn sent_to(&self, shared_state: Id<SharedState>, executor: Id<Executor>) -> u16 {
-        let sent = self.interned.shared_state(shared_state).sent;
+        let sent = self.interned.shared_states[shared_state].sent;
         if sent == 0 {
             return 0;
         }
@@ -264,33 +217,11 @@ impl<'p> Model<'p> {
 
     /// The first slot of an executor's orbit.
     fn slot_of(&self, executor: Id<Executor>) -> usize {
-        self.slot_of_orbit(self.interned.executor(executor).ghost.orbit)
+        self.slot_of_orbit(self.interned.executors[executor].ghost.orbit)
     }
 
     fn slot_of_orbit(&self, orbit: u8) -> usize {
         self.orbits.iter().position(|&other| other == orbit).unwrap_or_default()
-    }
-
-    /// Performs a transition.
-    pub fn apply(
-        &mut self,
-        state: &State,
-        transition: Transition,
-        reduction: Reduction,
-    ) -> Result<Applied<State>, EngineError> {
-        let slot = match transition {
-            Transition::Patcher | Transition::Piece(_) => return self.apply_patcher(state, transition),
-            Transition::Observe(slot) | Transition::RaiseNmi(slot) | Transition::Execute(slot, _) => slot,
-            Transition::Ipi(slot, _) | Transition::Nmi(slot) | Transition::Irq(slot) => slot,
-            Transition::Smi(slot) | Transition::MachineCheck(slot) => slot,
-        };
-        let slot = usize::from(slot);
-        let request = self.request(&state.global, slot, state.executors[slot], transition, reduction);
-        let (global, outcome) = self.executor_transition(&state.global, request)?;
-        let mut next = State { global, ..*state };
-        next.executors[slot] = outcome.executor;
-        let Outcome { violations, ended, writes, .. } = outcome;
-        Ok(Applied { next, violations, ended, writes })
     }
 
     fn request(
@@ -327,25 +258,25 @@ impl<'p> Model<'p> {
         next
     }
 
-    /// A transition of one executor: what belongs to no executor afterwards, and what happened to the executor.
+    /// A transition of one executor: what belongs to no executor afterwards, the executor, and what happened.
     fn executor_transition(
         &mut self,
         global: &Global,
         request: Request,
-    ) -> Result<(Global, Outcome), EngineError> {
+    ) -> Result<Applied<(Global, Id<Executor>)>> {
         let next = self.without_event(global, request.executor, request.transition);
         let outcome = match request.transition {
             Transition::Observe(_) | Transition::RaiseNmi(_) => {
-                let mut executor = self.interned.executor(request.executor).clone();
+                let mut executor = self.interned.executors[request.executor].clone();
                 match request.transition {
                     Transition::Observe(_) => executor.ghost.observed = true,
                     _ => executor.ghost.nmi_latched = true,
                 }
-                Outcome::quiet(self.interned.add_executor(executor), global.shared_state)
+                Applied::quiet((global.shared_state, self.interned.add_executor(executor)))
             }
             _ => self.executor_step(request)?,
         };
-        Ok((Global { shared_state: outcome.shared_state, ..next }, outcome))
+        Ok(outcome.map(|(shared_state, executor)| (Global { shared_state, ..next }, executor)))
     }
 
     /// The single-instruction transitions of a schedule that was found with a reduction, up to the one that violates
@@ -355,7 +286,7 @@ impl<'p> Model<'p> {
         schedule: &[Transition],
         property: Property,
         reduction: Reduction,
-    ) -> Result<Vec<Transition>, EngineError> {
+    ) -> Result<Vec<Transition>> {
         let mut state = self.initial()?;
         let mut expanded = Vec::new();
         for &transition in schedule {
@@ -380,7 +311,7 @@ impl<'p> Model<'p> {
     }
 
     /// The instruction of an executor that a reduced transition takes along, if there is one.
-    fn invisible_next(&mut self, state: &State, slot: u8) -> Result<Option<Transition>, EngineError> {
+    fn invisible_next(&mut self, state: &State, slot: u8) -> Result<Option<Transition>> {
         let future = FutureEffects::at(&self.future_effects, &state.global);
         let executor = state.executors[usize::from(slot)];
         let view = self.invisible(executor, state.global.shared_state, &future)?;
@@ -409,16 +340,11 @@ impl<'p> Model<'p> {
         let mut parts = [0u128; MAX_CPUS + 1];
         let Global { pc, nmi, irq, smi, mce, mask, shared_state } = state.global;
         let used = self.plan.executors.len();
-        parts[0] = self.interned.shared_state_digest(shared_state);
+        parts[0] = self.interned.shared_states.digests()[shared_state.index()];
         for (part, executor) in parts[1..].iter_mut().zip(&state.executors[..used]) {
-            *part = self.interned.executor_digests()[executor.index()];
+            *part = self.interned.executors.digests()[executor.index()];
         }
         content_digest(&(pc, (nmi, irq, smi, mce), mask, &parts[..=used]))
-    }
-
-    /// The violations of an [`Applied`].
-    pub fn violations(&self, set: ViolationSet) -> &[Violation] {
-        self.interned.violations(set)
     }
 
     /// The plan.
@@ -433,17 +359,17 @@ impl<'p> Model<'p> {
 
     /// The vCPU of an executor.
     pub fn cpu_of(&self, state: &State, slot: usize) -> &Cpu {
-        self.interned.cpu(self.interned.executor(state.executors[slot]).cpu)
+        &self.interned.cpus[self.interned.executors[state.executors[slot]].cpu]
     }
 
     /// The bookkeeping of an executor.
     pub fn ghost_of(&self, state: &State, slot: usize) -> &GhostState {
-        &self.interned.executor(state.executors[slot]).ghost
+        &self.interned.executors[state.executors[slot]].ghost
     }
 
     /// What all actors share in a state.
     pub fn shared_state_of(&self, state: &State) -> &SharedState {
-        self.interned.shared_state(state.global.shared_state)
+        &self.interned.shared_states[state.global.shared_state]
     }
 
     /// The history of the site in a state.
@@ -463,7 +389,7 @@ impl<'p> Model<'p> {
 
     /// Steps of programs that no executor has come to so far.
     pub fn unreached(&self) -> BTreeSet<&'p str> {
-        let at: FxHashSet<u64> = self.interned.cpus().iter().map(|cpu| cpu.regs.rip).collect();
+        let at: FxHashSet<u64> = self.interned.cpus.values().iter().map(|cpu| cpu.regs.rip).collect();
         let programs = &self.plan.programs;
         // No executor is ever at a gate's own instruction: an event lands behind it.
         let is_gate = |name: &str| programs.gates.iter().any(|(_, gate)| gate == name);
@@ -476,7 +402,7 @@ impl<'p> Model<'p> {
 
     /// The pieces of the plan's stores.
     pub fn pieces(&self) -> &[Piece] {
-        self.interned.pieces()
+        &self.interned.pieces
     }
 
     /// Counts of the memo.
@@ -486,7 +412,8 @@ impl<'p> Model<'p> {
 
     /// Distinct vCPUs, executors and shared states met.
     pub fn interned(&self) -> (usize, usize, usize) {
-        self.interned.len()
+        let Interned { cpus, executors, shared_states, .. } = &self.interned;
+        (cpus.values().len(), executors.values().len(), shared_states.values().len())
     }
 
     /// An address by name: the nearest label of the guest, or in hexadecimal.

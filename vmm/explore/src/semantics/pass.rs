@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crossmod_model::checks::{Version, multi_site, order, wrong_resume};
+use crossmod_model::checks::{multi_site, order, wrong_resume};
 use crossmod_model::layout::SHARED_LEN;
 use crossmod_model::plan::{Code, Declared, Plan};
 use crossmod_model::property::Violation;
@@ -16,7 +16,7 @@ use crossmod_model::x86::decode;
 use super::access::load;
 use super::memo::References;
 use super::{Model, PassOutcome, REFERENCE_LIMIT};
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 
 impl Model<'_> {
     /// Adds a pass if the instruction that was just executed is its CALL.
@@ -40,16 +40,16 @@ impl Model<'_> {
 
     /// At a fetch of the site: begins the innermost pass, unless it has begun before.
     pub(super) fn begin_pass(&self, ghost: &mut GhostState, shared_state: Id<SharedState>) {
-        let (new_before, after_done) = (ghost.seen_new, self.interned.shared_state(shared_state).done);
+        let (new_before, after_done) = (ghost.seen_new, self.interned.shared_states[shared_state].done);
         if let Some(pass) = ghost.passes.last_mut().filter(|pass| !pass.begun) {
             (pass.begun, pass.new_before, pass.after_done) = (true, new_before, after_done);
         }
     }
 
     /// At a part of several instructions: notes that this pass has run new code.
-    pub(super) fn note_version(&self, executor: &mut Executor, rip: u64, version: Option<Version>) {
+    pub(super) fn note_version(&self, executor: &mut Executor, rip: u64, version: Option<Declared>) {
         let site = &self.plan.site;
-        let (Some(Version::New), Some(pass)) = (version, executor.ghost.passes.last_mut()) else { return };
+        let (Some(Declared::New), Some(pass)) = (version, executor.ghost.passes.last_mut()) else { return };
         let Some(number) = site.part((rip - site.address) as usize) else { return };
         let part = &site.parts[number];
         let inside = |code: &Code| code.boundaries.iter().filter(|&&at| part.contains(at)).count();
@@ -59,11 +59,7 @@ impl Model<'_> {
     }
 
     /// If the step ended the innermost pass: notes its outcome, and returns what that violates.
-    pub(super) fn end_pass(
-        &mut self,
-        executor: &mut Executor,
-        landed: &Cpu,
-    ) -> Result<Vec<Violation>, EngineError> {
+    pub(super) fn end_pass(&mut self, executor: &mut Executor, landed: &Cpu) -> Result<Vec<Violation>> {
         let ghost = &mut executor.ghost;
         let Some(pass) = ghost.passes.last().cloned() else { return Ok(Vec::new()) };
         let label = &self.labels.passes[usize::from(pass.label)];
@@ -75,13 +71,13 @@ impl Model<'_> {
         let end = landed.without_mailbox();
         let same = |&versions: &u8| {
             let reference = references[usize::from(versions)];
-            reference.is_some_and(|reference| wrong_resume::same(&end, self.interned.cpu(reference)))
+            reference.is_some_and(|reference| wrong_resume::same(&end, &self.interned.cpus[reference]))
         };
         let matching: Vec<u8> = (0..references.len() as u8).filter(same).collect();
         let everything = references.len() - 1;
         let mut violations = Vec::new();
         if matching.is_empty() {
-            let alone = |versions: usize| references[versions].map(|end| self.interned.cpu(end));
+            let alone = |versions: usize| references[versions].map(|end| &self.interned.cpus[end]);
             violations.push(wrong_resume::at_pass_end(&end, alone(0), alone(everything)));
         } else if matching.iter().all(|&versions| self.forbidden(versions)) {
             violations.push(multi_site::at_pass_end(&self.plan.site, matching[0]));
@@ -117,7 +113,7 @@ impl Model<'_> {
 
     /// The ends of a pass from this entry when each combination of the parts' versions runs alone, by its number: bit
     /// *i* says that part *i* is new. A forbidden one need not come to an end.
-    fn references(&mut self, entry: Id<Cpu>, label: u8) -> Result<References, EngineError> {
+    fn references(&mut self, entry: Id<Cpu>, label: u8) -> Result<References> {
         if let Some(known) = self.memo.references.get(&(entry, label)) {
             return Ok(Rc::clone(known));
         }
@@ -141,14 +137,8 @@ impl Model<'_> {
         Ok(ends)
     }
 
-    fn run_alone(
-        &mut self,
-        entry: Id<Cpu>,
-        label: u8,
-        text: &[u8],
-        name: &str,
-    ) -> Result<Id<Cpu>, EngineError> {
-        let start = self.interned.cpu(entry).clone();
+    fn run_alone(&mut self, entry: Id<Cpu>, label: u8, text: &[u8], name: &str) -> Result<Id<Cpu>> {
+        let start = self.interned.cpus[entry].clone();
         let end = self.labels.passes[usize::from(label)].end;
         let mut cpu = start.clone();
         for _ in 0..REFERENCE_LIMIT {

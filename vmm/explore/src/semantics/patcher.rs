@@ -12,7 +12,7 @@ use crossmod_model::state::ghost::Executor;
 
 use super::interned::{ACKNOWLEDGED, OBSERVED, zero};
 use super::{Global, Model, State, Transition};
-use crate::error::EngineError;
+use crate::error::Result;
 use crate::search::system::{Applied, Guard};
 
 impl Model<'_> {
@@ -24,13 +24,13 @@ impl Model<'_> {
         };
         let once = vec![Transition::Patcher];
         let if_word = |word, value| {
-            let holds = self.interned.shared_state(global.shared_state).get(word_offset(word)) == value;
+            let holds = self.interned.shared_states[global.shared_state].get(word_offset(word)) == value;
             if holds { vec![Transition::Patcher] } else { Vec::new() }
         };
         match op.kind {
             OpKind::Store { .. } => {
                 let pc = usize::from(global.pc);
-                let mine = self.pieces().iter().enumerate().filter(|(_, piece)| piece.op == pc);
+                let mine = self.interned.pieces.iter().enumerate().filter(|(_, piece)| piece.op == pc);
                 let open = mine.enumerate().filter(|(bit, _)| global.mask & (1 << bit) == 0);
                 let pieces = open.map(|(_, (index, _))| Transition::Piece(index as u8));
                 let any = self.plan.fetch.stale && self.plan.fetch.order == Order::Any;
@@ -48,7 +48,7 @@ impl Model<'_> {
     /// True if the patcher has done everything, and every message that programs have sent is delivered.
     pub(super) fn patcher_finished(&self, global: &Global) -> bool {
         usize::from(global.pc) == self.plan.program.len()
-            && self.interned.shared_state(global.shared_state).sent == 0
+            && self.interned.shared_states[global.shared_state].sent == 0
     }
 
     /// True if the patcher's next operation changes executors, or may violate something in them.
@@ -100,12 +100,12 @@ impl Model<'_> {
         &mut self,
         global: &Global,
         transition: Transition,
-    ) -> Result<(Global, bool), EngineError> {
-        let mut shared_state = self.interned.shared_state(global.shared_state).clone();
+    ) -> Result<(Global, bool)> {
+        let mut shared_state = self.interned.shared_states[global.shared_state].clone();
         if let Transition::Piece(index) = transition {
-            let op = self.pieces()[usize::from(index)].op;
-            let first = self.pieces().iter().position(|other| other.op == op).unwrap_or_default();
-            let count = self.pieces().iter().filter(|other| other.op == op).count();
+            let op = self.interned.pieces[usize::from(index)].op;
+            let first = self.interned.pieces.iter().position(|other| other.op == op).unwrap_or_default();
+            let count = self.interned.pieces.iter().filter(|other| other.op == op).count();
             shared_state.commits.push(index);
             let mask = global.mask | 1 << (usize::from(index) - first);
             let (mask, pc) =
@@ -135,7 +135,7 @@ impl Model<'_> {
             OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Quiesce(_) | OpKind::Delay => {}
             OpKind::WaitAcks { .. } | OpKind::WaitWord { .. } => {}
         }
-        let writes = shared_state.shared != self.interned.shared_state(global.shared_state).shared;
+        let writes = shared_state.shared != self.interned.shared_states[global.shared_state].shared;
         if writes {
             self.engine.shared_stored(&shared_state.shared)?;
         }
@@ -151,11 +151,11 @@ impl Model<'_> {
         transition: Transition,
         slot: usize,
         number: Id<Executor>,
-    ) -> Result<(Id<Executor>, Option<Violation>), EngineError> {
-        let mut executor = self.interned.executor(number).clone();
+    ) -> Result<(Id<Executor>, Option<Violation>)> {
+        let mut executor = self.interned.executors[number].clone();
         if let Transition::Piece(_) = transition {
             let history = self.interned.history(after.shared_state);
-            let cpu = self.interned.cpu(executor.cpu);
+            let cpu = &self.interned.cpus[executor.cpu];
             let found = interior::at_commit(self.plan, history, cpu, &executor.ghost);
             return Ok((number, found));
         }
@@ -165,7 +165,7 @@ impl Model<'_> {
                     Function::Nmi => executor.ghost.nmi_latched = true,
                     _ => executor.ghost.pending |= function.bit(),
                 }
-                let cpu = self.interned.cpu(executor.cpu);
+                let cpu = &self.interned.cpus[executor.cpu];
                 if cpu.acknowledged() {
                     let cleared = cpu.without_ack();
                     executor.cpu = self.interned.add_cpu(cleared);
@@ -173,10 +173,12 @@ impl Model<'_> {
                 }
             }
             OpKind::AssumeSynchronised => {
-                executor.ghost.serialise(self.interned.shared_state(before.shared_state).commits.len() as u8);
+                executor
+                    .ghost
+                    .serialise(self.interned.shared_states[before.shared_state].commits.len() as u8);
             }
             OpKind::SetEach { word, value } => {
-                let changed = self.interned.cpu(executor.cpu).with_word(word, value);
+                let changed = self.interned.cpus[executor.cpu].with_word(word, value);
                 executor.cpu = self.interned.add_cpu(changed);
                 self.engine.word_stored(slot, word, value)?;
             }
@@ -187,11 +189,7 @@ impl Model<'_> {
     }
 
     /// A transition of the patcher.
-    pub(super) fn apply_patcher(
-        &mut self,
-        state: &State,
-        transition: Transition,
-    ) -> Result<Applied<State>, EngineError> {
+    pub(super) fn apply_patcher(&mut self, state: &State, transition: Transition) -> Result<Applied<State>> {
         let (global, writes) = self.patcher_global(&state.global, transition)?;
         let mut next = State { global, ..*state };
         let mut violations = Vec::new();

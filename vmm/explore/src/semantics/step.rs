@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crossmod_abi::vector;
-use crossmod_model::checks::{self, Fetch, Version, interior, lifetime, nmi_frame, wrong_resume};
-use crossmod_model::plan::Function;
+use crossmod_model::checks::{self, Fetch, interior, lifetime, nmi_frame, wrong_resume};
+use crossmod_model::plan::{Declared, Function};
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Context, Executor};
@@ -19,7 +19,8 @@ use super::future_effects::FutureEffects;
 use super::memo::{Outcome, StepKey, StepResult, Views};
 use super::{INVISIBLE_LIMIT, Model, State, Transition, Window};
 use crate::engine::Executed;
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
+use crate::search::system::System;
 
 /// In place of a vector, in the key of an event.
 const SMI: u8 = 0xff;
@@ -58,8 +59,7 @@ struct Fetched {
     view: usize,
     window: Window,
     instruction: Option<Instruction>,
-    /// For fetches inside the site.
-    version: Option<Version>,
+    version: Option<Declared>,
 }
 
 impl Fetched {
@@ -76,9 +76,9 @@ impl Fetched {
 
 impl Model<'_> {
     /// A transition of an executor, remembered or computed.
-    pub(super) fn executor_step(&mut self, request: Request) -> Result<Outcome, EngineError> {
+    pub(super) fn executor_step(&mut self, request: Request) -> Result<Outcome> {
         self.memo.stats.moves += 1;
-        if !self.memo.enabled() {
+        if !self.memo.enabled {
             return self.compute(Request { live: true, ..request });
         }
         // The slot takes no part: identical executors share their outcomes.
@@ -96,26 +96,26 @@ impl Model<'_> {
     }
 
     /// Executes a remembered transition again. A difference is an error of the harness.
-    fn execute_again(&mut self, request: Request, known: Outcome) -> Result<(), EngineError> {
+    fn execute_again(&mut self, request: Request, known: Outcome) -> Result<()> {
         self.memo.stats.rechecked += 1;
         let again = self.compute(Request { live: true, ..request })?;
         if again == known {
             return Ok(());
         }
-        let rip = self.interned.cpu(self.interned.executor(request.executor).cpu).regs.rip;
+        let rip = self.interned.cpus[self.interned.executors[request.executor].cpu].regs.rip;
         let what = format!("a remembered transition differs when executed again: {known:?}, {again:?}");
         Err(EngineError::Contract { rip, what })
     }
 
     /// A transition of an executor; with reduction, through the invisible instructions behind it.
-    fn compute(&mut self, request: Request) -> Result<Outcome, EngineError> {
+    fn compute(&mut self, request: Request) -> Result<Outcome> {
         let mut outcome = self.single(&request)?;
         let Some(future) = request.future else { return Ok(outcome) };
         for _ in 1..INVISIBLE_LIMIT {
             if outcome.ended {
                 break;
             }
-            let Outcome { executor, shared_state, .. } = outcome;
+            let (shared_state, executor) = outcome.next;
             let Some(view) = self.invisible(executor, shared_state, &future)? else { break };
             let transition = Transition::Execute(request.slot as u8, view);
             let more = self.single(&Request { executor, shared_state, transition, ..request })?;
@@ -131,9 +131,9 @@ impl Model<'_> {
         Ok(outcome)
     }
 
-    fn single(&mut self, request: &Request) -> Result<Outcome, EngineError> {
+    fn single(&mut self, request: &Request) -> Result<Outcome> {
         let Request { executor, shared_state, .. } = *request;
-        let mut before = self.interned.executor(executor).clone();
+        let mut before = self.interned.executors[executor].clone();
         match request.transition {
             Transition::Ipi(_, function) => {
                 before.ghost.pending &= !function.bit();
@@ -154,7 +154,7 @@ impl Model<'_> {
             }
             Transition::Execute(_, view) => self.instruction(request, before, view),
             Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
-                Ok(Outcome::quiet(executor, shared_state))
+                Ok(Outcome::quiet((shared_state, executor)))
             }
         }
     }
@@ -162,15 +162,10 @@ impl Model<'_> {
     /// The violations end the execution before anything changes.
     fn ended(&mut self, request: &Request, violations: Vec<Violation>) -> Outcome {
         let violations = self.interned.add_violations(violations);
-        Outcome { violations, ended: true, ..Outcome::quiet(request.executor, request.shared_state) }
+        Outcome { violations, ended: true, ..Outcome::quiet((request.shared_state, request.executor)) }
     }
 
-    fn deliver(
-        &mut self,
-        request: &Request,
-        mut executor: Executor,
-        vector: u8,
-    ) -> Result<Outcome, EngineError> {
+    fn deliver(&mut self, request: &Request, mut executor: Executor, vector: u8) -> Result<Outcome> {
         let stimulus = match vector {
             vector::NMI => Stimulus::Nmi,
             vector::MC => Stimulus::MachineCheck,
@@ -179,26 +174,26 @@ impl Model<'_> {
         let result = self.event(request, &executor, stimulus, vector)?;
         if result.landing != Landing::Handler(vector) {
             let what = format!("delivery of vector {vector:#x} ended in {:?}", result.landing);
-            let rip = self.interned.cpu(executor.cpu).regs.rip;
+            let rip = self.interned.cpus[executor.cpu].regs.rip;
             return Err(EngineError::Contract { rip, what });
         }
         executor.cpu = result.cpu;
-        let frame = self.interned.cpu(result.cpu).regs.gpr[reg::RSP];
+        let frame = self.interned.cpus[result.cpu].regs.gpr[reg::RSP];
         executor.ghost.contexts.push(Context { vector, frame, foreign: false });
-        Ok(Outcome::quiet(self.interned.add_executor(executor), request.shared_state))
+        Ok(Outcome::quiet((request.shared_state, self.interned.add_executor(executor))))
     }
 
     /// An SMI, from its arrival to the end of its RSM: the vCPU is as before, and has serialised (SDM vol. 3, 9.3;
     /// APM vol. 2, 7.6.4). Where KVM has no SMM, the engine leaves it as it is without executing anything.
-    fn smi(&mut self, request: &Request, mut executor: Executor) -> Result<Outcome, EngineError> {
+    fn smi(&mut self, request: &Request, mut executor: Executor) -> Result<Outcome> {
         let result = self.event(request, &executor, Stimulus::Smi, SMI)?;
         if result.landing != Landing::Boundary || result.cpu != executor.cpu {
             let what = format!("an SMI came back to another state, {:?}", result.landing);
-            let rip = self.interned.cpu(executor.cpu).regs.rip;
+            let rip = self.interned.cpus[executor.cpu].regs.rip;
             return Err(EngineError::Contract { rip, what });
         }
         executor.ghost.serialise(self.interned.history(request.shared_state).commits.len() as u8);
-        Ok(Outcome::quiet(self.interned.add_executor(executor), request.shared_state))
+        Ok(Outcome::quiet((request.shared_state, self.interned.add_executor(executor))))
     }
 
     /// A step that no instruction causes.
@@ -208,7 +203,7 @@ impl Model<'_> {
         executor: &Executor,
         stimulus: Stimulus,
         number: u8,
-    ) -> Result<StepResult, EngineError> {
+    ) -> Result<StepResult> {
         let key = StepKey::event(executor.cpu, number);
         let history = Rc::clone(self.interned.history(request.shared_state));
         let (site, touched) = (history.current(), Touched::default());
@@ -222,9 +217,9 @@ impl Model<'_> {
         slot: usize,
         executor: Id<Executor>,
         shared_state: Id<SharedState>,
-    ) -> Result<Id<Executor>, EngineError> {
-        let mut after = self.interned.executor(executor).clone();
-        let rip = self.interned.cpu(after.cpu).regs.rip;
+    ) -> Result<Id<Executor>> {
+        let mut after = self.interned.executors[executor].clone();
+        let rip = self.interned.cpus[after.cpu].regs.rip;
         let mut site = self.interned.history(shared_state).current().to_vec();
         site[(rip - self.plan.site.address) as usize] = INT3;
         let transition = Transition::Execute(slot as u8, 0);
@@ -245,7 +240,7 @@ impl Model<'_> {
     /// Notes that an INT3 at `rip` has trapped into the #BP handler.
     fn trapped(&self, executor: &mut Executor, cpu: Id<Cpu>, rip: u64) {
         executor.cpu = cpu;
-        let frame = self.interned.cpu(cpu).regs.gpr[reg::RSP];
+        let frame = self.interned.cpus[cpu].regs.gpr[reg::RSP];
         let at_site = self.plan.site.contains(rip);
         executor.ghost.contexts.push(Context { vector: vector::BP, frame, foreign: !at_site });
         if let (true, Some(pass)) = (at_site, executor.ghost.passes.last_mut()) {
@@ -256,17 +251,17 @@ impl Model<'_> {
     /// The shared state once a message that a program sent has been delivered.
     fn received(&mut self, shared_state: Id<SharedState>, orbit: u8, function: Function) -> Id<SharedState> {
         let bit = SharedState::sent_bit(self.slot_of_orbit(orbit), function.number());
-        if self.interned.shared_state(shared_state).sent & bit == 0 {
+        if self.interned.shared_states[shared_state].sent & bit == 0 {
             return shared_state;
         }
-        let mut changed = self.interned.shared_state(shared_state).clone();
+        let mut changed = self.interned.shared_states[shared_state].clone();
         changed.sent &= !bit;
         self.interned.add_shared_state(changed)
     }
 
     /// One instruction: fetched, judged, executed, committed.
-    fn instruction(&mut self, request: &Request, before: Executor, view: u8) -> Result<Outcome, EngineError> {
-        let rip = self.interned.cpu(before.cpu).regs.rip;
+    fn instruction(&mut self, request: &Request, before: Executor, view: u8) -> Result<Outcome> {
+        let rip = self.interned.cpus[before.cpu].regs.rip;
         let Some(fetched) = self.fetch(request, before, view)? else {
             let violation = wrong_resume::at_fault("a jump to nowhere", rip);
             return Ok(self.ended(request, vec![violation]));
@@ -286,13 +281,8 @@ impl Model<'_> {
     }
 
     /// What the executor fetches in one of its views; `None` where no code is mapped.
-    fn fetch(
-        &mut self,
-        request: &Request,
-        mut executor: Executor,
-        view: u8,
-    ) -> Result<Option<Fetched>, EngineError> {
-        let cpu = self.interned.cpu(executor.cpu).clone();
+    fn fetch(&mut self, request: &Request, mut executor: Executor, view: u8) -> Result<Option<Fetched>> {
+        let cpu = self.interned.cpus[executor.cpu].clone();
         let rip = cpu.regs.rip;
         let history = Rc::clone(self.interned.history(request.shared_state));
         let views = self.views(request.executor, request.shared_state)?;
@@ -306,9 +296,7 @@ impl Model<'_> {
         let Some(window) = self.window(rip, site) else { return Ok(None) };
         let instruction = decode::decode(window.bytes(), rip);
         let site = &self.plan.site;
-        let version = site
-            .contains(rip)
-            .then(|| checks::version_at(site, (rip - site.address) as usize, window.bytes()));
+        let version = site.version_at(rip.wrapping_sub(site.address) as usize, window.bytes());
         Ok(Some(Fetched { executor, cpu, history, views, view, window, instruction, version }))
     }
 
@@ -316,7 +304,7 @@ impl Model<'_> {
     fn judge(&self, request: &Request, fetched: &Fetched) -> Vec<Violation> {
         let Fetched { executor, cpu, history, window, version, .. } = fetched;
         let (rip, ghost) = (fetched.rip(), &executor.ghost);
-        let shared_state = self.interned.shared_state(request.shared_state);
+        let shared_state = &self.interned.shared_states[request.shared_state];
         let mut violations = checks::at_fetch(&Fetch {
             plan: self.plan,
             shared_state,
@@ -342,7 +330,7 @@ impl Model<'_> {
             && !self.engine.image().contains(rip)
         {
             let (rsp, rise) = (cpu.regs.gpr[reg::RSP], instruction.stack_pointer_increment());
-            violations.extend(wrong_resume::at_stack(rsp, rise, self.interned.cpu(pass.entry)));
+            violations.extend(wrong_resume::at_stack(rsp, rise, &self.interned.cpus[pass.entry]));
         }
         let accesses = decode::accesses(instruction, &cpu.regs);
         violations.extend(accesses.iter().find_map(|access| lifetime::at_access(shared_state, access)));
@@ -356,11 +344,11 @@ impl Model<'_> {
         request: &Request,
         fetched: &Fetched,
         instruction: &Instruction,
-    ) -> Result<Result<(StepResult, Touched), Violation>, EngineError> {
+    ) -> Result<Result<(StepResult, Touched), Violation>> {
         let (cpu, history, rip) = (&fetched.cpu, &fetched.history, fetched.rip());
         let site = &self.plan.site;
         let touched = touched(instruction, &decode::accesses(instruction, &cpu.regs), rip, site)?;
-        let memory = self.interned.shared_state(request.shared_state).shared;
+        let memory = self.interned.shared_states[request.shared_state].shared;
         let expected = decode::successors(instruction, cpu, |at| load(cpu, &memory, at));
         let stimulus = if decode::is_int3(instruction) {
             Stimulus::Breakpoint
@@ -380,7 +368,7 @@ impl Model<'_> {
         let bytes = &fetched.window.bytes()[..instruction.len()];
         let key = StepKey::instruction(fetched.executor.cpu, bytes, reads);
         let result = self.execute(request, Step { key, stimulus, site: fetched.site(), touched })?;
-        let landed = self.interned.cpu(result.cpu).regs.rip;
+        let landed = self.interned.cpus[result.cpu].regs.rip;
         match result.landing {
             Landing::Boundary if expected.contains(&landed) => Ok(Ok((result, touched))),
             Landing::Handler(vector::BP) if stimulus == Stimulus::Breakpoint => Ok(Ok((result, touched))),
@@ -409,16 +397,16 @@ impl Model<'_> {
         result: StepResult,
         touched: Touched,
         mut violations: Vec<Violation>,
-    ) -> Result<Outcome, EngineError> {
+    ) -> Result<Outcome> {
         let rip = fetched.rip();
         let mut after = Executor { cpu: result.cpu, ghost: fetched.executor.ghost };
-        let landed = self.interned.cpu(result.cpu).clone();
+        let landed = self.interned.cpus[result.cpu].clone();
         if matches!(result.landing, Landing::Handler(_)) {
             self.trapped(&mut after, result.cpu, rip);
         }
         let mut shared_state = request.shared_state;
         if let Some((offset, len, value)) = result.store {
-            let mut changed = self.interned.shared_state(shared_state).clone();
+            let mut changed = self.interned.shared_states[shared_state].clone();
             let (at, len) = (usize::from(offset), usize::from(len));
             changed.shared[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
             self.device(&mut changed, rip, u64::from(offset), value)?;
@@ -439,13 +427,13 @@ impl Model<'_> {
         let failed = self.plan.programs.checks.iter().any(|check| check.at == landed.regs.rip);
         let ended = failed || violations.iter().any(Violation::ends);
         let violations = self.interned.add_violations(violations);
-        let executor = self.interned.add_executor(after);
+        let next = (shared_state, self.interned.add_executor(after));
         let writes = result.store.is_some() || writes_text;
-        Ok(Outcome { executor, shared_state, violations, ended, writes })
+        Ok(Outcome { next, violations, ended, writes })
     }
 
     /// Executes a step, or finds it among the remembered ones.
-    fn execute(&mut self, request: &Request, step: Step<'_>) -> Result<StepResult, EngineError> {
+    fn execute(&mut self, request: &Request, step: Step<'_>) -> Result<StepResult> {
         let Step { key, stimulus, site, touched } = step;
         if !request.live
             && let Some(&known) = self.memo.steps.get(&key)
@@ -454,9 +442,9 @@ impl Model<'_> {
             return Ok(known);
         }
         self.memo.stats.executed += 1;
-        let cpu = self.interned.cpu(key.cpu);
+        let cpu = &self.interned.cpus[key.cpu];
         let rip = cpu.regs.rip;
-        let memory = self.interned.shared_state(request.shared_state).shared;
+        let memory = self.interned.shared_states[request.shared_state].shared;
         let history = Rc::clone(self.interned.history(request.shared_state));
         let data = touched.text.map(|_| &history.data[..]);
         let Executed { cpu, landing, shared } =
@@ -467,14 +455,14 @@ impl Model<'_> {
         let store =
             store_of(&memory, &shared, touched.shared).map_err(|what| EngineError::Contract { rip, what })?;
         let result = StepResult { cpu: self.interned.add_cpu(cpu), landing, store };
-        if self.memo.enabled() {
+        if self.memo.enabled {
             self.memo.steps.insert(key, result);
         }
         Ok(result)
     }
 
     /// What the CPU makes of a fetch that ended an execution. It is executed for the report only.
-    pub fn aftermath(&mut self, state: &State, slot: usize, view: u8) -> Result<String, EngineError> {
+    pub fn aftermath(&mut self, state: &State, slot: usize, view: u8) -> Result<String> {
         let cpu = self.cpu_of(state, slot).clone();
         let site = self.seen(state, slot, view)?;
         let shared = self.shared_state_of(state).shared;

@@ -1,16 +1,19 @@
 //! The semantics as a system that can be searched.
 
+use crossmod_model::layout::MAX_CPUS;
+use crossmod_model::plan::{Events, Start};
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::Executor;
+use crossmod_model::state::shared_state::SharedState;
 
 use super::interned::ACKNOWLEDGED;
 use super::step::Request;
 use super::{Global, Model, State, Transition};
-use crate::error::EngineError;
+use crate::error::Result;
 use crate::intern::content_digest;
 use crate::search::system::{
-    Applied, ExecutorStep, ExecutorSteps, Flags, PatcherStep, PatcherSteps, Reduction, System, ViolationSet,
+    Applied, ExecutorSteps, Flags, PatcherList, PatcherStep, PatcherSteps, Reduction, System, ViolationSet,
 };
 
 /// Most executors that are met on the way to an acknowledgement.
@@ -27,7 +30,7 @@ impl System for Model<'_> {
     }
 
     fn orbit_of(&self, executor: Id<Executor>) -> u8 {
-        self.interned.executor(executor).ghost.orbit
+        self.interned.executors[executor].ghost.orbit
     }
 
     fn flags(&self, executor: Id<Executor>) -> Flags {
@@ -35,19 +38,24 @@ impl System for Model<'_> {
     }
 
     fn violations(&self, set: ViolationSet) -> &[Violation] {
-        self.interned.violations(set)
+        &self.interned.violations[set]
     }
 
     fn global_digest(&self, global: &Global) -> u128 {
         let Global { pc, nmi, irq, smi, mce, mask, shared_state } = *global;
-        content_digest(&(pc, (nmi, irq, smi, mce), mask, self.interned.shared_state_digest(shared_state)))
+        content_digest(&(
+            pc,
+            (nmi, irq, smi, mce),
+            mask,
+            self.interned.shared_states.digests()[shared_state.index()],
+        ))
     }
 
     fn executor_digests(&self) -> &[u128] {
-        self.interned.executor_digests()
+        self.interned.executors.digests()
     }
 
-    fn patcher(&mut self, global: &Global) -> Result<PatcherSteps<Global, Transition>, EngineError> {
+    fn patcher(&mut self, global: &Global) -> Result<PatcherList<Self>> {
         let (transitions, guard) = self.patcher_transitions(global);
         let touches = self.patcher_touches(global);
         let mut steps = Vec::new();
@@ -65,7 +73,7 @@ impl System for Model<'_> {
         after: &Global,
         transition: Transition,
         executor: Id<Executor>,
-    ) -> Result<(Id<Executor>, ViolationSet), EngineError> {
+    ) -> Result<(Id<Executor>, ViolationSet)> {
         let slot = self.slot_of(executor);
         let (executor, found) = self.effect_on(before, after, transition, slot, executor)?;
         let violations: Vec<Violation> = found.into_iter().collect();
@@ -77,20 +85,13 @@ impl System for Model<'_> {
         global: &Global,
         executor: Id<Executor>,
         reduction: Reduction,
-    ) -> Result<ExecutorSteps<Self>, EngineError> {
-        let mut steps = Vec::new();
-        for transition in self.executor_transitions(global, executor, reduction)? {
+    ) -> Result<ExecutorSteps<Self>> {
+        let transitions = self.executor_transitions(global, executor, reduction)?.into_iter();
+        let steps = transitions.map(|transition| {
             let request = self.request(global, 0, executor, transition, reduction);
-            let (global, outcome) = self.executor_transition(global, request)?;
-            steps.push(ExecutorStep {
-                global,
-                executor: outcome.executor,
-                violations: outcome.violations,
-                ended: outcome.ended,
-                writes: outcome.writes,
-            });
-        }
-        Ok(steps)
+            self.executor_transition(global, request)
+        });
+        steps.collect()
     }
 
     /// An executor whose acknowledgement the patcher waits for comes to it by its own instructions and the IPIs that
@@ -100,7 +101,7 @@ impl System for Model<'_> {
         global: &Global,
         executor: Id<Executor>,
         reduction: Reduction,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<bool> {
         if self.patcher_transitions(global).1.flags != ACKNOWLEDGED || self.executors_write() {
             return Ok(false);
         }
@@ -116,10 +117,10 @@ impl System for Model<'_> {
                     continue;
                 }
                 let request = self.request(global, 0, executor, transition, reduction);
-                let (after, outcome) = self.executor_transition(global, request)?;
-                let alone = !outcome.ended && after == *global;
-                if alone && !met.contains(&outcome.executor) && met.len() < WAY_LIMIT {
-                    met.push(outcome.executor);
+                let Applied { next: (after, reached), ended, .. } =
+                    self.executor_transition(global, request)?;
+                if !ended && after == *global && !met.contains(&reached) && met.len() < WAY_LIMIT {
+                    met.push(reached);
                 }
             }
         }
@@ -127,12 +128,7 @@ impl System for Model<'_> {
     }
 
     /// Executes every step again that is remembered.
-    fn recheck(
-        &mut self,
-        global: &Global,
-        executor: Id<Executor>,
-        reduction: Reduction,
-    ) -> Result<(), EngineError> {
+    fn recheck(&mut self, global: &Global, executor: Id<Executor>, reduction: Reduction) -> Result<()> {
         for transition in self.executor_transitions(global, executor, reduction)? {
             if transition.executor().is_some() {
                 let request = self.request(global, 0, executor, transition, reduction);
@@ -142,8 +138,24 @@ impl System for Model<'_> {
         Ok(())
     }
 
-    fn initial(&mut self) -> Result<State, EngineError> {
-        Model::initial(self)
+    fn initial(&mut self) -> Result<State> {
+        let shared_state = self.interned.add_shared_state(SharedState::initial(self.plan));
+        let Events { nmi, irq, smi, mce, .. } = self.plan.events;
+        let global = Global { pc: 0, nmi, irq, smi, mce, mask: 0, shared_state };
+        let mut state = State { global, executors: [Id::new(0); MAX_CPUS] };
+        for (slot, executor) in self.plan.executors.iter().enumerate() {
+            state.executors[slot] = self.initial_executor(slot, executor)?;
+            let site = self.plan.site.address;
+            match executor.start {
+                Start::Interior(offset) => state = self.run_to(state, slot, site + offset as u64)?,
+                Start::Handler => {
+                    state = self.run_to(state, slot, self.part_address(0).unwrap_or(site))?;
+                    state.executors[slot] = self.trap(slot, state.executors[slot], shared_state)?;
+                }
+                Start::Outside | Start::At(_) => {}
+            }
+        }
+        Ok(state)
     }
 
     fn parts<'s>(&self, state: &'s State) -> (Global, &'s [Id<Executor>]) {
@@ -155,8 +167,18 @@ impl System for Model<'_> {
         state: &State,
         reduction: Reduction,
         transitions: &mut Vec<Transition>,
-    ) -> Result<(), EngineError> {
-        Model::transitions(self, state, reduction, transitions)
+    ) -> Result<()> {
+        transitions.clear();
+        let (patcher, guard) = self.patcher_transitions(&state.global);
+        let met = |slot: usize| guard.met(slot, self.interned.summary(state.executors[slot]).flags);
+        if (0..self.plan.executors.len()).all(met) {
+            transitions.extend(patcher);
+        }
+        for slot in 0..self.plan.executors.len() {
+            let own = self.executor_transitions(&state.global, state.executors[slot], reduction)?;
+            transitions.extend(own.into_iter().map(|transition| transition.of(slot as u8)));
+        }
+        Ok(())
     }
 
     fn apply(
@@ -164,8 +186,21 @@ impl System for Model<'_> {
         state: &State,
         transition: Transition,
         reduction: Reduction,
-    ) -> Result<Applied<State>, EngineError> {
-        Model::apply(self, state, transition, reduction)
+    ) -> Result<Applied<State>> {
+        let slot = match transition {
+            Transition::Patcher | Transition::Piece(_) => return self.apply_patcher(state, transition),
+            Transition::Observe(slot) | Transition::RaiseNmi(slot) | Transition::Execute(slot, _) => slot,
+            Transition::Ipi(slot, _) | Transition::Nmi(slot) | Transition::Irq(slot) => slot,
+            Transition::Smi(slot) | Transition::MachineCheck(slot) => slot,
+        };
+        let slot = usize::from(slot);
+        let request = self.request(&state.global, slot, state.executors[slot], transition, reduction);
+        let applied = self.executor_transition(&state.global, request)?;
+        Ok(applied.map(|(global, executor)| {
+            let mut next = State { global, ..*state };
+            next.executors[slot] = executor;
+            next
+        }))
     }
 
     fn describe(&self, state: &State) -> String {

@@ -14,7 +14,7 @@ use iced_x86::{Instruction, Mnemonic};
 use super::future_effects::{self, FutureEffects};
 use super::memo::Views;
 use super::{Model, State};
-use crate::error::EngineError;
+use crate::error::{EngineError, Result};
 
 /// What a vCPU sees at an address: up to 15 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -68,9 +68,9 @@ impl Model<'_> {
         &mut self,
         executor: Id<Executor>,
         shared_state: Id<SharedState>,
-    ) -> Result<Option<Views>, EngineError> {
-        let Executor { cpu, ghost } = self.interned.executor(executor);
-        let rip = self.interned.cpu(*cpu).regs.rip;
+    ) -> Result<Option<Views>> {
+        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let rip = self.interned.cpus[*cpu].regs.rip;
         let site = &self.plan.site;
         if !site.contains(rip) {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Model<'_> {
     }
 
     /// The site as an executor sees it in one of its views.
-    pub fn seen(&mut self, state: &State, slot: usize, view: u8) -> Result<Vec<u8>, EngineError> {
+    pub fn seen(&mut self, state: &State, slot: usize, view: u8) -> Result<Vec<u8>> {
         let views = self.views(state.executors[slot], state.global.shared_state)?;
         let view = views.as_ref().and_then(|views| views.get(usize::from(view)));
         Ok(view.map_or_else(|| self.history_of(state).current().to_vec(), |view| view.site.clone()))
@@ -132,9 +132,9 @@ impl Model<'_> {
         executor: Id<Executor>,
         shared_state: Id<SharedState>,
         future: &FutureEffects,
-    ) -> Result<Option<u8>, EngineError> {
-        let Executor { cpu, ghost } = self.interned.executor(executor);
-        let rip = self.interned.cpu(*cpu).regs.rip;
+    ) -> Result<Option<u8>> {
+        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let rip = self.interned.cpus[*cpu].regs.rip;
         if self.interned.summary(executor).parked
             || rip == self.labels.refusal
             || self.plan.programs.refusals.contains(&rip)
@@ -164,8 +164,8 @@ impl Model<'_> {
 
     /// True if no other actor can tell when an instruction is executed, as far as that depends on what it does.
     fn hidden(&self, executor: Id<Executor>, instruction: &Instruction, future: &FutureEffects) -> bool {
-        let Executor { cpu, ghost } = self.interned.executor(executor);
-        let cpu = self.interned.cpu(*cpu);
+        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let cpu = &self.interned.cpus[*cpu];
         let awaited = future.awaited & (1 << self.slot_of(executor)) != 0 && !cpu.acknowledged();
         let nmi = cpu.regs.nmi_masked && (future.nmi || ghost.nmi_latched);
         let mce = future.mce && ghost.inside(vector::MC);

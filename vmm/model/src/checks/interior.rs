@@ -4,7 +4,6 @@
 //! still, or already, in memory. Between the pieces of a store nothing is installed: there `torn` judges
 //! what a fetch finds. An INT3 over the first byte changes nothing for a boundary behind it.
 
-use super::fetch;
 use crate::plan::Plan;
 use crate::property::{Property, Violation};
 use crate::state::ghost::GhostState;
@@ -33,7 +32,7 @@ fn unsound(plan: &Plan, history: &SiteHistory, rip: u64) -> bool {
         return false;
     }
     let offset = (rip - site.address) as usize;
-    fetch::version_at(site, offset, &history.current()[offset..]) == fetch::Version::None
+    site.version_at(offset, &history.current()[offset..]).is_none()
 }
 
 fn report(plan: &Plan, rip: u64, who: &str) -> Violation {

@@ -19,7 +19,7 @@ pub mod unclaimed_trap;
 mod unserialised;
 pub mod wrong_resume;
 
-pub use fetch::{Fetch, Version, version_at};
+pub use fetch::Fetch;
 
 use crate::property::Violation;
 

@@ -1,13 +1,14 @@
 //! `order`: old\* then new\* for each executor; and inside one pass, no old code after new code.
 
-use super::{Fetch, Version};
+use super::Fetch;
+use crate::plan::Declared;
 use crate::property::{Property, Violation};
 use crate::state::ghost::Pass;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let pass = fetch.ghost.passes.last()?;
     let part = fetch.plan.site.part(fetch.offset()?)?;
-    (fetch.version? == Version::Old && pass.ran_new >> part & 1 == 1)
+    (fetch.version? == Declared::Old && pass.ran_new >> part & 1 == 1)
         .then(|| Violation::new(Property::Order, "a pass runs a new instruction and then a leftover old one"))
 }
 

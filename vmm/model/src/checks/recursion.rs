@@ -3,11 +3,12 @@
 
 use crossmod_abi::vector;
 
-use super::{Fetch, Version};
+use super::Fetch;
+use crate::plan::Declared;
 use crate::property::{Property, Violation};
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
-    (fetch.version? == Version::Trap
+    (fetch.version? == Declared::Trap
         && fetch.ghost.contexts.last().is_some_and(|context| context.vector == vector::BP))
     .then(|| Violation::new(Property::Recursion, "the #BP handler itself runs into the site's INT3"))
 }

@@ -1,13 +1,14 @@
 //! `stale`: a pass that began after the patcher completed runs neither old bytes nor the protocol's trap.
 
-use super::{Fetch, Version};
+use super::Fetch;
+use crate::plan::Declared;
 use crate::property::{Property, Violation};
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let what = match fetch.version? {
-        Version::Old => "the old instruction",
-        Version::Trap => "the protocol's INT3",
-        Version::New | Version::Both | Version::Intermediate | Version::None => return None,
+        Declared::Old => "the old instruction",
+        Declared::Trap => "the protocol's INT3",
+        Declared::New | Declared::Both | Declared::Intermediate => return None,
     };
     // The site's own #BP handler may run the site; the innermost pass is the one that fetches.
     let pass = fetch.ghost.passes.last()?;

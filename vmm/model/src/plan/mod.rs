@@ -15,6 +15,7 @@ use crate::fetch::FetchModel;
 use crate::hex;
 use crate::property::Property;
 use crate::x86::VendorRule;
+use crate::x86::decode::INT3;
 
 /// A fully resolved scenario.
 #[derive(Debug, Clone, Serialize)]
@@ -116,7 +117,16 @@ impl Site {
         old.map(|bytes| (if both { Declared::Both } else { Declared::Old }, bytes))
             .into_iter()
             .chain(new.filter(|_| !both).map(|bytes| (Declared::New, bytes)))
-            .chain(intermediates.map(|form| (Declared::Intermediate, &form[..])))
+            .chain(intermediates.map(|form| match form[..] {
+                [INT3] => (Declared::Trap, &form[..]),
+                _ => (Declared::Intermediate, &form[..]),
+            }))
+    }
+
+    /// Whose instruction the bytes at an offset are; `None`: none that is declared.
+    pub fn version_at(&self, offset: usize, bytes: &[u8]) -> Option<Declared> {
+        let mut declared = self.declared(offset);
+        declared.find(|(_, declared)| bytes.starts_with(declared)).map(|(version, _)| version)
     }
 
     /// The part that begins at an offset.
@@ -161,7 +171,9 @@ pub enum Declared {
     New,
     /// The same in both.
     Both,
-    /// An intermediate form.
+    /// The protocol's INT3 over a first byte.
+    Trap,
+    /// Another intermediate form.
     Intermediate,
 }
 
@@ -423,42 +435,36 @@ pub enum Function {
     Nmi,
 }
 
+/// The functions in the order of their numbers, each with its name in scenarios and traces, and the vector that it is
+/// sent as.
+static FUNCTIONS: [(Function, &str, u8); 11] = [
+    (Function::Sync, "sync", vector::IPI_SYNC),
+    (Function::AckFirst, "ack-first", vector::IPI_ACK_FIRST),
+    (Function::AckOnly, "ack-only", vector::IPI_ACK_ONLY),
+    (Function::Hold, "hold", vector::IPI_HOLD),
+    (Function::Stop, "stop", vector::IPI_STOP),
+    (Function::Early, "early", vector::IPI_EARLY),
+    (Function::Call(0), "call-0", vector::IPI_CALL),
+    (Function::Call(1), "call-1", vector::IPI_CALL + 1),
+    (Function::Call(2), "call-2", vector::IPI_CALL + 2),
+    (Function::Call(3), "call-3", vector::IPI_CALL + 3),
+    (Function::Nmi, "nmi", vector::NMI),
+];
+
 impl Function {
-    /// Its name in scenarios and traces.
-    pub fn name(self) -> &'static str {
-        match self {
-            Function::Sync => "sync",
-            Function::AckFirst => "ack-first",
-            Function::AckOnly => "ack-only",
-            Function::Hold => "hold",
-            Function::Stop => "stop",
-            Function::Early => "early",
-            Function::Call(0) => "call-0",
-            Function::Call(1) => "call-1",
-            Function::Call(2) => "call-2",
-            Function::Call(_) => "call-3",
-            Function::Nmi => "nmi",
-        }
+    /// The functions that a maskable interrupt starts, in the order of their numbers.
+    pub fn maskable() -> impl Iterator<Item = Function> {
+        FUNCTIONS[..FUNCTIONS.len() - 1].iter().map(|&(function, ..)| function)
     }
 
-    /// The functions that a maskable interrupt starts, in the order of their numbers.
-    pub const MASKABLE: [Function; 10] = [
-        Function::Sync,
-        Function::AckFirst,
-        Function::AckOnly,
-        Function::Hold,
-        Function::Stop,
-        Function::Early,
-        Function::Call(0),
-        Function::Call(1),
-        Function::Call(2),
-        Function::Call(3),
-    ];
+    /// Its name in scenarios and traces.
+    pub fn name(self) -> &'static str {
+        FUNCTIONS[self.number()].1
+    }
 
     /// Its number; the NMI's is the last.
     pub fn number(self) -> usize {
-        let maskable = &Function::MASKABLE;
-        maskable.iter().position(|&function| function == self).unwrap_or(maskable.len())
+        FUNCTIONS.iter().position(|&(function, ..)| function == self).unwrap_or(FUNCTIONS.len() - 1)
     }
 
     /// Its bit in a set of pending broadcasts.
@@ -468,16 +474,7 @@ impl Function {
 
     /// The vector that it is sent as.
     pub fn vector(self) -> u8 {
-        match self {
-            Function::Sync => vector::IPI_SYNC,
-            Function::AckFirst => vector::IPI_ACK_FIRST,
-            Function::AckOnly => vector::IPI_ACK_ONLY,
-            Function::Hold => vector::IPI_HOLD,
-            Function::Stop => vector::IPI_STOP,
-            Function::Early => vector::IPI_EARLY,
-            Function::Call(number) => vector::IPI_CALL + number,
-            Function::Nmi => vector::NMI,
-        }
+        FUNCTIONS[self.number()].2
     }
 }
 
@@ -511,5 +508,31 @@ impl Plan {
     /// Bit mask of all executors.
     pub fn everyone(&self) -> u32 {
         (1u32 << self.executors.len()) - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart_at_their_boundaries_only() {
+        let code =
+            |bytes: &[u8], boundaries: &[usize]| Code { bytes: bytes.into(), boundaries: boundaries.into() };
+        let site = Site {
+            address: 0,
+            old: code(&[0x31, 0xc9, 0x0f, 0x1f, 0x00], &[0, 2]),
+            new: code(&[0xe9, 1, 2, 3, 4], &[0]),
+            intermediates: vec![vec![0xcc], vec![0xeb, 0xfe]],
+            parts: vec![Part::whole(5)],
+        };
+        assert_eq!(site.version_at(0, &[0x31, 0xc9, 0xff]), Some(Declared::Old));
+        assert_eq!(site.version_at(2, &[0x0f, 0x1f, 0x00]), Some(Declared::Old));
+        assert_eq!(site.version_at(0, &[0xe9, 1, 2, 3, 4]), Some(Declared::New));
+        assert_eq!(site.version_at(0, &[0xcc, 1]), Some(Declared::Trap));
+        assert_eq!(site.version_at(0, &[0xeb, 0xfe, 9]), Some(Declared::Intermediate));
+        assert_eq!(site.version_at(2, &[0xcc]), None, "undeclared boundary");
+        assert_eq!(site.version_at(0, &[0xe9, 1, 2, 3, 5]), None);
+        assert_eq!(site.version_at(1, &[0xc9]), None);
     }
 }
