@@ -43,7 +43,7 @@ pub fn plain(scenario: &Scenario, ring: Option<Ring>, fetch: Option<FetchModel>)
     static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
     let check = || Arc::new(check(scenario, &CheckOptions { ring, fetch, recheck: 64, ..options() }));
     // Where the ring is the one that the scenario asks for, the plan is the same.
-    let Ok(plan) = scenario.plan(&Options { ring, fetch }) else { return check() };
+    let Ok(plan) = scenario.plan(&Options { ring, fetch, ..Options::default() }) else { return check() };
     let key = (scenario.name.clone(), plan.digest());
     let known = Arc::clone(KNOWN.lock().unwrap().entry(key).or_default());
     Arc::clone(known.get_or_init(check))

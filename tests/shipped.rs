@@ -60,7 +60,7 @@ fn the_set_is_complete() {
 #[test]
 fn all_scenarios_exist_at_ring_0_and_most_at_ring_3() {
     let at = |ring| {
-        let options = Options { ring: Some(ring), fetch: None };
+        let options = Options { ring: Some(ring), ..Options::default() };
         library().iter().filter(|scenario| scenario.plan(&options).is_ok()).count()
     };
     assert_eq!(at(Ring::Kernel), library().len());

@@ -89,7 +89,7 @@ pub use crossmod_kvm::{self as machine, host};
 pub use crossmod_linux as linux;
 pub use crossmod_model::property;
 #[doc(hidden)]
-pub use crossmod_model::{fetch, image, layout, plan, state, step, x86};
+pub use crossmod_model::{fetch, image, layout, memory, plan, state, step, x86};
 pub use crossmod_scenario as scenario;
 pub use crossmod_scenario::Scenario;
 pub use results::Report;

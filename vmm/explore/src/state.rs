@@ -61,6 +61,8 @@ pub enum Transition {
     Smi(u8),
     /// A machine check is delivered.
     MachineCheck(u8),
+    /// The oldest store in an executor's buffer reaches memory.
+    Commit(u8),
 }
 
 impl Transition {
@@ -74,7 +76,8 @@ impl Transition {
             | Transition::Irq(slot)
             | Transition::RaiseNmi(slot)
             | Transition::Smi(slot)
-            | Transition::MachineCheck(slot) => Actor::Executor(slot),
+            | Transition::MachineCheck(slot)
+            | Transition::Commit(slot) => Actor::Executor(slot),
         }
     }
 
@@ -97,6 +100,7 @@ impl Transition {
             Transition::RaiseNmi(_) => Transition::RaiseNmi(slot),
             Transition::Smi(_) => Transition::Smi(slot),
             Transition::MachineCheck(_) => Transition::MachineCheck(slot),
+            Transition::Commit(_) => Transition::Commit(slot),
             Transition::Patcher | Transition::Piece(_) => self,
         }
     }
@@ -115,6 +119,7 @@ impl fmt::Display for Transition {
             Transition::RaiseNmi(i) => write!(f, "raise-nmi {i}"),
             Transition::Smi(i) => write!(f, "smi {i}"),
             Transition::MachineCheck(i) => write!(f, "machine-check {i}"),
+            Transition::Commit(i) => write!(f, "commit {i}"),
             Transition::Ipi(i, function) => write!(f, "{} {i}", function.name()),
         }
     }
@@ -141,6 +146,7 @@ impl FromStr for Transition {
             "raise-nmi" => Transition::RaiseNmi(argument),
             "smi" => Transition::Smi(argument),
             "machine-check" => Transition::MachineCheck(argument),
+            "commit" => Transition::Commit(argument),
             _ => {
                 let function = Function::maskable().find(|function| function.name() == kind);
                 Transition::Ipi(argument, function.ok_or(())?)
@@ -163,7 +169,7 @@ mod tests {
             Transition::Irq(4),
             Transition::RaiseNmi(5),
         ]);
-        all.extend([Transition::Smi(6), Transition::MachineCheck(7)]);
+        all.extend([Transition::Smi(6), Transition::MachineCheck(7), Transition::Commit(2)]);
         all.extend(Function::maskable().map(|function| Transition::Ipi(1, function)));
         for one in all {
             assert_eq!(one.to_string().parse(), Ok(one));

@@ -147,8 +147,12 @@ pub fn needed(plan: &Plan) -> Vec<Feature> {
         OpKind::Broadcast { function, .. } => Some(function),
         _ => None,
     };
-    let sent: Vec<Function> =
-        plan.program.iter().filter_map(function).chain(programs.sends.iter().map(|send| send.0)).collect();
+    let sent: Vec<Function> = plan
+        .program
+        .iter()
+        .filter_map(function)
+        .chain(programs.sends.iter().map(|send| send.function))
+        .collect();
     let nmis = plan.events.nmi > 0 || sent.contains(&Function::Nmi);
     let broadcasts = !sent.is_empty();
     let mut stored = plan.program.iter().chain(programs.stores.iter().map(|(_, op)| op));

@@ -303,6 +303,7 @@ fn tiny() -> Plan {
         program: Vec::new(),
         rule: VendorRule::Intel,
         fetch: crossmod_model::fetch::FetchModel::COHERENT,
+        memory: crossmod_model::memory::MemoryModel::Sc,
         programs: Programs::default(),
         forbidden: Vec::new(),
         words: Vec::new(),

@@ -1,7 +1,7 @@
 //! The vocabulary of Crossmod: plans, the states of an execution, and the checks of a state.
 //!
 //! * [`x86`]: facts of the architecture: a vCPU's registers, what an instruction is about to do, vendors' rules.
-//! * [`fetch`]: the parameters of fetch models.
+//! * [`fetch`]: the parameters of fetch models; [`memory`]: those of memory models.
 //! * [`property`]: what can be violated.
 //! * [`plan`]: a scenario with nothing left to decide.
 //! * [`layout`], [`image`]: the guest's addresses, and the labels of its code.
@@ -20,6 +20,7 @@ pub mod fetch;
 pub mod hex;
 pub mod image;
 pub mod layout;
+pub mod memory;
 pub mod plan;
 pub mod property;
 pub mod state;

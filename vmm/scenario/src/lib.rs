@@ -42,6 +42,7 @@ pub use reference::{Entry, Section, operations, reference, schema};
 pub use tags::is_tag;
 
 use crossmod_model::fetch::FetchModel;
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::plan::{Plan, Ring};
 
 use error::Source;
@@ -65,6 +66,8 @@ pub struct Options {
     pub ring: Option<Ring>,
     /// The fetch model; else the first that the scenario asks for.
     pub fetch: Option<FetchModel>,
+    /// The memory model; else the scenario's.
+    pub memory: Option<MemoryModel>,
 }
 
 impl Scenario {

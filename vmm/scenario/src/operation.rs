@@ -38,6 +38,7 @@ pub(super) enum Operation<'s> {
     Flags(&'s Spanned<Values>),
     Acknowledge,
     Pause,
+    Fence,
     Resume(&'s Spanned<Resume>),
     Decline,
 }
@@ -96,6 +97,7 @@ impl Operation<'_> {
             Operation::Flags(_) => "flags",
             Operation::Acknowledge => "acknowledge",
             Operation::Pause => "pause",
+            Operation::Fence => "fence",
             Operation::Resume(_) => "resume",
             Operation::Decline => "decline",
         }
@@ -129,7 +131,8 @@ impl Operation<'_> {
             | Operation::Check(_)
             | Operation::Fail(_)
             | Operation::Acknowledge
-            | Operation::Pause => Performer::Programs,
+            | Operation::Pause
+            | Operation::Fence => Performer::Programs,
             Operation::Trap | Operation::Interrupts(_) | Operation::Flags(_) => Performer::Executors,
             Operation::Resume(_) | Operation::Decline => Performer::Handler,
         }
@@ -172,6 +175,7 @@ impl Step {
             flags,
             acknowledge,
             pause,
+            fence,
             resume,
             decline,
         } = self;
@@ -205,6 +209,7 @@ impl Step {
             flags.as_ref().map(Operation::Flags),
             acknowledge.as_ref().map(|_| Operation::Acknowledge),
             pause.as_ref().map(|_| Operation::Pause),
+            fence.as_ref().map(|_| Operation::Fence),
             resume.as_ref().map(Operation::Resume),
             decline.as_ref().map(|_| Operation::Decline),
         ];

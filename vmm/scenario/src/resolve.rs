@@ -18,7 +18,7 @@ use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
 use super::symbols::Names;
-use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Rule, Side, Variant};
+use super::syntax::{self, Combination, File, Memory, Nest, Protocol, Resume, Rule, Side, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
 
 /// Resolves a scenario that was read from `source`.
@@ -79,6 +79,7 @@ pub(super) fn plan(
         executors,
         events,
         program,
+        memory: options.memory.or(file.memory.map(Memory::model)).unwrap_or_default(),
         rule: file.rule.map(Rule::vendor).or(fetch.rule()).unwrap_or(VendorRule::Intel),
         fetch,
         programs,

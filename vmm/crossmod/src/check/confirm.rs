@@ -49,6 +49,7 @@ impl Checker {
             scenario: scenario.name.clone(),
             text: scenario.in_one_piece()?.text,
             fetch: plan.fetch.to_string(),
+            memory: plan.memory,
             ring: options.ring.map(Ring::number),
             plan: plan.digest(),
             image: Image::digest(),

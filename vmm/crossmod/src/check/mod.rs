@@ -124,7 +124,11 @@ impl Checker {
         mut tick: impl FnMut(SearchProgress),
     ) -> Result<Report, CheckError> {
         let skipped = |reason, fetch| Ok(Report::skipped(&scenario.name, Reason::Other(reason)).under(fetch));
-        let plan = match scenario.plan(&Options { ring: options.ring, fetch: options.fetch }) {
+        let plan = match scenario.plan(&Options {
+            ring: options.ring,
+            fetch: options.fetch,
+            memory: options.memory,
+        }) {
             Ok(plan) => plan,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 return skipped(error.to_string(), options.fetch);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossmod_explore::{Limits, Stalls};
 use crossmod_model::fetch::FetchModel;
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::plan::Ring;
 
 /// How to look for violations.
@@ -32,6 +33,8 @@ pub struct CheckOptions {
     pub ring: Option<Ring>,
     /// The fetch model, instead of the first one in the scenario.
     pub fetch: Option<FetchModel>,
+    /// The memory model, instead of the scenario's.
+    pub memory: Option<MemoryModel>,
     /// How to look for violations.
     pub mode: Mode,
     /// Limits of each search.
@@ -65,6 +68,7 @@ impl Default for CheckOptions {
         CheckOptions {
             ring: None,
             fetch: None,
+            memory: None,
             mode: Mode::Exhaustive,
             limits: Limits::default(),
             case_time: None,

@@ -131,6 +131,12 @@ pub fn bounds(report: &Report) -> String {
     parts.join(", ")
 }
 
+/// The models that a verdict rests on.
+fn models(report: &Report) -> String {
+    let memory = report.memory.map_or(String::new(), |memory| format!(", memory {memory}"));
+    format!("fetch model {}, rule {}{memory}", report.fetch, rule(report))
+}
+
 /// The verdict and its bounds in one line, for formats without room for more.
 pub(super) fn claim(report: &Report) -> String {
     let found = match report.status {
@@ -138,7 +144,7 @@ pub(super) fn claim(report: &Report) -> String {
         Status::Safe => "safe".to_owned(),
         _ => verdict(report),
     };
-    format!("{found}; {}; fetch model {}, rule {}; {TIER}", bounds(report), report.fetch, rule(report))
+    format!("{found}; {}; {}; {TIER}", bounds(report), models(report))
 }
 
 /// The whole report of one scenario.
@@ -162,7 +168,6 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
     let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
     let sampled = report.sampled.as_ref();
     let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
-    let models = format!("fetch model {}, rule {}", report.fetch, rule(report));
     let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
     let explored = format!("{states} states, {transitions} transitions, depth {depth}{time}");
     let bounded = sampled.is_none() && report.ended.and_then(cut_short).is_some();
@@ -182,7 +187,7 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
     [
         ("verdict", Some(verdict(report))),
         ("expected", (!report.as_expected || missing).then(|| expectation(&report.expect))),
-        ("bounds", Some(format!("{}; {models}", bounds(report)))),
+        ("bounds", Some(format!("{}; {}", bounds(report), models(report)))),
         ("sampled", sampled.map(coverage_of_sample)),
         ("explored", sampled.is_none().then_some(explored)),
         ("covered", bounded.then_some(covered)),

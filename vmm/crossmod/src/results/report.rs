@@ -7,6 +7,7 @@ use crossmod_explore::{Counterexample, Ended, Transition};
 use crossmod_kvm::Assists;
 use crossmod_model::checks::stall::Stall;
 use crossmod_model::fetch::FetchModel;
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::plan::Plan;
 use crossmod_model::property::{Property, Violation};
 use crossmod_model::x86::VendorRule;
@@ -54,6 +55,9 @@ pub struct Report {
     pub fetch: FetchModel,
     /// Vendor rule.
     pub rule: Option<VendorRule>,
+    /// Memory model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryModel>,
     /// Digest of the plan.
     pub plan: PlanDigest,
     /// Bounds of the verdict.
@@ -101,6 +105,7 @@ impl Report {
             title: plan.title.clone(),
             fetch: plan.fetch,
             rule: Some(plan.rule),
+            memory: Some(plan.memory),
             plan: PlanDigest::of(plan),
             bounds: Some(Bounds::of(plan)),
             expect: plan.expect.clone(),

@@ -40,7 +40,7 @@ impl Case {
         if ring.is_none() {
             return Some(PlanDigest::of(&self.plan));
         }
-        let options = Options { ring, fetch: Some(self.model) };
+        let options = Options { ring, fetch: Some(self.model), memory: Some(self.plan.memory) };
         self.scenario.plan(&options).ok().map(|plan| PlanDigest::of(&plan))
     }
 }
@@ -81,7 +81,7 @@ pub fn cases(scenarios: &[Scenario], forced: &[FetchModel]) -> Result<Vec<Case>,
         for model in models {
             cases.push(Case {
                 name: case_name(&scenario.name, model),
-                plan: scenario.plan(&Options { ring: None, fetch: Some(model) })?,
+                plan: scenario.plan(&Options { fetch: Some(model), ..Options::default() })?,
                 scenario: scenario.clone(),
                 model,
                 tags: tags.clone(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crossmod_explore::Transition;
 use crossmod_model::image::Image;
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::plan::{Plan, Ring};
 use crossmod_model::property::Violation;
 use crossmod_scenario::{Options, Scenario};
@@ -33,6 +34,9 @@ pub struct Trace {
     /// Fetch model.
     #[serde(default)]
     pub fetch: String,
+    /// Memory model. Traces that do not name it were recorded when there was only this one.
+    #[serde(default = "before_there_was_a_choice")]
+    pub memory: MemoryModel,
     /// Digest of the resolved plan.
     pub plan: String,
     /// Digest of the guest image.
@@ -131,7 +135,7 @@ impl Trace {
         let scenario =
             Scenario { name: self.scenario.clone(), text: self.text.clone(), path: "(trace)".into() };
         let plan = scenario
-            .plan(&Options { ring, fetch: Some(fetch) })
+            .plan(&Options { ring, fetch: Some(fetch), memory: Some(self.memory) })
             .map_err(|error| TraceError::Scenario(error.to_string()))?;
         let digest = plan.digest();
         if self.plan != digest {
@@ -151,6 +155,10 @@ impl Trace {
         };
         (1..).zip(&self.moves).map(parse).collect()
     }
+}
+
+fn before_there_was_a_choice() -> MemoryModel {
+    MemoryModel::Sc
 }
 
 /// A digest of a state, as trace files contain it.

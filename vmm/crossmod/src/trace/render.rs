@@ -10,6 +10,7 @@ use crossmod_model::layout::master;
 use crossmod_model::plan::{Action, Function, OpKind, Plan, Quiet, Word};
 use crossmod_model::property::Violation;
 use crossmod_model::state::Actor;
+use crossmod_model::state::store_buffer::Pending;
 use crossmod_model::x86::decode;
 
 /// One transition of a schedule.
@@ -47,6 +48,7 @@ pub fn describe(model: &mut Model<'_>, state: &State, step: Transition) -> Resul
         Transition::RaiseNmi(_) => "NMI raised, latched".into(),
         Transition::Smi(_) => "SMI, and back by RSM".into(),
         Transition::MachineCheck(_) => "machine check delivered".into(),
+        Transition::Commit(slot) => committed(model, state, usize::from(slot)),
     };
     let mut row =
         TraceRow { actor: step.actor(), what, site: Vec::new(), violations: Vec::new(), aftermath: None };
@@ -106,6 +108,26 @@ fn patcher(model: &Model<'_>, state: &State) -> String {
         OpKind::Done(_) => "done".into(),
     };
     format!("{}: {what}", op.step)
+}
+
+/// The store that leaves a CPU's store buffer.
+fn committed(model: &Model<'_>, state: &State, slot: usize) -> String {
+    let plan = model.plan();
+    let word = |base: u64, offset: u8| symbols(model, &format!("{:#x}", base + u64::from(offset)));
+    match model.buffer_of(state, slot).0.first() {
+        Some(Pending::Shared { offset, value, .. }) => {
+            format!("store buffer: {} <- {value} reaches memory", word(va::SHARED, *offset))
+        }
+        Some(Pending::Text { store }) => {
+            let op = &plan.programs.stores[usize::from(*store)].1;
+            let OpKind::Store { offset, bytes } = &op.kind else { return "store buffer".into() };
+            format!("store buffer: {}: site+{offset} <- {} reaches memory", op.step, hex::spaced(bytes))
+        }
+        Some(Pending::Own { offset, .. }) => {
+            format!("store buffer: {} reaches memory", word(va::PRIVATE, *offset))
+        }
+        None => "store buffer: nothing".into(),
+    }
 }
 
 fn word_name(plan: &Plan, word: Word) -> String {

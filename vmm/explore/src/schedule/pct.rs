@@ -46,7 +46,8 @@ impl Pct {
             | Transition::Irq(i)
             | Transition::RaiseNmi(i)
             | Transition::Smi(i)
-            | Transition::MachineCheck(i) => 2 + 2 * usize::from(i),
+            | Transition::MachineCheck(i)
+            | Transition::Commit(i) => 2 + 2 * usize::from(i),
             Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) => 0,
         }
     }

@@ -16,6 +16,8 @@ pub(super) struct Touched {
     pub(super) shared: Option<Access>,
     /// To the site as data.
     pub(super) text: Option<Access>,
+    /// To the executor's own words.
+    pub(super) own: Option<Access>,
 }
 
 /// Finds the access to the shared page and the one to the site's master copy. An access outside the state is an error.
@@ -40,6 +42,8 @@ pub(super) fn touched(
             }
         } else if access.touches(va::SITE, va::SITE + 2 * PAGE) {
             return Err(outside(instruction, rip, "it accesses patchable addresses as data"));
+        } else if within(va::PRIVATE, private::TASK_STACK) {
+            found.own = Some(*access);
         } else if !within(va::PRIVATE, private::STATE_END) {
             return Err(outside(
                 instruction,

@@ -4,7 +4,7 @@
 use crossmod_abi::shared;
 use crossmod_model::checks::{foreign_trap, nmi_frame, unclaimed_trap};
 use crossmod_model::hex;
-use crossmod_model::plan::OpKind;
+use crossmod_model::plan::{OpKind, Send};
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::Executor;
@@ -32,7 +32,7 @@ impl Model<'_> {
             shared::SEND => {
                 let known =
                     (value as usize).checked_sub(1).and_then(|number| self.plan.programs.sends.get(number));
-                let Some(&(function, mask)) = known else {
+                let Some(&Send { function, mask, .. }) = known else {
                     let what = format!("it sends message {value}, which the plan does not have");
                     return Err(EngineError::Contract { rip, what });
                 };
@@ -46,7 +46,7 @@ impl Model<'_> {
         Ok(())
     }
 
-    /// The shared state after the instruction at `rip` has stored to the site. All pieces are committed by it, in
+    /// The shared state after the store with this number has reached the site. All its pieces are committed at once, in
     /// ascending order; a fetch may still find them apart.
     ///
     /// Under the AMD rule a CPU finds its own stores in code that it executes (APM vol. 2, 7.6.1, self-modifying code:
@@ -55,17 +55,17 @@ impl Model<'_> {
     pub(super) fn store_to_site(
         &mut self,
         shared_state: Id<SharedState>,
-        rip: u64,
+        store: usize,
         executor: &mut Executor,
     ) -> Result<Id<SharedState>> {
-        let number = self.store_at(rip)?;
+        let number = self.plan.program.len() + store;
         let mut changed = self.interned.shared_states[shared_state].clone();
         let pieces = self.interned.pieces.iter().enumerate().filter(|(_, piece)| piece.op == number);
         changed.commits.extend(pieces.map(|(index, _)| index as u8));
         let commits = changed.commits.len();
         if commits > MOST_COMMITS {
             let what = format!("more than {MOST_COMMITS} stores to the site: a program never stops patching");
-            return Err(EngineError::Contract { rip, what });
+            return Err(EngineError::Contract { rip: self.plan.programs.stores[store].0, what });
         }
         if self.plan.rule == VendorRule::Amd {
             executor.ghost.serialise(commits as u8);
@@ -73,18 +73,17 @@ impl Model<'_> {
         Ok(self.interned.add_shared_state(changed))
     }
 
-    fn store_at(&self, rip: u64) -> Result<usize> {
+    /// Number of the store to the site that the instruction at `rip` is.
+    pub(super) fn store_at(&self, rip: u64) -> Result<usize> {
         let stores = &self.plan.programs.stores;
         let found = stores.iter().position(|(at, _)| *at == rip);
         let what = || "a store to the site that no program declares".into();
-        found
-            .map(|number| self.plan.program.len() + number)
-            .ok_or_else(|| EngineError::Contract { rip, what: what() })
+        found.ok_or_else(|| EngineError::Contract { rip, what: what() })
     }
 
     /// Checks that the store that was just executed changed the master copy as the plan says.
     pub(super) fn stored_as_planned(&self, rip: u64, before: &[u8]) -> Result<()> {
-        let op = self.plan.op(self.store_at(rip)?);
+        let op = &self.plan.programs.stores[self.store_at(rip)?].1;
         let mut expected = before.to_vec();
         if let OpKind::Store { offset, bytes } = &op.kind {
             expected[*offset..*offset + bytes.len()].copy_from_slice(bytes);

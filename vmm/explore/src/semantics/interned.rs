@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use crossmod_abi::vector;
+use crossmod_abi::{private, vector};
 use crossmod_model::plan::Plan;
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Context, Executor, GhostState, Pass};
 use crossmod_model::state::shared_state::{Piece, SharedState, SiteHistory, pieces};
+use crossmod_model::state::store_buffer::Pending;
 use crossmod_model::x86::cpu::{Cpu, Regs};
 use rustc_hash::FxHashMap;
 
@@ -24,6 +25,11 @@ pub(super) fn zero(word: u8) -> Flags {
     Flags(Flags::OWN << (2 + word))
 }
 
+/// Offset of such a word in the executor's own page.
+pub(super) fn own_word(word: u8) -> u64 {
+    private::WORD + 4 * u64::from(word)
+}
+
 /// Facts about an executor that are needed often.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExecutorSummary {
@@ -33,6 +39,8 @@ pub(super) struct ExecutorSummary {
     pub(super) nmi_masked: bool,
     pub(super) nmi_latched: bool,
     pub(super) pending: u16,
+    /// Stores are in its buffer.
+    pub(super) stores: bool,
     /// Neither RIP nor a saved RIP is inside the site.
     pub(super) outside: bool,
     /// Nor in the code at a target.
@@ -122,7 +130,7 @@ impl<'p> Interned<'p> {
         id
     }
 
-    fn summarize(&self, Executor { cpu, ghost }: &Executor) -> ExecutorSummary {
+    fn summarize(&self, Executor { cpu, buffer, ghost }: &Executor) -> ExecutorSummary {
         let cpu = &self.cpus[*cpu];
         let site = &self.plan.site;
         // Behind one site's end another may begin: an executor whose pass is under way there is not outside.
@@ -138,18 +146,22 @@ impl<'p> Interned<'p> {
         };
         let parked = cpu.regs.rip == self.park;
         let interrupts_on = cpu.regs.interrupts_on();
-        let flags = Flags::FINISHED.when(parked && ghost.pending == 0)
+        let acknowledged = buffer.before(private::ACK).map_or(cpu.acknowledged(), |before| before != 0);
+        let flags = Flags::FINISHED.when(parked && ghost.pending == 0 && buffer.is_empty())
             | Flags::HELD.when(!interrupts_on)
-            | ACKNOWLEDGED.when(cpu.acknowledged())
+            | ACKNOWLEDGED.when(acknowledged)
             | OBSERVED.when(ghost.observed);
+        // What the patcher finds.
+        let word = |word: u8| buffer.before(own_word(word)).unwrap_or_else(|| cpu.word(word));
         let words = 0..self.plan.each.len() as u8;
         ExecutorSummary {
-            flags: words.fold(flags, |flags, word| flags | zero(word).when(cpu.word(word) == 0)),
+            flags: words.fold(flags, |flags, number| flags | zero(number).when(word(number) == 0)),
             parked,
             interrupts_on,
             nmi_masked: cpu.regs.nmi_masked,
             nmi_latched: ghost.nmi_latched,
             pending: ghost.pending,
+            stores: !buffer.is_empty(),
             outside: !anywhere(&inside),
             off_targets: !anywhere(&|rip| inside(rip) || target(rip)),
         }
@@ -157,7 +169,7 @@ impl<'p> Interned<'p> {
 }
 
 /// Content hash of an executor. vCPUs enter by their own content.
-fn executor_digest(cpus: &Interner<Cpu>, Executor { cpu, ghost }: &Executor) -> u128 {
+fn executor_digest(cpus: &Interner<Cpu>, Executor { cpu, buffer, ghost }: &Executor) -> u128 {
     let GhostState { orbit, serialised, clocks, observed, pending, nmi_latched, seen_new, passes, contexts } =
         ghost;
     let passes: Vec<_> = passes
@@ -176,11 +188,26 @@ fn executor_digest(cpus: &Interner<Cpu>, Executor { cpu, ghost }: &Executor) -> 
         })
         .collect();
     let events = (*orbit, *serialised, clocks, *observed, *pending, *nmi_latched, *seen_new);
-    content_digest(&(cpus.digests()[cpu.index()], events, passes, contexts))
+    let digest = content_digest(&(cpus.digests()[cpu.index()], events, passes, contexts));
+    if buffer.is_empty() {
+        return digest;
+    }
+    let stores: Vec<_> = buffer
+        .0
+        .iter()
+        .map(|pending| match *pending {
+            Pending::Shared { offset, len, value } => (0u8, offset, len, value),
+            Pending::Text { store } => (1, store, 0, 0),
+            Pending::Own { offset, before } => (2, offset, 0, u64::from(before)),
+        })
+        .collect();
+    content_digest(&(digest, stores))
 }
 
 #[cfg(test)]
 mod tests {
+    use crossmod_model::state::store_buffer::StoreBuffer;
+
     use super::*;
 
     /// The digest of an executor inside a pass and a handler, among vCPUs that were met in this order.
@@ -202,7 +229,7 @@ mod tests {
         };
         let context = Context { vector: vector::NMI, frame: 8, foreign: false };
         let ghost = GhostState { passes: vec![pass], contexts: vec![context], ..GhostState::default() };
-        let executor = Executor { cpu: id(1), ghost };
+        let executor = Executor { cpu: id(1), buffer: StoreBuffer::default(), ghost };
         executor_digest(&cpus, &executor)
     }
 

@@ -10,6 +10,7 @@ mod orbits;
 mod pass;
 mod patcher;
 mod step;
+mod store_buffer;
 mod system;
 mod window;
 
@@ -24,6 +25,7 @@ use crossmod_model::property::Property;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::{Executor, GhostState};
 use crossmod_model::state::shared_state::{Piece, SharedState, SiteHistory};
+use crossmod_model::state::store_buffer::StoreBuffer;
 use crossmod_model::x86::cpu::{Cpu, IF, reg};
 use rustc_hash::FxHashSet;
 
@@ -35,6 +37,7 @@ use crate::state::{Global, State, Transition};
 use future_effects::{FutureEffects, future_effects};
 use interned::{Interned, OBSERVED, zero};
 use step::Request;
+use store_buffer::Observed;
 
 pub use memo::{Memo, MemoStats};
 pub use step::fault_name;
@@ -55,6 +58,7 @@ pub struct Model<'p> {
     orbits: Vec<u8>,
     /// For each place in the patcher's program, what may still happen.
     future_effects: Vec<FutureEffects>,
+    observed: Observed,
     interned: Interned<'p>,
     memo: Memo,
     outcomes: BTreeSet<PassOutcome>,
@@ -96,6 +100,7 @@ impl<'p> Model<'p> {
             labels,
             orbits: orbits::orbits(plan),
             future_effects: future_effects(plan),
+            observed: Observed::of(plan),
             interned,
             memo,
             outcomes: BTreeSet::new(),
@@ -131,7 +136,7 @@ impl<'p> Model<'p> {
         let cpu = self.interned.add_cpu(cpu);
         let clocks = vec![0; self.plan.fetch.clocks(site.address, site.len())];
         let ghost = GhostState { orbit: self.orbits[slot], clocks, ..GhostState::default() };
-        Ok(self.interned.add_executor(Executor { cpu, ghost }))
+        Ok(self.interned.add_executor(Executor { cpu, buffer: StoreBuffer::default(), ghost }))
     }
 
     /// Runs an executor until it comes to an address of the old version.
@@ -170,13 +175,24 @@ impl<'p> Model<'p> {
         }
         if !summary.parked {
             match self.views(executor, global.shared_state)? {
+                None if self.waits_at(executor, self.interned.history(global.shared_state).current()) => {}
                 None => transitions.push(Transition::Execute(0, 0)),
                 Some(views) => {
                     let all = reduction == Reduction::None;
                     let shown = views.iter().enumerate().filter(|(_, view)| all || !view.dominated);
-                    transitions.extend(shown.map(|(index, _)| Transition::Execute(0, index as u8)));
+                    let ready = shown.filter(|(_, view)| !self.waits_at(executor, &view.site));
+                    transitions.extend(ready.map(|(index, _)| Transition::Execute(0, index as u8)));
                 }
             }
+        }
+        if summary.stores {
+            // Interrupts of every kind wait until the buffer is empty.
+            transitions.push(Transition::Commit(0));
+            if summary.nmi_masked && !summary.nmi_latched && global.nmi > 0 && sent & Function::Nmi.bit() == 0
+            {
+                transitions.push(Transition::RaiseNmi(0));
+            }
+            return Ok(transitions);
         }
         if summary.interrupts_on {
             let pending =
@@ -365,6 +381,11 @@ impl<'p> Model<'p> {
     /// The bookkeeping of an executor.
     pub fn ghost_of(&self, state: &State, slot: usize) -> &GhostState {
         &self.interned.executors[state.executors[slot]].ghost
+    }
+
+    /// The store buffer of an executor.
+    pub fn buffer_of(&self, state: &State, slot: usize) -> &StoreBuffer {
+        &self.interned.executors[state.executors[slot]].buffer
     }
 
     /// What all actors share in a state.

@@ -2,6 +2,7 @@
 //! the part that all share, and what it does to one executor, are functions of their own. Neither depends on the number
 //! of executors.
 
+use crossmod_abi::private;
 use crossmod_model::checks::interior;
 use crossmod_model::fetch::Order;
 use crossmod_model::layout::word_offset;
@@ -10,7 +11,7 @@ use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
 use crossmod_model::state::ghost::Executor;
 
-use super::interned::{ACKNOWLEDGED, OBSERVED, zero};
+use super::interned::{ACKNOWLEDGED, OBSERVED, own_word, zero};
 use super::{Global, Model, State, Transition};
 use crate::error::Result;
 use crate::search::system::{Applied, Guard};
@@ -166,7 +167,9 @@ impl Model<'_> {
                     _ => executor.ghost.pending |= function.bit(),
                 }
                 let cpu = &self.interned.cpus[executor.cpu];
-                if cpu.acknowledged() {
+                if let Some(before) = executor.buffer.before_mut(private::ACK) {
+                    *before = 0;
+                } else if cpu.acknowledged() {
                     let cleared = cpu.without_ack();
                     executor.cpu = self.interned.add_cpu(cleared);
                     self.engine.ack_cleared(slot)?;
@@ -178,9 +181,13 @@ impl Model<'_> {
                     .serialise(self.interned.shared_states[before.shared_state].commits.len() as u8);
             }
             OpKind::SetEach { word, value } => {
-                let changed = self.interned.cpus[executor.cpu].with_word(word, value);
-                executor.cpu = self.interned.add_cpu(changed);
-                self.engine.word_stored(slot, word, value)?;
+                if let Some(before) = executor.buffer.before_mut(own_word(word)) {
+                    *before = value;
+                } else {
+                    let changed = self.interned.cpus[executor.cpu].with_word(word, value);
+                    executor.cpu = self.interned.add_cpu(changed);
+                    self.engine.word_stored(slot, word, value)?;
+                }
             }
             OpKind::Quiesce(_) => executor.ghost.observed = false,
             _ => return Ok((number, None)),

@@ -153,6 +153,7 @@ impl Model<'_> {
                 }
             }
             Transition::Execute(_, view) => self.instruction(request, before, view),
+            Transition::Commit(_) => self.reach_memory(request, before),
             Transition::Patcher | Transition::Piece(_) | Transition::Observe(_) | Transition::RaiseNmi(_) => {
                 Ok(Outcome::quiet((shared_state, executor)))
             }
@@ -348,7 +349,7 @@ impl Model<'_> {
         let (cpu, history, rip) = (&fetched.cpu, &fetched.history, fetched.rip());
         let site = &self.plan.site;
         let touched = touched(instruction, &decode::accesses(instruction, &cpu.regs), rip, site)?;
-        let memory = self.interned.shared_states[request.shared_state].shared;
+        let memory = self.own_page(request.executor, request.shared_state);
         let expected = decode::successors(instruction, cpu, |at| load(cpu, &memory, at));
         let stimulus = if decode::is_int3(instruction) {
             Stimulus::Breakpoint
@@ -364,7 +365,7 @@ impl Model<'_> {
         } else {
             Stimulus::Instruction
         };
-        let reads = touched.reads(&memory, &history.data, site);
+        let reads = touched.reads(&memory, &self.own_text(request.executor, request.shared_state), site);
         let bytes = &fetched.window.bytes()[..instruction.len()];
         let key = StepKey::instruction(fetched.executor.cpu, bytes, reads);
         let result = self.execute(request, Step { key, stimulus, site: fetched.site(), touched })?;
@@ -399,22 +400,36 @@ impl Model<'_> {
         mut violations: Vec<Violation>,
     ) -> Result<Outcome> {
         let rip = fetched.rip();
-        let mut after = Executor { cpu: result.cpu, ghost: fetched.executor.ghost };
+        let Executor { buffer, ghost, .. } = fetched.executor;
+        let mut after = Executor { cpu: result.cpu, buffer, ghost };
         let landed = self.interned.cpus[result.cpu].clone();
         if matches!(result.landing, Landing::Handler(_)) {
             self.trapped(&mut after, result.cpu, rip);
         }
         let mut shared_state = request.shared_state;
-        if let Some((offset, len, value)) = result.store {
+        let mut writes = false;
+        if let Some(store @ (offset, len, value)) = result.store
+            && !self.buffer_shared(&mut after, rip, store)?
+        {
+            writes = true;
             let mut changed = self.interned.shared_states[shared_state].clone();
             let (at, len) = (usize::from(offset), usize::from(len));
             changed.shared[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
             self.device(&mut changed, rip, u64::from(offset), value)?;
             shared_state = self.interned.add_shared_state(changed);
         }
-        let writes_text = touched.text.is_some_and(|access| access.writes);
-        if writes_text {
-            shared_state = self.store_to_site(shared_state, rip, &mut after)?;
+        if touched.text.is_some_and(|access| access.writes) {
+            let store = self.store_at(rip)?;
+            if !self.buffer_text(&mut after, rip, store)? {
+                writes = true;
+                shared_state = self.store_to_site(shared_state, store, &mut after)?;
+            }
+        }
+        if let Some(access) = touched.own.filter(|access| access.writes) {
+            self.buffer_own(&mut after, request.executor, rip, access)?;
+        }
+        if request.live && !after.buffer.is_empty() {
+            self.settle(shared_state)?;
         }
         if decode::serialises(instruction, self.plan.rule) {
             after.ghost.serialise(fetched.history.commits.len() as u8);
@@ -428,7 +443,6 @@ impl Model<'_> {
         let ended = failed || violations.iter().any(Violation::ends);
         let violations = self.interned.add_violations(violations);
         let next = (shared_state, self.interned.add_executor(after));
-        let writes = result.store.is_some() || writes_text;
         Ok(Outcome { next, violations, ended, writes })
     }
 
@@ -444,13 +458,17 @@ impl Model<'_> {
         self.memo.stats.executed += 1;
         let cpu = &self.interned.cpus[key.cpu];
         let rip = cpu.regs.rip;
-        let memory = self.interned.shared_states[request.shared_state].shared;
-        let history = Rc::clone(self.interned.history(request.shared_state));
-        let data = touched.text.map(|_| &history.data[..]);
+        let memory = self.own_page(request.executor, request.shared_state);
+        let text = self.own_text(request.executor, request.shared_state);
+        let data = touched.text.map(|_| &text[..]);
+        if request.live && !self.interned.executors[request.executor].buffer.is_empty() {
+            self.engine.shared_stored(&memory)?;
+            self.engine.stored(&text)?;
+        }
         let Executed { cpu, landing, shared } =
             self.engine.execute(request.slot, cpu, stimulus, site, &memory, data)?;
         if touched.text.is_some_and(|access| access.writes) {
-            self.stored_as_planned(rip, &history.data)?;
+            self.stored_as_planned(rip, &text)?;
         }
         let store =
             store_of(&memory, &shared, touched.shared).map_err(|what| EngineError::Contract { rip, what })?;

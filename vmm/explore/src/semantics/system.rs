@@ -94,8 +94,8 @@ impl System for Model<'_> {
         steps.collect()
     }
 
-    /// An executor whose acknowledgement the patcher waits for comes to it by its own instructions and the IPIs that
-    /// it has.
+    /// An executor whose acknowledgement the patcher waits for comes to it by its own instructions, its stores and the
+    /// IPIs that it has.
     fn meets_guard_alone(
         &mut self,
         global: &Global,
@@ -113,7 +113,11 @@ impl System for Model<'_> {
                 return Ok(true);
             }
             for transition in self.executor_transitions(global, executor, reduction)? {
-                if !matches!(transition, Transition::Execute(..) | Transition::Ipi(..)) {
+                let own = matches!(
+                    transition,
+                    Transition::Execute(..) | Transition::Ipi(..) | Transition::Commit(_)
+                );
+                if !own {
                     continue;
                 }
                 let request = self.request(global, 0, executor, transition, reduction);
@@ -191,7 +195,7 @@ impl System for Model<'_> {
             Transition::Patcher | Transition::Piece(_) => return self.apply_patcher(state, transition),
             Transition::Observe(slot) | Transition::RaiseNmi(slot) | Transition::Execute(slot, _) => slot,
             Transition::Ipi(slot, _) | Transition::Nmi(slot) | Transition::Irq(slot) => slot,
-            Transition::Smi(slot) | Transition::MachineCheck(slot) => slot,
+            Transition::Smi(slot) | Transition::MachineCheck(slot) | Transition::Commit(slot) => slot,
         };
         let slot = usize::from(slot);
         let request = self.request(&state.global, slot, state.executors[slot], transition, reduction);

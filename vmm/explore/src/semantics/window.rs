@@ -12,6 +12,7 @@ use crossmod_model::x86::decode::{self, Access, FETCH_WINDOW};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::future_effects::{self, FutureEffects};
+use super::interned::ACKNOWLEDGED;
 use super::memo::Views;
 use super::{Model, State};
 use crate::error::{EngineError, Result};
@@ -69,7 +70,7 @@ impl Model<'_> {
         executor: Id<Executor>,
         shared_state: Id<SharedState>,
     ) -> Result<Option<Views>> {
-        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let Executor { cpu, ghost, .. } = &self.interned.executors[executor];
         let rip = self.interned.cpus[*cpu].regs.rip;
         let site = &self.plan.site;
         if !site.contains(rip) {
@@ -122,6 +123,8 @@ impl Model<'_> {
     ///   measured) and neither an NMI nor a machine check can be waiting for the return;
     /// * executes withdrawn code only if no more of it may be withdrawn.
     ///
+    /// * does not wait for a store of its own vCPU to reach memory, which is a transition of its own.
+    ///
     /// Always visible are acknowledgements, stores to the shared page, and changes of the interrupt flag by other
     /// means. The CALL of a pass is invisible: a pass begins with its first fetch.
     ///
@@ -133,7 +136,7 @@ impl Model<'_> {
         shared_state: Id<SharedState>,
         future: &FutureEffects,
     ) -> Result<Option<u8>> {
-        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let Executor { cpu, ghost, .. } = &self.interned.executors[executor];
         let rip = self.interned.cpus[*cpu].regs.rip;
         if self.interned.summary(executor).parked
             || rip == self.labels.refusal
@@ -158,15 +161,18 @@ impl Model<'_> {
             }
         }
         let instruction = self.window(rip, site).and_then(|window| decode::decode(window.bytes(), rip));
-        let hidden = instruction.is_some_and(|instruction| self.hidden(executor, &instruction, future));
+        let hidden = instruction.is_some_and(|instruction| {
+            !self.waits(executor, &instruction) && self.hidden(executor, &instruction, future)
+        });
         Ok(hidden.then_some(view as u8))
     }
 
     /// True if no other actor can tell when an instruction is executed, as far as that depends on what it does.
     fn hidden(&self, executor: Id<Executor>, instruction: &Instruction, future: &FutureEffects) -> bool {
-        let Executor { cpu, ghost } = &self.interned.executors[executor];
+        let Executor { cpu, ghost, .. } = &self.interned.executors[executor];
         let cpu = &self.interned.cpus[*cpu];
-        let awaited = future.awaited & (1 << self.slot_of(executor)) != 0 && !cpu.acknowledged();
+        let acknowledged = self.interned.summary(executor).flags.contain(ACKNOWLEDGED);
+        let awaited = future.awaited & (1 << self.slot_of(executor)) != 0 && !acknowledged;
         let nmi = cpu.regs.nmi_masked && (future.nmi || ghost.nmi_latched);
         let mce = future.mce && ghost.inside(vector::MC);
         let hidden = match instruction.mnemonic() {

@@ -8,11 +8,12 @@ use crossmod_abi::vector;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use programs::{Check, Programs};
+pub use programs::{Check, Programs, Send};
 pub use word::{Datum, Word};
 
 use crate::fetch::FetchModel;
 use crate::hex;
+use crate::memory::MemoryModel;
 use crate::property::Property;
 use crate::x86::VendorRule;
 use crate::x86::decode::INT3;
@@ -40,6 +41,9 @@ pub struct Plan {
     pub rule: VendorRule,
     /// Which bytes a fetch may see.
     pub fetch: FetchModel,
+    /// When others see what programs store.
+    #[serde(skip_serializing_if = "MemoryModel::is_sc")]
+    pub memory: MemoryModel,
     /// What its own programs compile to: executors, functions of broadcasts, handlers.
     pub programs: Programs,
     /// Combinations of the parts' versions that no pass may show.

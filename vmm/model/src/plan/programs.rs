@@ -16,8 +16,8 @@ pub struct Programs {
     pub gates: Vec<(u8, String)>,
     /// Instructions that store to the site, by address, as [`super::OpKind::Store`]s.
     pub stores: Vec<(u64, Op)>,
-    /// Broadcasts by number: function and receivers (bit *i* = executor *i*).
-    pub sends: Vec<(Function, u32)>,
+    /// Broadcasts by number.
+    pub sends: Vec<Send>,
     /// Where a failing check jumps to, with the property that it violates and its text.
     pub checks: Vec<Check>,
     /// Where a handler does not claim its trap.
@@ -30,6 +30,18 @@ pub struct Programs {
     pub writes: u32,
     /// It declares modifications complete.
     pub completes: bool,
+}
+
+/// A broadcast of a program.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Send {
+    /// What the receivers run.
+    pub function: Function,
+    /// The receivers: bit *i* = executor *i*.
+    pub mask: u32,
+    /// It does not wait for the sender's older stores: the message may arrive before them. So does a WRMSR to the x2APIC
+    /// without a fence before it (SDM vol. 3, 11.12.3); a store to the xAPIC does not.
+    pub overtakes: bool,
 }
 
 /// Where a program's check goes when it fails.

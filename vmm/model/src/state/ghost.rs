@@ -4,6 +4,7 @@
 use crossmod_abi::vector;
 
 use super::Id;
+use super::store_buffer::StoreBuffer;
 use crate::plan::Site;
 use crate::x86::cpu::Cpu;
 
@@ -12,6 +13,8 @@ use crate::x86::cpu::Cpu;
 pub struct Executor {
     /// Its vCPU, interned.
     pub cpu: Id<Cpu>,
+    /// What it has stored and others do not find yet.
+    pub buffer: StoreBuffer,
     /// Bookkeeping.
     pub ghost: GhostState,
 }

@@ -5,6 +5,7 @@ pub mod ghost;
 pub mod graph;
 mod id;
 pub mod shared_state;
+pub mod store_buffer;
 
 pub use actor::Actor;
 pub use id::Id;

@@ -110,6 +110,20 @@ pub fn serialises(instruction: &Instruction, rule: VendorRule) -> bool {
     }
 }
 
+/// Whether an instruction waits until the stores before it are in memory: SDM vol. 3, "Store Buffer" in the chapter on
+/// memory cache control; APM vol. 2, "Write Buffering" in the chapter on the memory system. Both vendors list the same:
+/// locked instructions, XCHG with memory, fences for stores, serialising instructions, I/O, and exceptions, of which INT3
+/// is one. LFENCE, branches and SYSCALL are in neither list.
+pub fn drains(instruction: &Instruction, rule: VendorRule) -> bool {
+    let memory = || instruction.op_kinds().any(|kind| kind == iced_x86::OpKind::Memory);
+    match instruction.mnemonic() {
+        Mnemonic::Mfence | Mnemonic::Sfence | Mnemonic::Int3 => true,
+        Mnemonic::In | Mnemonic::Out => true,
+        Mnemonic::Xchg => memory(),
+        _ => instruction.has_lock_prefix() || serialises(instruction, rule),
+    }
+}
+
 /// Why an instruction may not be explored, if so: its result or its timing is not a function of the state.
 pub fn refused(instruction: &Instruction) -> Option<&'static str> {
     match instruction.mnemonic() {
@@ -260,6 +274,22 @@ mod tests {
         assert!(serialises(&one(&[0x0f, 0x22, 0xd0]), VendorRule::Intel));
         assert!(!serialises(&one(&[0x44, 0x0f, 0x22, 0xc0]), VendorRule::Intel), "CR8");
         assert!(!serialises(&one(&[0x90]), VendorRule::Intel));
+    }
+
+    #[test]
+    fn what_empties_the_store_buffer() {
+        let drains = |bytes: &[u8]| drains(&one(bytes), VendorRule::Intel);
+        let lock_inc = [0xf0, 0xff, 0x04, 0x25, 0, 0x10, 0x20, 0];
+        let xchg_memory = [0x87, 0x04, 0x25, 0, 0x10, 0x20, 0];
+        for bytes in
+            [&[0x0f, 0xae, 0xf0][..], &[0x0f, 0xae, 0xf8], &[0xcc], &[0x48, 0xcf], &lock_inc, &xchg_memory]
+        {
+            assert!(drains(bytes), "{bytes:02x?}");
+        }
+        let inc = &lock_inc[1..];
+        for bytes in [inc, &[0x87, 0xc1], &[0x0f, 0xae, 0xe8], &[0x0f, 0x05], &[0xc3], &[0xe9, 0, 0, 0, 0]] {
+            assert!(!drains(bytes), "{bytes:02x?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crossmod_abi::{private, shared, va};
-use crossmod_model::plan::{Op, OpKind, Ring};
+use crossmod_model::plan::{self, Op, OpKind, Ring};
 use iced_x86::code_asm::*;
 
 use super::Use;
@@ -102,6 +102,7 @@ impl Code<'_, '_> {
             Operation::Pass => self.pass_site(part, &item.label).map_err(failed),
             Operation::Trap => self.emitter.a.int3().map_err(failed),
             Operation::Pause => self.emitter.a.nop().map_err(failed),
+            Operation::Fence => self.emitter.a.mfence().map_err(failed),
             Operation::Serialise(how) => {
                 let by_iret = how.get_ref().by == SerialiseBy::Iret;
                 let interrupts = matches!(self.frame, Frame::Executor(_));
@@ -184,7 +185,8 @@ impl Code<'_, '_> {
         let place = item.source.at(broadcast.span());
         let mask = value::mask(&item.source, &place, to, self.target.executors)?;
         let function = self.library.function(&table.run, &item.source)?;
-        self.out.sends.push((function, mask));
+        let overtakes = table.send == Some(syntax::Send::X2apic);
+        self.out.sends.push(plan::Send { function, mask, overtakes });
         self.emitter.device(shared::SEND, self.out.sends.len() as u32).map_err(unassembled(&item.place))
     }
 

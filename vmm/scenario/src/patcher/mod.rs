@@ -118,6 +118,7 @@ fn lower_one(
         | Operation::Flags(_)
         | Operation::Acknowledge
         | Operation::Pause
+        | Operation::Fence
         | Operation::Resume(_)
         | Operation::Decline => {
             return Err(item.place.error(

@@ -14,6 +14,7 @@ mod step;
 
 use std::collections::BTreeMap;
 
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::x86::VendorRule;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -135,6 +136,16 @@ pub(super) struct File {
     /// rule = "amd"
     /// ```
     pub rule: Option<Rule>,
+    /// When other CPUs see what a program stores.
+    ///
+    /// Under `tso` a store waits in a store buffer, and the loads and fetches behind it may come first. The steps of
+    /// `[[step]]` take effect at once under either model: the host's patcher is an ideal one.
+    ///
+    /// ```toml
+    /// memory = "sc"
+    /// ```
+    #[schemars(extend("default" = "tso"))]
+    pub memory: Option<Memory>,
     /// The patch site in its two versions: the table `[site]`, or a list of them, `[[site]]`.
     ///
     /// With several sites a step names the one that it changes, as in `site = "bypass"`; without that key it changes the
@@ -337,6 +348,25 @@ pub(super) enum Rule {
     Intel,
     /// AMD APM: MFENCE serialises, and one store inside an aligned quadword needs no handshake.
     Amd,
+}
+
+/// A memory model.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Memory {
+    /// x86-TSO: each CPU's stores reach memory in order, but late.
+    Tso,
+    /// Sequential consistency, for comparison: at once. No x86 CPU keeps it.
+    Sc,
+}
+
+impl Memory {
+    pub fn model(self) -> MemoryModel {
+        match self {
+            Memory::Tso => MemoryModel::Tso,
+            Memory::Sc => MemoryModel::Sc,
+        }
+    }
 }
 
 impl Rule {

@@ -256,6 +256,39 @@ pub(crate) struct Broadcast {
     /// ```
     #[schemars(extend("default" = "all"))]
     pub to: Option<Spanned<Mask>>,
+    /// Whether the message waits for what its sender has stored before.
+    ///
+    /// Only a program's message can overtake its stores: the host's steps take effect one after the other.
+    ///
+    /// ```toml
+    /// [words]
+    /// work = 0
+    ///
+    /// [program]
+    /// tell = [{ acknowledge = {} }]
+    /// patcher = [{ set = { work = 1 } }, { broadcast = { run = "tell", to = [1], send = "x2apic" } }]
+    /// reader = [{ pass = {} }]
+    ///
+    /// [[executor]]
+    /// role = "patcher"
+    /// passes = 1
+    ///
+    /// [[executor]]
+    /// role = "reader"
+    /// passes = 1
+    /// ```
+    #[schemars(extend("default" = "fenced"))]
+    pub send: Option<Send>,
+}
+
+/// How a program sends a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Send {
+    /// Behind all older stores: through the xAPIC, or with a fence before the x2APIC's register is written.
+    Fenced,
+    /// Without waiting: the x2APIC's register without a fence.
+    X2apic,
 }
 
 /// A delay.

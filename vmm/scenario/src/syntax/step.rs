@@ -347,6 +347,18 @@ pub(crate) struct Step {
     /// reader = [{ pause = {} }, { pass = {} }]
     /// ```
     pub pause: Option<Empty>,
+    /// Waits until everything that the program has stored is in memory, by MFENCE.
+    ///
+    /// Under x86-TSO a load may otherwise come before an older store (see `memory`).
+    ///
+    /// ```toml
+    /// [words]
+    /// ready = 0
+    ///
+    /// [program]
+    /// reader = [{ set = { ready = 1 } }, { fence = {} }, { pass = {} }]
+    /// ```
+    pub fence: Option<Empty>,
     /// Claims the trap and ends the handler: the interrupted executor continues as the value says.
     ///
     /// ```toml

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crossmod::explore::{Limits, Stalls};
+use crossmod::memory::MemoryModel;
 use crossmod::plan::Ring;
 use crossmod::results::Shard;
 use crossmod::{CheckOptions, Mode};
@@ -42,6 +43,9 @@ pub struct Arguments {
     /// `atom=16,stale,block`.
     #[arg(long, value_name = "MODEL")]
     pub fetch: Vec<String>,
+    /// Check under this memory model instead of that of the scenario: tso, or sc for comparison.
+    #[arg(long, value_name = "MODEL", value_parser = clap::value_parser!(MemoryModel))]
+    pub memory: Option<MemoryModel>,
     /// Write a trace file for each finding to this directory, for `crossmod replay`.
     #[arg(long, value_name = "DIR")]
     pub traces: Option<PathBuf>,
@@ -126,6 +130,7 @@ impl Arguments {
         CheckOptions {
             ring: self.ring,
             fetch: None,
+            memory: self.memory,
             mode,
             limits: Limits {
                 max_states: self.max_states,

@@ -17,7 +17,10 @@ pub use arguments::{Arguments, ring};
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     // Errors in the input are reported before KVM is opened: they do not depend on the machine.
-    let all = suite::cases(&select(&arguments.scenarios)?, &models(&arguments.fetch)?)?;
+    let mut all = suite::cases(&select(&arguments.scenarios)?, &models(&arguments.fetch)?)?;
+    for case in &mut all {
+        case.plan.memory = arguments.memory.unwrap_or(case.plan.memory);
+    }
     let all = arguments.filter.filter().apply(all)?;
     let (selection, shard) = (Selection::of(&all), arguments.shard.unwrap_or(Shard::WHOLE));
     let cases = shard.of(all);
