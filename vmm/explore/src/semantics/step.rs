@@ -409,7 +409,7 @@ impl Model<'_> {
         let mut shared_state = request.shared_state;
         let mut writes = false;
         if let Some(store @ (offset, len, value)) = result.store
-            && !self.buffer_shared(&mut after, rip, store)?
+            && !self.buffer_shared(&mut after, instruction, store)?
         {
             writes = true;
             let mut changed = self.interned.shared_states[shared_state].clone();
@@ -420,13 +420,13 @@ impl Model<'_> {
         }
         if touched.text.is_some_and(|access| access.writes) {
             let store = self.store_at(rip)?;
-            if !self.buffer_text(&mut after, rip, store)? {
+            if !self.buffer_text(&mut after, instruction, store)? {
                 writes = true;
                 shared_state = self.store_to_site(shared_state, store, &mut after)?;
             }
         }
         if let Some(access) = touched.own.filter(|access| access.writes) {
-            self.buffer_own(&mut after, request.executor, rip, access)?;
+            self.buffer_own(&mut after, request.executor, instruction, access)?;
         }
         if request.live && !after.buffer.is_empty() {
             self.settle(shared_state)?;

@@ -68,9 +68,11 @@ impl Observed {
 }
 
 impl Model<'_> {
-    /// True if stores of the instruction at `rip` go through the buffer.
-    fn buffers(&self, rip: u64) -> bool {
-        self.plan.memory == MemoryModel::Tso && !(va::IMAGE..va::PROGRAM).contains(&rip)
+    /// True if what an instruction stores goes through the buffer.
+    fn buffers(&self, instruction: &Instruction) -> bool {
+        self.plan.memory == MemoryModel::Tso
+            && !(va::IMAGE..va::PROGRAM).contains(&instruction.ip())
+            && !decode::drains(instruction, self.plan.rule)
     }
 
     /// True if an executor that sees `site` as the site cannot execute the instruction at its RIP before its oldest
@@ -135,7 +137,7 @@ impl Model<'_> {
                 !self.plan.programs.sends.get(number).is_some_and(|send| send.overtakes)
             }
             shared::DONE => false,
-            _ => !self.buffers(instruction.ip()),
+            _ => !self.buffers(instruction),
         }
     }
 
@@ -163,19 +165,29 @@ impl Model<'_> {
     }
 
     /// Puts a store to the shared page into the buffer; false if it takes effect at once.
-    pub(super) fn buffer_shared(&self, after: &mut Executor, rip: u64, store: (u8, u8, u64)) -> Result<bool> {
+    pub(super) fn buffer_shared(
+        &self,
+        after: &mut Executor,
+        instruction: &Instruction,
+        store: (u8, u8, u64),
+    ) -> Result<bool> {
         let (offset, len, value) = store;
         let at = u64::from(offset);
         let device = matches!(at, shared::SEND | shared::DONE);
         let observed = words(at, at + u64::from(len)) & self.observed.shared != 0;
-        let late = self.buffers(rip) && observed && !device;
-        self.push_if(late, after, rip, Pending::Shared { offset, len, value })
+        let late = self.buffers(instruction) && observed && !device;
+        self.push_if(late, after, instruction, Pending::Shared { offset, len, value })
     }
 
     /// The same for the store to the site with this number.
-    pub(super) fn buffer_text(&self, after: &mut Executor, rip: u64, store: usize) -> Result<bool> {
-        let late = self.buffers(rip) && self.observed.text;
-        self.push_if(late, after, rip, Pending::Text { store: store as u8 })
+    pub(super) fn buffer_text(
+        &self,
+        after: &mut Executor,
+        instruction: &Instruction,
+        store: usize,
+    ) -> Result<bool> {
+        let late = self.buffers(instruction) && self.observed.text;
+        self.push_if(late, after, instruction, Pending::Text { store: store as u8 })
     }
 
     /// The same for a store to the executor's own page; `executor` is the one before the instruction.
@@ -183,26 +195,32 @@ impl Model<'_> {
         &self,
         after: &mut Executor,
         executor: Id<Executor>,
-        rip: u64,
+        instruction: &Instruction,
         access: Access,
     ) -> Result<bool> {
         let offset = access.address - va::PRIVATE;
-        let late = self.buffers(rip) && words(offset, offset + 4) & self.observed.own != 0;
+        let late = self.buffers(instruction) && words(offset, offset + 4) & self.observed.own != 0;
         if late && (access.size != 4 || !offset.is_multiple_of(4)) {
             let what = "it stores a part of a word that the patcher reads".into();
-            return Err(EngineError::Contract { rip, what });
+            return Err(EngineError::Contract { rip: instruction.ip(), what });
         }
         let cpu = &self.interned.cpus[self.interned.executors[executor].cpu];
         let before = cpu.read(access.address, 4).unwrap_or_default() as u32;
-        self.push_if(late, after, rip, Pending::Own { offset: offset as u8, before })
+        self.push_if(late, after, instruction, Pending::Own { offset: offset as u8, before })
     }
 
-    fn push_if(&self, late: bool, after: &mut Executor, rip: u64, pending: Pending) -> Result<bool> {
+    fn push_if(
+        &self,
+        late: bool,
+        after: &mut Executor,
+        instruction: &Instruction,
+        pending: Pending,
+    ) -> Result<bool> {
         if late {
             after.buffer.0.push(pending);
             if after.buffer.0.len() > MOST_PENDING {
                 let what = format!("more than {MOST_PENDING} stores are in the store buffer: add a `fence`");
-                return Err(EngineError::Contract { rip, what });
+                return Err(EngineError::Contract { rip: instruction.ip(), what });
             }
         }
         Ok(late)
