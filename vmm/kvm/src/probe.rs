@@ -304,6 +304,7 @@ fn tiny() -> Plan {
         rule: VendorRule::Intel,
         fetch: crossmod_model::fetch::FetchModel::COHERENT,
         memory: crossmod_model::memory::MemoryModel::Sc,
+        finals: None,
         programs: Programs::default(),
         forbidden: Vec::new(),
         words: Vec::new(),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{
-    Action, Declared, Events, Executor, Handler, HandlerVariant, Op, OpKind, Plan, Programs, Role, Start,
+    Action, Declared, Events, Executor, Finals, Handler, HandlerVariant, Op, OpKind, Plan, Programs, Role,
+    Start,
 };
 use crossmod_model::x86::VendorRule;
 
@@ -17,7 +18,7 @@ use super::read::read;
 use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
-use super::symbols::Names;
+use super::symbols::{Home, Names};
 use super::syntax::{self, Combination, File, Memory, Nest, Protocol, Resume, Rule, Side, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
 
@@ -83,6 +84,7 @@ pub(super) fn plan(
         rule: file.rule.map(Rule::vendor).or(fetch.rule()).unwrap_or(VendorRule::Intel),
         fetch,
         programs,
+        finals: file.r#final.as_ref().map(|table| finals(source, table, &names)).transpose()?,
         words: names.words,
         each: names.each,
     })
@@ -219,6 +221,40 @@ fn forbidden(
         out.push(combination);
     }
     Ok(out)
+}
+
+/// The combinations of values that words may hold at the end.
+fn finals(source: &Source, table: &Spanned<syntax::Final>, names: &Names) -> Result<Finals, ScenarioError> {
+    let syntax::Final { words, exactly } = table.get_ref();
+    let word = |name: &syntax::Text| {
+        let place = source.at(name.span());
+        match names.word(name.get_ref(), &place)? {
+            Home::Shared(word) => Ok(word),
+            Home::Each(_) => Err(place.error(
+                format!("every executor has a word `{}` of its own", name.get_ref()),
+                "which one?",
+                "name shared words",
+            )),
+        }
+    };
+    let words = words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
+    let mut combinations = Vec::new();
+    for combination in exactly {
+        let values = combination.get_ref();
+        if values.len() != words.len() {
+            return Err(source.at(combination.span()).error(
+                format!("{} values for {} words", values.len(), words.len()),
+                "one value for each word",
+                "give the values in the order of `words`",
+            ));
+        }
+        let value = |number| value::ranged(source, number, "a word", 0, u32::MAX.into());
+        let values = values.iter().map(|number| Ok(value(number)? as u32));
+        combinations.push(values.collect::<Result<Vec<_>, ScenarioError>>()?);
+    }
+    combinations.sort_unstable();
+    combinations.dedup();
+    Ok(Finals { words, exactly: combinations })
 }
 
 /// The protocol that a scenario names: a shipped one, or a file relative to the directory of the scenario.

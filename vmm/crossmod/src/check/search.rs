@@ -13,7 +13,8 @@ use crossmod_model::plan::Plan;
 
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
-use crate::results::{Modelled, Outcome, Report, SearchCounts, SiteVersion};
+use crate::results::{FinalValues, Modelled, Outcome, Report, SearchCounts, SiteVersion};
+use crate::trace;
 
 /// Every search and sample stops on a signal.
 const STOP: StopToken = StopToken::new(stop_requested);
@@ -119,6 +120,11 @@ fn search_all(
     report.stalls = search.stalls;
     report.outcomes = model.outcomes().iter().map(|outcome| outcome_of(model, outcome)).collect();
     report.outcomes.dedup();
+    report.finals = model.plan().finals.as_ref().map(|finals| FinalValues {
+        words: finals.words.iter().map(|word| trace::word_name(model.plan(), *word)).collect(),
+        reached: model.finals().iter().cloned().collect(),
+        expected: finals.exactly.clone(),
+    });
     report.set_digest(search.states_digest, &search.found);
     Ok((search.found, search.ended))
 }

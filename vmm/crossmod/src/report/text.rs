@@ -1,5 +1,6 @@
 //! Reports for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crossmod_explore::Ended;
@@ -8,7 +9,7 @@ use crossmod_model::checks::stall::Stall;
 use crossmod_model::property::expectation;
 use crossmod_model::x86::VendorRule;
 
-use crate::results::{Bounds, Outcome, Report, SearchCounts, Status};
+use crate::results::{Bounds, FinalValues, Outcome, Report, SearchCounts, Status};
 
 /// One line: verdict, name, violated properties, counts.
 pub fn line(report: &Report, name_width: usize) -> String {
@@ -164,7 +165,7 @@ pub fn detail(report: &Report) -> String {
 }
 
 /// The labelled lines of [`detail`], in their order; those that do not apply have no text.
-fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
+fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
     let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
     let sampled = report.sampled.as_ref();
     let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
@@ -196,6 +197,7 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
         ("modelled", (!report.modelled.is_empty()).then(|| MODELLED_SMI.into())),
         ("executed", Some(executed(&report.counts))),
         ("outcomes", (!outcomes.is_empty()).then(|| outcomes.join("; "))),
+        ("final", report.finals.as_ref().map(finals)),
         (
             "unreached",
             (!report.unreached.is_empty())
@@ -204,6 +206,22 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 14] {
         ("stall", measured),
         ("hash", (!report.digest.is_empty()).then(|| format!("{}{again}", report.digest))),
     ]
+}
+
+/// Every combination of final values; those that are too many or missing are marked.
+fn finals(finals: &FinalValues) -> String {
+    let FinalValues { words, reached, expected } = finals;
+    let all: BTreeSet<&Vec<u32>> = reached.iter().chain(expected).collect();
+    let written = |values: &Vec<u32>| {
+        let note = match (reached.contains(values), expected.contains(values)) {
+            (true, false) => " (NOT EXPECTED)",
+            (false, _) => " (expected, but never reached)",
+            (true, true) => "",
+        };
+        let values = words.iter().zip(values).map(|(word, value)| format!("{word}={value}"));
+        format!("{}{note}", values.collect::<Vec<_>>().join(" "))
+    };
+    all.into_iter().map(written).collect::<Vec<_>>().join("; ")
 }
 
 fn coverage_of_sample(sampled: &Sampled) -> String {

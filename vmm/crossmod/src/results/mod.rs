@@ -10,4 +10,6 @@ mod values;
 
 pub use report::{Finding, Report, case_name};
 pub use run::{Results, Selection, Shard};
-pub use values::{Bounds, Modelled, Outcome, PlanDigest, Reason, SearchCounts, SiteVersion, Status, Tier};
+pub use values::{
+    Bounds, FinalValues, Modelled, Outcome, PlanDigest, Reason, SearchCounts, SiteVersion, Status, Tier,
+};

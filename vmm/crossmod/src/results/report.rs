@@ -14,7 +14,7 @@ use crossmod_model::x86::VendorRule;
 use serde::{Deserialize, Serialize};
 
 use super::as_text;
-use super::values::{Bounds, Modelled, Outcome, PlanDigest, Reason, SearchCounts, Status, Tier};
+use super::values::{Bounds, FinalValues, Modelled, Outcome, PlanDigest, Reason, SearchCounts, Status, Tier};
 use crate::trace::Trace;
 
 /// Name of a case: that of its scenario, followed by `@model` unless the fetch model is the coherent one.
@@ -84,6 +84,9 @@ pub struct Report {
     /// Labels of program steps that no schedule reached: nothing is claimed about them.
     #[serde(default)]
     pub unreached: Vec<String>,
+    /// Final values of the words that the scenario names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finals: Option<FinalValues>,
     /// Longest stall of each executor.
     pub stalls: Vec<Stall>,
     /// Search statistics.
@@ -164,7 +167,8 @@ impl Report {
         // A violation that is missing may be in the part that was not searched; an unexpected one remains unexpected.
         let missing = self.expect.iter().any(|&property| self.finding(property).is_none());
         let surplus = self.findings.iter().any(|finding| !finding.expected);
-        self.as_expected = !surplus && exhausted && (!decided || !missing);
+        let finals = self.finals.as_ref().is_none_or(|finals| finals.reached == finals.expected);
+        self.as_expected = !surplus && exhausted && (!decided || (!missing && finals));
         if !decided {
             self.not_decided =
                 Property::ALL.into_iter().filter(|&property| self.finding(property).is_none()).collect();
@@ -182,6 +186,7 @@ impl Report {
             text.extend(found.schedule.iter().map(Transition::to_string));
         }
         text.extend(self.outcomes.iter().map(Outcome::to_string));
+        text.extend(self.finals.iter().map(|finals| format!("{:?}", finals.reached)));
         self.digest = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
     }
 

@@ -160,6 +160,17 @@ impl Bounds {
     }
 }
 
+/// What the words of a scenario's `[final]` hold at the end of executions in which everything is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalValues {
+    /// Names of the words.
+    pub words: Vec<String>,
+    /// Combinations that some execution ends with.
+    pub reached: Vec<Vec<u32>>,
+    /// Combinations that the scenario names.
+    pub expected: Vec<Vec<u32>>,
+}
+
 /// Search statistics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchCounts {

@@ -8,5 +8,5 @@ mod render;
 mod replay;
 
 pub use file::{FORMAT, Trace, TraceError, TraceMove, hex};
-pub use render::{TraceRow, describe, render};
+pub use render::{TraceRow, describe, render, word_name};
 pub use replay::{Replayed, run};

@@ -130,7 +130,8 @@ fn committed(model: &Model<'_>, state: &State, slot: usize) -> String {
     }
 }
 
-fn word_name(plan: &Plan, word: Word) -> String {
+/// A shared word by name.
+pub fn word_name(plan: &Plan, word: Word) -> String {
     match word {
         Word::Named(number) => plan.words[usize::from(number)].name.clone(),
         other => format!("{other:?}").to_lowercase(),

@@ -430,6 +430,9 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
         (self.chunks, self.inserted) = (Vec::new(), Vec::new());
         let (tables, visited) = (&mut self.tables, &self.visited);
         let mut found = self.evidence.found(self.system, tables, visited)?;
+        for global in self.log.completed(visited) {
+            self.system.completed(&tables.global(global));
+        }
         let mut stalls = Vec::new();
         if ended == Ended::Exhausted {
             found.extend(self.log.progress(self.system, tables, visited)?);

@@ -196,6 +196,9 @@ pub trait System {
         reduction: Reduction,
     ) -> Result<()>;
 
+    /// Some execution ends with this global, everything done.
+    fn completed(&mut self, _: &Self::Global) {}
+
     /// The state before the first transition.
     fn initial(&mut self) -> Result<Self::State>;
     /// The parts of a state: what belongs to no executor, and the executors by slot.

@@ -326,6 +326,11 @@ impl<S: System> Tables<S> {
         Ok(List { start, len: len | if alone { MEETS_GUARD } else { 0 } })
     }
 
+    /// The global with a number.
+    pub(super) fn global(&self, number: u32) -> S::Global {
+        self.globals[Id::new(number)]
+    }
+
     /// Computes the steps of an executor again.
     pub(super) fn recheck(&self, system: &mut S, global: u32, executor: u32) -> Result<()> {
         system.recheck(&self.globals[Id::new(global)], Id::new(executor), self.reduction)

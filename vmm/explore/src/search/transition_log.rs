@@ -1,7 +1,7 @@
 //! Every transition of a search, in the order in which the states were expanded. Progress and stalls are decided on
 //! them once all are known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossmod_model::checks::progress;
@@ -54,6 +54,17 @@ impl Log {
                 start = end;
             }
         }
+    }
+
+    /// The globals of the states in which everything is done.
+    pub(super) fn completed<const N: usize>(&self, visited: &Visited<N>) -> BTreeSet<u32> {
+        let mut globals = BTreeSet::new();
+        self.for_each(|source, done, _| {
+            if done {
+                globals.insert(visited.get(source)[0]);
+            }
+        });
+        globals
     }
 
     /// True if from every state some schedule completes or ends. Goes over the transitions from the last to

@@ -62,6 +62,7 @@ pub struct Model<'p> {
     interned: Interned<'p>,
     memo: Memo,
     outcomes: BTreeSet<PassOutcome>,
+    finals: BTreeSet<Vec<u32>>,
 }
 
 /// Addresses of the image that have a meaning for the semantics.
@@ -104,6 +105,7 @@ impl<'p> Model<'p> {
             interned,
             memo,
             outcomes: BTreeSet::new(),
+            finals: BTreeSet::new(),
         })
     }
 
@@ -406,6 +408,11 @@ impl<'p> Model<'p> {
     /// How the passes that were executed or remembered so far ended.
     pub fn outcomes(&self) -> &BTreeSet<PassOutcome> {
         &self.outcomes
+    }
+
+    /// The values that the plan's final words held at the end of executions.
+    pub fn finals(&self) -> &BTreeSet<Vec<u32>> {
+        &self.finals
     }
 
     /// Steps of programs that no executor has come to so far.

@@ -1,6 +1,6 @@
 //! The semantics as a system that can be searched.
 
-use crossmod_model::layout::MAX_CPUS;
+use crossmod_model::layout::{MAX_CPUS, word_offset};
 use crossmod_model::plan::{Events, Start};
 use crossmod_model::property::Violation;
 use crossmod_model::state::Id;
@@ -140,6 +140,14 @@ impl System for Model<'_> {
             }
         }
         Ok(())
+    }
+
+    fn completed(&mut self, global: &Global) {
+        if let Some(finals) = &self.plan.finals {
+            let shared_state = &self.interned.shared_states[global.shared_state];
+            let values = finals.words.iter().map(|word| shared_state.get(word_offset(*word)));
+            self.finals.insert(values.collect());
+        }
     }
 
     fn initial(&mut self) -> Result<State> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use programs::{Check, Programs, Send};
-pub use word::{Datum, Word};
+pub use word::{Datum, Finals, Word};
 
 use crate::fetch::FetchModel;
 use crate::hex;
@@ -52,6 +52,9 @@ pub struct Plan {
     pub words: Vec<Datum>,
     /// Words that every executor has in its own memory.
     pub each: Vec<Datum>,
+    /// What words must hold at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finals: Option<Finals>,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
 }

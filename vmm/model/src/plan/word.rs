@@ -22,6 +22,15 @@ pub enum Word {
     Named(u8),
 }
 
+/// The values that shared words may hold at the end of an execution in which everything is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finals {
+    /// The words.
+    pub words: Vec<Word>,
+    /// Every combination that some execution ends with, and no other, sorted.
+    pub exactly: Vec<Vec<u32>>,
+}
+
 /// A word that a scenario names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Datum {

@@ -277,6 +277,26 @@ pub(super) struct File {
     /// ```
     #[serde(default)]
     pub events: Events,
+    /// What shared words hold once everything is done.
+    ///
+    /// The report lists every combination of values with which some execution ends. The verdict is as expected only if
+    /// these are the combinations that the table names.
+    ///
+    /// ```toml
+    /// [words]
+    /// x = 0
+    ///
+    /// [program]
+    /// writer = [{ set = { x = 1 } }, { pass = {} }]
+    ///
+    /// [executors]
+    /// role = "writer"
+    ///
+    /// [final]
+    /// words = ["x"]
+    /// exactly = [[1]]
+    /// ```
+    pub r#final: Option<Spanned<Final>>,
     /// The steps of the patcher, in order.
     ///
     /// The patcher is the host: each of its steps is atomic, except that a `store` is as many transitions as the fetch
@@ -328,6 +348,39 @@ pub(super) struct Protocol {
     pub events: Events,
     #[serde(default)]
     pub step: Vec<Spanned<Step>>,
+}
+
+/// What shared words hold at the end.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Final {
+    /// The words.
+    ///
+    /// Constraint: shared words.
+    ///
+    /// ```toml
+    /// [words]
+    /// r0 = 0
+    ///
+    /// [final]
+    /// words = ["r0"]
+    /// exactly = [[0]]
+    /// ```
+    pub words: Vec<Text>,
+    /// All combinations of their values.
+    ///
+    /// Constraint: one value for each word in each combination.
+    ///
+    /// ```toml
+    /// [words]
+    /// r0 = 0
+    /// r1 = 2
+    ///
+    /// [final]
+    /// words = ["r0", "r1"]
+    /// exactly = [[0, 2]]
+    /// ```
+    pub exactly: Vec<Spanned<Vec<Int>>>,
 }
 
 /// A version of a site.
