@@ -104,6 +104,9 @@ impl Machine {
         for (vector, label) in &plan.programs.gates {
             self.set_handler(*vector, label)?;
         }
+        if plan.handler.interrupts {
+            tables::leave_interrupts(&self.memory, vector::BP)?;
+        }
         let filler = [FILLER; PAGE as usize];
         self.memory.write(layout::LANDING, &filler)?;
         let page = initial_text(plan);

@@ -298,6 +298,7 @@ fn tiny() -> Plan {
             actions: vec![Action::Resume(0)],
             described_at_start: false,
             armed_at_start: false,
+            interrupts: false,
         },
         events: Events::default(),
         program: Vec::new(),

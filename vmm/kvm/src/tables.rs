@@ -28,6 +28,10 @@ const IST_TRAP: u8 = 4;
 /// Offset of the first of them in the TSS.
 const IST: u64 = 36;
 
+/// Present, callable from ring 3; interrupts go off.
+const INTERRUPT_GATE: u8 = 0xee;
+/// The same, but interrupts stay as they are.
+const TRAP_GATE: u8 = 0xef;
 /// Vectors that have a gate, each with its plain handler in the image.
 pub(super) const HANDLERS: [(u8, &str); 16] = [
     (vector::DE, "de_stub"),
@@ -154,11 +158,16 @@ pub(super) fn trap_stack(memory: &Memory, top: u64) -> Result<(), MachineError> 
     memory.write_u64(layout::TABLES + TSS + IST + 8 * (u64::from(IST_TRAP) - 1), va::PRIVATE + top)
 }
 
+/// Makes a gate a trap gate: interrupts stay as they are (SDM vol. 3, 6.12.1.3).
+pub(super) fn leave_interrupts(memory: &Memory, vector: u8) -> Result<(), MachineError> {
+    memory.write(layout::IDT + 16 * u64::from(vector) + 5, &[TRAP_GATE])
+}
+
 fn gate_on(memory: &Memory, vector: u8, handler: u64, ist: u8) -> Result<(), MachineError> {
     let low = (handler & 0xffff)
         | u64::from(selector::KERNEL_CODE) << 16
         | u64::from(ist) << 32
-        | 0xee << 40
+        | u64::from(INTERRUPT_GATE) << 40
         | (handler >> 16 & 0xffff) << 48;
     let address = layout::IDT + 16 * u64::from(vector);
     memory.write_u64(address, low)?;

@@ -19,7 +19,7 @@ use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
 use super::symbols::{Home, Names};
-use super::syntax::{self, Combination, File, Memory, Nest, Protocol, Resume, Rule, Side, Variant};
+use super::syntax::{self, Combination, File, Memory, Nest, Protocol, Resume, Rule, Side, Switch, Variant};
 use super::{Options, executors, models, protocols, steps, tags, value};
 
 /// Resolves a scenario that was read from `source`.
@@ -158,6 +158,7 @@ fn described(handler: Option<Handler>, program: &[Op], library: &Library, site: 
             actions: vec![Action::Resume(next(site))],
             described_at_start: false,
             armed_at_start: false,
+            interrupts: false,
         };
     };
     let describes = program.iter().any(|op| matches!(op.kind, OpKind::Describe(_)));
@@ -332,6 +333,7 @@ fn handler(
         actions: Vec::new(),
         described_at_start: armed_at_start,
         armed_at_start,
+        interrupts: tables.iter().find_map(|(_, table)| table.get_ref().interrupts) == Some(Switch::On),
     };
     if let Some((run, source)) = run {
         if let Some((variant, source)) = variant {

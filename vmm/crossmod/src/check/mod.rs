@@ -3,6 +3,7 @@
 mod confirm;
 mod options;
 mod search;
+mod vacuous;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -11,6 +11,7 @@ use crossmod_explore::{
 use crossmod_kvm::{Feature, stop_requested};
 use crossmod_model::plan::Plan;
 
+use super::vacuous;
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
 use crate::results::{FinalValues, Modelled, Outcome, Report, SearchCounts, SiteVersion};
@@ -120,6 +121,7 @@ fn search_all(
     report.stalls = search.stalls;
     report.outcomes = model.outcomes().iter().map(|outcome| outcome_of(model, outcome)).collect();
     report.outcomes.dedup();
+    report.vacuous = vacuous::reasons(model);
     report.finals = model.plan().finals.as_ref().map(|finals| FinalValues {
         words: finals.words.iter().map(|word| trace::word_name(model.plan(), *word)).collect(),
         reached: model.finals().iter().cloned().collect(),

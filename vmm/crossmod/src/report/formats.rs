@@ -65,6 +65,10 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
             Status::Skipped | Status::HarnessError => {
                 status.set_message(reason(report));
             }
+            Status::Vacuous => {
+                let why = report.vacuous.join("; ");
+                status.set_message(format!("vacuous: {why}")).set_description(detail(report));
+            }
             _ if report.as_expected => {}
             Status::NotDecided => {
                 let why = short(report).unwrap_or("not exhaustive");

@@ -21,6 +21,7 @@ pub fn line(report: &Report, name_width: usize) -> String {
     };
     let verdict = match report.status {
         Status::Safe => "safe".to_owned(),
+        Status::Vacuous => format!("vacuous: {}", report.vacuous.join("; ")),
         Status::Hazard => violated(report) + &short(report).map_or(String::new(), |why| format!(" ({why})")),
         Status::NotDecided => format!("not decided: {}", short(report).unwrap_or("not exhaustive")),
         Status::Skipped | Status::HarnessError => no_verdict(report),
@@ -315,6 +316,7 @@ fn each(numbers: &[u8], one: &str, many: &str) -> String {
 fn verdict(report: &Report) -> String {
     let text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
+        Status::Vacuous => format!("vacuous, not safe: {}", report.vacuous.join("; ")),
         Status::Hazard => format!("hazard: {}", violated(report)),
         Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),

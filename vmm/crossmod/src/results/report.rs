@@ -84,6 +84,9 @@ pub struct Report {
     /// Labels of program steps that no schedule reached: nothing is claimed about them.
     #[serde(default)]
     pub unreached: Vec<String>,
+    /// What makes a verdict of no violation worthless: nothing that the scenario looks at ever happens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vacuous: Vec<String>,
     /// Final values of the words that the scenario names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finals: Option<FinalValues>,
@@ -161,6 +164,7 @@ impl Report {
         let decided = exhausted && self.sampled.is_none();
         self.status = match (self.findings.is_empty(), decided) {
             (false, _) => Status::Hazard,
+            (true, true) if !self.vacuous.is_empty() => Status::Vacuous,
             (true, true) => Status::Safe,
             (true, false) => Status::NotDecided,
         };
@@ -168,7 +172,8 @@ impl Report {
         let missing = self.expect.iter().any(|&property| self.finding(property).is_none());
         let surplus = self.findings.iter().any(|finding| !finding.expected);
         let finals = self.finals.as_ref().is_none_or(|finals| finals.reached == finals.expected);
-        self.as_expected = !surplus && exhausted && (!decided || (!missing && finals));
+        self.as_expected =
+            !surplus && exhausted && (!decided || (!missing && finals)) && self.status != Status::Vacuous;
         if !decided {
             self.not_decided =
                 Property::ALL.into_iter().filter(|&property| self.finding(property).is_none()).collect();

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// No violation within the bounds, all of them searched.
     Safe,
+    /// No violation, but nothing that could have shown one: the scenario tests nothing.
+    Vacuous,
     /// At least one violation.
     Hazard,
     /// No violation, but not everything was searched.
@@ -29,6 +31,7 @@ impl Status {
     pub fn name(self) -> &'static str {
         match self {
             Status::Safe => "safe",
+            Status::Vacuous => "vacuous",
             Status::Hazard => "hazard",
             Status::NotDecided => "not decided",
             Status::Skipped => "skipped",

@@ -47,7 +47,7 @@ impl Explored {
         match self.report.status {
             Status::Safe => self.legal,
             Status::Hazard => !self.legal && self.report.finding(Property::Interior).is_some(),
-            Status::NotDecided | Status::Skipped | Status::HarnessError => false,
+            Status::Vacuous | Status::NotDecided | Status::Skipped | Status::HarnessError => false,
         }
     }
 }

@@ -428,6 +428,11 @@ impl<'p> Model<'p> {
         steps().map(|(name, _)| &name[..]).filter(|name| !reached.contains(name)).collect()
     }
 
+    /// True if some schedule has stored to the site.
+    pub fn stores_to_the_site(&self) -> bool {
+        self.interned.shared_states.values().iter().any(|shared_state| !shared_state.commits.is_empty())
+    }
+
     /// The pieces of the plan's stores.
     pub fn pieces(&self) -> &[Piece] {
         &self.interned.pieces

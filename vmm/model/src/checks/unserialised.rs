@@ -7,6 +7,7 @@
 
 use super::Fetch;
 use crate::property::{Property, Violation};
+use crate::state::shared_state::{Commit, Exempt};
 use crate::x86::decode;
 
 pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
@@ -15,8 +16,14 @@ pub(super) fn at_fetch(fetch: &Fetch<'_>) -> Option<Violation> {
     let history = fetch.history;
     for version in since..history.images.len() {
         let end = offset + history.extent(version, offset, fetch.plan.site.address);
+        let mut quadwords = None;
+        let mut needs_serialising = |commit: &Commit| match commit.exempt {
+            Exempt::No => true,
+            Exempt::Always => false,
+            Exempt::Quadword(number) => quadwords.replace(number).is_some_and(|other| other != number),
+        };
         for commit in &history.commits[since..] {
-            if !commit.exempt && commit.offset < end && commit.offset + commit.len > offset {
+            if commit.offset < end && commit.offset + commit.len > offset && needs_serialising(commit) {
                 let step = &fetch.plan.op(commit.op).step;
                 let found = &history.images[version][offset..end];
                 let found = decode::disassemble(found, fetch.rip);

@@ -268,6 +268,9 @@ pub struct Handler {
     pub described_at_start: bool,
     /// And armed.
     pub armed_at_start: bool,
+    /// Its gate leaves interrupts as they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupts: bool,
 }
 
 /// The guest's #BP handlers.

@@ -49,6 +49,9 @@ pub struct Send {
 pub struct Check {
     /// Address of the place.
     pub at: u64,
+    /// Label of the step that compares; none for a step that always fails.
+    #[serde(skip)]
+    pub step: Option<String>,
     /// What is violated.
     pub property: Property,
     /// What was checked.

@@ -127,8 +127,7 @@ impl SharedState {
 pub struct SiteHistory {
     /// `images[n]` is the site after the first *n* commits.
     pub images: Vec<Vec<u8>>,
-    /// For each commit: offset, length, and whether the rule in force exempts its store from the need to
-    /// serialise.
+    /// Each commit.
     pub commits: Vec<Commit>,
     /// Offset and length of each commit.
     pub spans: Vec<(usize, usize)>,
@@ -146,8 +145,8 @@ pub struct Commit {
     pub offset: usize,
     /// Bytes.
     pub len: usize,
-    /// A store that may be fetched across without serialising.
-    pub exempt: bool,
+    /// Whether it may be fetched across without serialising.
+    pub exempt: Exempt,
     /// Index of the store in the plan's program.
     pub op: usize,
 }
@@ -200,13 +199,30 @@ impl SiteHistory {
     }
 }
 
-/// Exempt under every rule: a one-byte store that puts INT3 on a first opcode byte or takes it away. Under
-/// the AMD rule also one store inside an aligned quadword (APM vol. 2, 7.6.1).
-fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> bool {
-    let OpKind::Store { offset, bytes } = &plan.op(piece.op).kind else { return false };
+/// Whether a CPU that has not serialised since may fetch across a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exempt {
+    /// It may not.
+    No,
+    /// It may, under every rule.
+    Always,
+    /// It may under the AMD rule (APM vol. 2, 7.6.1), as long as the fetch meets no such store in another quadword: the
+    /// promise is that one store is seen whole or not at all, not that two are seen in their order.
+    Quadword(u64),
+}
+
+/// Exempt under every rule: a one-byte store that puts INT3 on a first opcode byte or takes it away; and a store of the
+/// bytes that are there already, since a fetch finds the same with and without it.
+fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> Exempt {
+    let OpKind::Store { offset, bytes } = &plan.op(piece.op).kind else { return Exempt::No };
     let first_byte = plan.site.old.boundaries.contains(offset) || plan.site.new.boundaries.contains(offset);
     let int3 = bytes.len() == 1 && first_byte && (bytes[0] == INT3 || before[*offset] == INT3);
     let start = plan.site.address + *offset as u64;
-    let quadword = start / 8 == (start + bytes.len() as u64 - 1) / 8;
-    int3 || (plan.rule == VendorRule::Amd && quadword)
+    let (first, last) = (start / 8, (start + bytes.len() as u64 - 1) / 8);
+    let same = before[piece.offset..piece.offset + piece.bytes.len()] == piece.bytes;
+    match plan.rule {
+        _ if int3 || same => Exempt::Always,
+        VendorRule::Amd if first == last => Exempt::Quadword(first),
+        _ => Exempt::No,
+    }
 }

@@ -192,7 +192,8 @@ impl Code<'_, '_> {
                 let property = property(name, &place)?;
                 let mut holds = self.emitter.a.create_label();
                 jump(self, true, holds)?;
-                self.fail(property, item.label.clone()).map_err(failed)?;
+                let step = format!("{}.{}", self.name, item.label);
+                self.fail(property, Some(step), item.label.clone()).map_err(failed)?;
                 self.emitter.here(&mut holds).map_err(failed)
             }
             Condition::If | Condition::Unless => {
@@ -241,8 +242,9 @@ impl Code<'_, '_> {
         self.emitter.add_unless(word, number, unless, to).map_err(failed)
     }
 
-    pub(super) fn fail(&mut self, property: Property, text: String) -> Coded {
-        self.emitter.mark(Mark::Check(property, format!("step `{text}` of `{}`", self.name)))?;
+    /// Stops here as a violation; `check` is the step whose comparison leads here.
+    pub(super) fn fail(&mut self, property: Property, check: Option<String>, text: String) -> Coded {
+        self.emitter.mark(Mark::Check(property, check, format!("step `{text}` of `{}`", self.name)))?;
         let mut here = self.emitter.a.create_label();
         self.emitter.here(&mut here)?;
         self.emitter.a.jmp(here)

@@ -17,7 +17,7 @@ pub(super) enum Mark {
     /// A store to the site.
     Store(Op),
     /// The end of a check that failed.
-    Check(Property, String),
+    Check(Property, Option<String>, String),
     /// The last instruction of a handler that copies its frame: then that is where RSP points.
     Moved,
     /// An IRET that ends no handler.

@@ -249,7 +249,9 @@ impl Library {
             match mark {
                 Mark::Label(name) => out.labels.push((name, at)),
                 Mark::Store(op) => out.stores.push((at, op)),
-                Mark::Check(property, text) => out.checks.push(plan::Check { at, property, text }),
+                Mark::Check(property, step, text) => {
+                    out.checks.push(plan::Check { at, step, property, text })
+                }
                 Mark::Moved => out.moved.push(at),
                 Mark::OwnIret => out.own_irets.push(at),
                 Mark::Refusal => out.refusals.push(at),

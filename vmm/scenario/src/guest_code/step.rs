@@ -118,7 +118,7 @@ impl Code<'_, '_> {
             }
             Operation::Fail(name) => {
                 let property = property(name.get_ref(), &at(name.span()))?;
-                self.fail(property, item.label.clone()).map_err(failed)
+                self.fail(property, None, item.label.clone()).map_err(failed)
             }
             Operation::If(values) => self.conditional(item, Condition::If, values, &goto),
             Operation::Unless(values) => self.conditional(item, Condition::Unless, values, &goto),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Int, Text, choice};
+use super::{Int, Switch, Text, choice};
 use crate::built_in::{MOST_EVENTS, RUNS};
 use crate::spanned::Spanned;
 
@@ -57,6 +57,18 @@ pub(crate) struct Handler {
     /// ```
     #[schemars(extend("default" = false))]
     pub armed: Option<bool>,
+    /// Whether interrupts are delivered while the handler runs.
+    ///
+    /// A kernel handles #BP with interrupts off, so that a round waits until the handler has returned. The handler of a
+    /// user program is a signal handler or a stop of a debugger: the kernel has switched interrupts on before it runs, and
+    /// a round reaches into it.
+    ///
+    /// ```toml
+    /// [handler]
+    /// interrupts = "on"
+    /// ```
+    #[schemars(extend("default" = "off"))]
+    pub interrupts: Option<Switch>,
 }
 
 /// How an interrupted executor continues.

@@ -92,7 +92,7 @@ fn class(cell: &Report) -> &'static str {
         Status::Safe => "safe",
         Status::Hazard if cell.violated().eq([Property::Unserialised]) => "race",
         Status::Hazard => "hazard",
-        Status::NotDecided | Status::Skipped | Status::HarnessError => "none",
+        Status::Vacuous | Status::NotDecided | Status::Skipped | Status::HarnessError => "none",
     }
 }
 

@@ -61,6 +61,7 @@ fn verdict(report: &Report, separator: &str, name: impl Fn(Property) -> &'static
     match report.status {
         Status::Safe => "safe".into(),
         Status::Hazard => found.join(separator),
+        Status::Vacuous => "vacuous".into(),
         Status::NotDecided => "?".into(),
         Status::Skipped => "skip".into(),
         Status::HarnessError => "ERROR".into(),

@@ -28,6 +28,7 @@ impl Verdict {
             Status::Safe => Verdict::Safe,
             Status::Hazard => Verdict::Hazard(report.violated().collect()),
             Status::NotDecided => Verdict::NotDecided("the search was cut short".into()),
+            Status::Vacuous => Verdict::NotDecided(report.vacuous.join("; ")),
             Status::Skipped | Status::HarnessError => Verdict::NotDecided(
                 report.reason.as_ref().map_or_else(|| "no verdict".into(), ToString::to_string),
             ),
