@@ -34,6 +34,7 @@ mod search;
 mod semantics;
 mod shipped;
 mod stepping;
+mod store_buffers;
 mod stress;
 
 use std::process::ExitCode;

@@ -326,7 +326,7 @@ fn windows_are_explored_and_the_rules_are_right() {
     assert!(text.contains("entered inside") && text.contains("a saved RIP stands at site+"), "{text}");
     let origin = format!("image, SHA-256 {}", digest(&image));
     for once in [
-        "2 executors, 1 pass each, ring 0, 0 NMIs, 0 IRQs; fetch model coherent, rule intel",
+        "2 executors, 1 pass each, ring 0, 0 NMIs, 0 IRQs; fetch model coherent, rule intel, memory tso",
         &origin,
         crossmod::report::TIER,
         &crossmod::host::Host::read().line(),

@@ -306,6 +306,7 @@ fn tiny() -> Plan {
         fetch: crossmod_model::fetch::FetchModel::COHERENT,
         memory: crossmod_model::memory::MemoryModel::Sc,
         finals: None,
+        unnamed_stores: Vec::new(),
         programs: Programs::default(),
         forbidden: Vec::new(),
         words: Vec::new(),

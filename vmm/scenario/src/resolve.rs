@@ -56,6 +56,9 @@ pub(super) fn plan(
         programs: &library,
     };
     let program = patcher::lower(&context, &items)?;
+    let stores = items.iter().chain(library.items()).filter(|item| item.step.store.is_some());
+    let unnamed = stores.filter(|item| site.site.parts.len() > 1 && item.step.site.is_none());
+    let unnamed_stores = unnamed.map(|item| item.label.clone()).collect();
     let events =
         events(source, &file.events, borrowed.map(|(source, table)| (source, &table.events)), &library)?;
     let target = guest_code::Target {
@@ -85,6 +88,7 @@ pub(super) fn plan(
         fetch,
         programs,
         finals: file.r#final.as_ref().map(|table| finals(source, table, &names)).transpose()?,
+        unnamed_stores,
         words: names.words,
         each: names.each,
     })

@@ -88,7 +88,11 @@ impl Checker {
         Ok((initial, states))
     }
 
-    fn run_live(&mut self, plan: &Plan, schedule: &[Transition]) -> Result<trace::Replayed, CheckError> {
+    pub(super) fn run_live(
+        &mut self,
+        plan: &Plan,
+        schedule: &[Transition],
+    ) -> Result<trace::Replayed, CheckError> {
         let count = plan.executors.len();
         let live = match self.live.entry(count) {
             Entry::Occupied(entry) => entry.into_mut(),

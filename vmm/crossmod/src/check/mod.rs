@@ -17,7 +17,7 @@ use crossmod_scenario::{ErrorKind, Options, Scenario, ScenarioError};
 use thiserror::Error;
 
 use crate::results::{Reason, Report};
-use crate::trace::TraceError;
+use crate::trace::{self, TraceError};
 
 pub use options::{CheckOptions, Mode};
 
@@ -159,6 +159,10 @@ impl Checker {
         }
         let findings = found.into_iter().map(|found| self.confirm(&plan, scenario, options, found));
         report.conclude(findings.collect::<Result<_, _>>()?);
+        if let Some(witness) = &mut report.witness {
+            let replayed = self.run_live(&plan, &witness.schedule)?;
+            witness.rendering = trace::render(&plan, &replayed.rows, options.width);
+        }
         report.assists = self.assists().since(before);
         Ok(report)
     }

@@ -55,6 +55,8 @@ pub struct CheckOptions {
     pub symmetry: bool,
     /// Do not interleave after instructions whose effect no other actor can observe.
     pub reduce: bool,
+    /// Show one complete schedule of a scenario in which nothing is violated.
+    pub witness: bool,
     /// Search twice and compare the digests.
     pub verify: bool,
     /// Show the schedule with the fewest context switches instead of the shortest.
@@ -79,6 +81,7 @@ impl Default for CheckOptions {
             stalls: Stalls::Auto,
             symmetry: true,
             reduce: true,
+            witness: false,
             verify: false,
             readable: false,
             width: 140,

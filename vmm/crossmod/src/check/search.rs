@@ -10,11 +10,12 @@ use crossmod_explore::{
 };
 use crossmod_kvm::{Feature, stop_requested};
 use crossmod_model::plan::Plan;
+use crossmod_model::property::Property;
 
 use super::vacuous;
 use super::{CheckError, CheckOptions, Checker, Mode};
 use crate::engine::SteppingEngine;
-use crate::results::{FinalValues, Modelled, Outcome, Report, SearchCounts, SiteVersion};
+use crate::results::{FinalValues, Modelled, Outcome, Report, SearchCounts, SiteVersion, Witness};
 use crate::trace;
 
 /// Every search and sample stops on a signal.
@@ -106,6 +107,7 @@ fn search_all(
         seed: options.seed,
         stalls: options.stalls,
         reduction: reduction(options),
+        witness: options.witness,
     };
     let search = explore::explore(model, limits, search_options, tick)?;
     report.counts = SearchCounts {
@@ -118,6 +120,11 @@ fn search_all(
         lookups: search.lookups[0],
         memo: MemoStats { rechecked: search.lookups[1], ..model.memo_stats() },
     };
+    if let Some(schedule) = search.witness.filter(|_| search.found.is_empty()) {
+        // Progress is a property of the graph: no step of the schedule shows it, and all of it is expanded.
+        let schedule = model.expand(&schedule, Property::Deadlock, reduction(options))?;
+        report.witness = Some(Witness { schedule, rendering: String::new() });
+    }
     report.stalls = search.stalls;
     report.outcomes = model.outcomes().iter().map(|outcome| outcome_of(model, outcome)).collect();
     report.outcomes.dedup();

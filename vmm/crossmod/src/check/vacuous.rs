@@ -4,50 +4,62 @@ use crossmod_explore::Model;
 use crossmod_model::plan::{OpKind, Plan};
 
 /// What never happened in any schedule of a finished search, and leaves a verdict of no violation without content. The
-/// words of `[final]` are a test of their own, and so is a patcher that refuses to patch.
+/// words of `[final]` and steps that fail are tests of their own.
 pub(super) fn reasons(model: &Model<'_>) -> Vec<String> {
     let plan = model.plan();
     let unreached = model.unreached();
-    let mut reasons: Vec<String> = Vec::new();
-    let stores = stores(plan);
-    let ended = !model.outcomes().is_empty();
-    let checks = plan.programs.checks.iter().filter_map(|check| check.step.as_deref());
-    let checked = checks.clone().any(|step| !unreached.contains(step));
-    let unchecked = checks.filter(|step| unreached.contains(step));
-    reasons.extend(unchecked.map(|step| format!("no schedule reaches the check `{step}`")));
-    if !ended && !checked && plan.finals.is_none() {
-        reasons.push("no pass through the site ends".into());
+    let checks = || plan.programs.checks.iter();
+    let compares = || checks().filter_map(|check| check.step.as_deref());
+    let mut reasons: Vec<String> = compares()
+        .filter(|step| unreached.contains(step))
+        .map(|step| format!("no schedule reaches the check `{step}`"))
+        .collect();
+    let tests_otherwise = plan.finals.is_some() || !checks().all(|check| check.step.is_some());
+    let checked = tests_otherwise || compares().any(|step| !unreached.contains(step));
+    if !model.fetches_the_site() && !checked {
+        reasons.push("nobody runs the site".into());
     }
-    if !ended && !plan.forbidden.is_empty() {
-        reasons.push("no pass shows a combination that `forbid` could name".into());
+    if model.outcomes().is_empty() && !plan.forbidden.is_empty() {
+        reasons.push("no pass ends that `forbid` could forbid".into());
     }
-    let seen = model.outcomes().iter().any(|outcome| outcome.trapped || !outcome.old);
-    let performed = model.stores_to_the_site();
-    if ended && performed && !seen && !checked && plan.finals.is_none() && visible(plan) {
-        reasons.push("no pass sees a store to the site".into());
+    let changes = plan.site.old.bytes != plan.site.new.bytes;
+    if model.fetches_the_site()
+        && model.stores_to_the_site()
+        && changes
+        && !model.fetches_a_store()
+        && !checked
+    {
+        reasons.push("nobody who runs the site meets what the steps have stored".into());
     }
-    for part in plan.site.parts.iter().filter(|_| !stores.is_empty()) {
-        let range = part.offset..part.offset + part.len;
-        let changes = plan.site.old.bytes[range.clone()] != plan.site.new.bytes[range.clone()];
-        let stored = stores.iter().any(|&(offset, len)| offset < range.end && range.start < offset + len);
-        if changes && !stored {
-            reasons.push(format!("no step stores to the site `{}`", part.name));
+    if let [first, ..] = &plan.unnamed_stores[..] {
+        for name in never_stored(plan) {
+            reasons.push(format!(
+                "no step stores to the site `{name}`, and step `{first}` does not say which it means"
+            ));
         }
     }
     reasons
 }
 
-/// Offset and length of every store of the plan.
-fn stores(plan: &Plan) -> Vec<(usize, usize)> {
+/// The sites that a modification would change and no step stores to.
+fn never_stored(plan: &Plan) -> impl Iterator<Item = &str> {
     let own = plan.programs.stores.iter().map(|(_, op)| op);
-    let store = |kind: &OpKind| match kind {
-        OpKind::Store { offset, bytes } => Some((*offset, bytes.len())),
-        _ => None,
+    let stores: Vec<(usize, usize)> = plan
+        .program
+        .iter()
+        .chain(own)
+        .filter_map(|op| match &op.kind {
+            OpKind::Store { offset, bytes } => Some((*offset, offset + bytes.len())),
+            _ => None,
+        })
+        .collect();
+    let never = move |range: std::ops::Range<usize>| {
+        !stores.iter().any(|&(start, end)| start < range.end && range.start < end)
     };
-    plan.program.iter().chain(own).filter_map(|op| store(&op.kind)).collect()
-}
-
-/// A pass can tell the versions apart.
-fn visible(plan: &Plan) -> bool {
-    plan.site.old.bytes != plan.site.new.bytes
+    let (old, new) = (&plan.site.old.bytes, &plan.site.new.bytes);
+    let parts = plan.site.parts.iter().filter(move |part| {
+        let range = part.offset..part.offset + part.len;
+        old[range.clone()] != new[range.clone()] && never(range)
+    });
+    parts.map(|part| part.name.as_str())
 }

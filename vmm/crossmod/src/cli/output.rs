@@ -56,7 +56,7 @@ impl TextOptions<'_> {
 
     /// Prints one report, as soon as it is known.
     pub fn print_report(&self, report: &Report) {
-        if !(self.alone || self.verbose || !report.holds()) {
+        if !(self.alone || self.verbose || report.witness.is_some() || !report.holds()) {
             return print(&report::line(report, self.name_width));
         }
         print(&report::detail(report));

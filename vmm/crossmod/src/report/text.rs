@@ -9,7 +9,7 @@ use crossmod_model::checks::stall::Stall;
 use crossmod_model::property::expectation;
 use crossmod_model::x86::VendorRule;
 
-use crate::results::{Bounds, FinalValues, Outcome, Report, SearchCounts, Status};
+use crate::results::{Bounds, FinalValues, Outcome, Report, SearchCounts, Status, Witness};
 
 /// One line: verdict, name, violated properties, counts.
 pub fn line(report: &Report, name_width: usize) -> String {
@@ -161,6 +161,10 @@ pub fn detail(report: &Report) -> String {
     }
     for index in 0..report.findings.len() {
         out.push_str(&finding(report, index));
+    }
+    if let Some(Witness { schedule, rendering }) = &report.witness {
+        let _ = writeln!(out, "\n  one schedule to the end, {}\n", number(schedule.len(), "move", "moves"));
+        rendering.lines().for_each(|line| _ = writeln!(out, "  {line}"));
     }
     out
 }

@@ -8,7 +8,7 @@ mod report;
 mod run;
 mod values;
 
-pub use report::{Finding, Report, case_name};
+pub use report::{Finding, Report, Witness, case_name};
 pub use run::{Results, Selection, Shard};
 pub use values::{
     Bounds, FinalValues, Modelled, Outcome, PlanDigest, Reason, SearchCounts, SiteVersion, Status, Tier,

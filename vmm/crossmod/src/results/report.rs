@@ -41,6 +41,16 @@ pub struct Finding {
     pub trace: Option<Trace>,
 }
 
+/// A schedule at the end of which everything is done and nothing is violated, executed live like that of a finding.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Witness {
+    /// Transitions of one instruction each; in JSON as the text that a trace file has.
+    #[serde(with = "as_text::each")]
+    pub schedule: Vec<Transition>,
+    /// The schedule in columns.
+    pub rendering: String,
+}
+
 /// The result of one check.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -74,6 +84,9 @@ pub struct Report {
     pub expect: Vec<Property>,
     /// Violations, at most one for each property.
     pub findings: Vec<Finding>,
+    /// If asked for: one complete schedule of a scenario in which nothing is violated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
     /// Properties that an incomplete search cannot decide.
     pub not_decided: Vec<Property>,
     /// How the search ended.

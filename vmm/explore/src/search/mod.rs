@@ -31,7 +31,7 @@ use crossmod_model::property::{Property, Violation};
 
 use crate::error::{EngineError, Result, StopToken};
 use chunk::{Chunk, Inserted, insert};
-use evidence::Evidence;
+use evidence::{Evidence, walk};
 use sampler::Sampler;
 use symmetry::Symmetry;
 use system::{Reduction, System};
@@ -75,6 +75,8 @@ pub struct SearchOptions {
     pub stalls: Stalls,
     /// Which transitions to take together.
     pub reduction: Reduction,
+    /// Give a schedule at the end of which everything is done.
+    pub witness: bool,
 }
 
 /// Whether a search takes the alternatives that only stalls need. Without them it reaches much further.
@@ -97,6 +99,7 @@ impl Default for SearchOptions {
             seed: 1,
             stalls: Stalls::Auto,
             reduction: Reduction::Full,
+            witness: false,
         }
     }
 }
@@ -159,6 +162,8 @@ pub struct Search<T> {
     pub depth: usize,
     /// Violations, by property.
     pub found: BTreeMap<Property, Counterexample<T>>,
+    /// If asked for: a schedule at the end of which everything is done, one of the longest.
+    pub witness: Option<Vec<T>>,
     /// The stall of each executor. Empty if it was not measured, because the search ended early or met more than
     /// [`STALL_LIMIT`] states.
     pub stalls: Vec<Stall>,
@@ -430,6 +435,10 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
         (self.chunks, self.inserted) = (Vec::new(), Vec::new());
         let (tables, visited) = (&mut self.tables, &self.visited);
         let mut found = self.evidence.found(self.system, tables, visited)?;
+        let mut witness = None;
+        if let Some(last) = self.log.last_completed().filter(|_| self.options.witness) {
+            witness = Some(walk(self.system, tables, visited, last)?.0);
+        }
         for global in self.log.completed(visited) {
             self.system.completed(&tables.global(global));
         }
@@ -447,6 +456,7 @@ impl<'s, S: System, const N: usize> Run<'s, S, N> {
             transitions: self.transitions,
             depth: self.depth,
             found,
+            witness,
             stalls,
             states_digest: self.digest,
             memory: self.memory,

@@ -67,6 +67,13 @@ impl Log {
         globals
     }
 
+    /// The state that was expanded last among those in which everything is done.
+    pub(super) fn last_completed(&self) -> Option<u32> {
+        let mut last = None;
+        self.for_each(|source, done, _| last = if done { Some(source) } else { last });
+        last
+    }
+
     /// True if from every state some schedule completes or ends. Goes over the transitions from the last to
     /// the first until nothing changes: nearly all of them lead to states that were expanded later.
     fn all_finish<const N: usize>(&self, visited: &Visited<N>) -> bool {

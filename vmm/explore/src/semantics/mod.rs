@@ -63,6 +63,8 @@ pub struct Model<'p> {
     memo: Memo,
     outcomes: BTreeSet<PassOutcome>,
     finals: BTreeSet<Vec<u32>>,
+    /// Some fetch has met the site, and some has met what a store left there.
+    fetched: [bool; 2],
 }
 
 /// Addresses of the image that have a meaning for the semantics.
@@ -106,6 +108,7 @@ impl<'p> Model<'p> {
             memo,
             outcomes: BTreeSet::new(),
             finals: BTreeSet::new(),
+            fetched: [false; 2],
         })
     }
 
@@ -426,6 +429,16 @@ impl<'p> Model<'p> {
         let reached: FxHashSet<&str> =
             steps().filter(|(_, place)| at.contains(place)).map(|(name, _)| &name[..]).collect();
         steps().map(|(name, _)| &name[..]).filter(|name| !reached.contains(name)).collect()
+    }
+
+    /// True if some fetch has met the site.
+    pub fn fetches_the_site(&self) -> bool {
+        self.fetched[0]
+    }
+
+    /// True if some fetch has met an instruction at the site that was not there at the start.
+    pub fn fetches_a_store(&self) -> bool {
+        self.fetched[1]
     }
 
     /// True if some schedule has stored to the site.

@@ -298,6 +298,10 @@ impl Model<'_> {
         let instruction = decode::decode(window.bytes(), rip);
         let site = &self.plan.site;
         let version = site.version_at(rip.wrapping_sub(site.address) as usize, window.bytes());
+        if views.is_some() {
+            let stored = !matches!(version, Some(Declared::Old | Declared::Both));
+            self.fetched = [true, self.fetched[1] || stored];
+        }
         Ok(Some(Fetched { executor, cpu, history, views, view, window, instruction, version }))
     }
 

@@ -55,6 +55,9 @@ pub struct Plan {
     /// What words must hold at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finals: Option<Finals>,
+    /// Labels of stores that do not say which of several sites they change.
+    #[serde(skip)]
+    pub unnamed_stores: Vec<String>,
     /// Properties that must be violated, each at least once; empty means *safe*. All others must hold.
     pub expect: Vec<Property>,
 }

@@ -115,6 +115,11 @@ impl Library {
         self.programs.iter().any(|program| program.items.iter().any(Item::plants_int3))
     }
 
+    /// The steps of all programs.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.programs.iter().flat_map(|program| &program.items)
+    }
+
     /// True if vCPUs run programs of the scenario's own.
     pub fn any(&self) -> bool {
         !self.programs.is_empty()

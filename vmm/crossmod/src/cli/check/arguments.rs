@@ -52,6 +52,9 @@ pub struct Arguments {
     /// Show the schedule with the fewest context switches instead of the shortest.
     #[arg(long)]
     fewest_switches: bool,
+    /// Show one complete schedule of each scenario in which nothing is violated.
+    #[arg(long)]
+    witness: bool,
     /// Search each scenario twice and compare the hashes.
     #[arg(long)]
     verify: bool,
@@ -146,6 +149,7 @@ impl Arguments {
             stalls: self.stalls,
             symmetry: !self.no_symmetry,
             reduce: !self.no_reduction,
+            witness: self.witness,
             verify: self.verify,
             readable: self.fewest_switches,
             width: width(),
@@ -167,6 +171,7 @@ impl Arguments {
         let stalls = (self.stalls != defaults.stalls).then(|| format!("{:?}", self.stalls).to_lowercase());
         let options = [
             valued("ring", self.ring.map(|ring| ring.number().to_string())),
+            valued("memory", self.memory.map(|memory| memory.to_string())),
             valued("random", self.random.map(|runs| runs.to_string())),
             valued("pct", self.pct.map(|runs| runs.to_string())),
             valued("pct-depth", self.pct.map(|_| self.pct_depth.to_string())),
@@ -179,6 +184,7 @@ impl Arguments {
             valued("stalls", stalls),
             given(self.fewest_switches, "fewest-switches"),
             given(self.verify, "verify"),
+            given(self.witness, "witness"),
             given(self.no_memo, "no-memo"),
             given(self.no_reduction, "no-reduction"),
             given(self.no_symmetry, "no-symmetry"),
