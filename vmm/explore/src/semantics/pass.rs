@@ -80,7 +80,7 @@ impl Model<'_> {
             let alone = |versions: usize| references[versions].map(|end| &self.interned.cpus[end]);
             violations.push(wrong_resume::at_pass_end(&end, alone(0), alone(everything)));
         } else if matching.iter().all(|&versions| self.forbidden(versions)) {
-            violations.push(multi_site::at_pass_end(&self.plan.site, matching[0]));
+            violations.push(multi_site::at_pass_end(&self.plan.site, &matching));
         } else {
             for part in 0..self.plan.site.parts.len() {
                 let new = |versions: &u8| versions >> part & 1 == 1;
