@@ -136,6 +136,15 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     (distance <= 1 + name.len() / 4).then_some(name)
 }
 
+/// What to change about a misspelt name: the known one that is near, `otherwise` if there is none.
+pub(super) fn suggest<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    otherwise: impl Into<String>,
+) -> String {
+    nearest(wrong, known).map_or_else(|| otherwise.into(), |name| format!("did you mean `{name}`?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use crossmod_model::fetch::{FetchModel, Order};
 use crossmod_model::property::Property;
 
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::spanned::Spanned;
 use super::syntax;
 use super::syntax::{Expect, Fetch, OneOrMore};
@@ -67,11 +67,11 @@ fn custom(source: &Source, custom: &syntax::Custom) -> Result<FetchModel, Scenar
 
 fn named(name: &str, place: &Place) -> Result<FetchModel, ScenarioError> {
     name.parse().map_err(|message: String| {
-        let help = match nearest(name, FetchModel::preset_names()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => "name a preset; a single model may be given as { atom = ..., stale = ..., order = ... }"
-                .into(),
-        };
+        let help = suggest(
+            name,
+            FetchModel::preset_names(),
+            "name a preset; a single model may be given as { atom = ..., stale = ..., order = ... }",
+        );
         place.error(message, "unknown fetch model", help)
     })
 }
@@ -135,10 +135,11 @@ fn properties(source: &Source, names: &OneOrMore, whole: &Place) -> Result<Vec<P
     for (name, place) in names {
         let property: Property = name.parse().map_err(|message: String| {
             let known = Property::ALL.iter().map(|property| property.name());
-            let help = match nearest(name, known.chain(["safe"])) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => "list the properties that are violated, or write \"safe\" alone".to_owned(),
-            };
+            let help = suggest(
+                name,
+                known.chain(["safe"]),
+                "list the properties that are violated, or write \"safe\" alone",
+            );
             place.error(message, "unknown property", help)
         })?;
         if expect.contains(&property) {

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::error::{ErrorKind, ScenarioError, Source, nearest};
+use super::error::{ErrorKind, ScenarioError, Source, suggest};
 
 /// Reads a table.
 pub(super) fn read<T: DeserializeOwned>(source: &Source, text: &str) -> Result<T, ScenarioError> {
@@ -25,10 +25,11 @@ fn remedy(message: &str, at_end: bool) -> String {
         .split_first()
         .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))
     {
-        return match nearest(wrong, known.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("remove it, or use one of {}", known.join(", ")),
-        };
+        return suggest(
+            wrong,
+            known.iter().copied(),
+            format!("remove it, or use one of {}", known.join(", ")),
+        );
     }
     if message.starts_with("missing field") {
         return format!("add {}", quoted.first().map_or("it".into(), |name| format!("`{name} = ...`")));

@@ -180,7 +180,7 @@ fn entry(table: &Table, key: &str) -> Entry {
             text.push(part);
         }
     }
-    let performer = performer(&example, key).filter(|_| table.prefix == "step.");
+    let performer = performer(key).filter(|_| table.prefix == "step.");
     let performed = performer.is_some();
     if let Some(performer) = performer {
         facts.push(("Performed by", performer.into()));
@@ -210,30 +210,16 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Who performs a step, from its example; `None` for keys that are not operations.
-fn performer(example: &str, key: &str) -> Option<&'static str> {
-    let steps = steps(example);
-    let operation = steps.iter().flat_map(Step::operations).find(|operation| operation.name() == key)?;
-    Some(match operation.performer() {
+/// Who performs a step; `None` for keys that are not operations.
+fn performer(key: &str) -> Option<&'static str> {
+    let (_, performer) = Operation::ALL.iter().find(|(name, _)| *name == key)?;
+    Some(match performer {
         Performer::Host => "the patcher of the host",
         Performer::HostAndPrograms => "the patcher of the host, programs",
         Performer::Programs => "programs",
         Performer::Executors => "programs that are the `role` of an executor",
         Performer::Handler => "the program of `[handler]`",
     })
-}
-
-/// The steps of an example, those of its programs included.
-fn steps(example: &str) -> Vec<Step> {
-    #[derive(Default, serde::Deserialize)]
-    struct Steps {
-        #[serde(default)]
-        step: Vec<Step>,
-        #[serde(default)]
-        program: std::collections::BTreeMap<String, Vec<Step>>,
-    }
-    let steps: Steps = toml::from_str(example).unwrap_or_default();
-    steps.step.into_iter().chain(steps.program.into_values().flatten()).collect()
 }
 
 /// A value as TOML; `None` for an empty value of a missing key.
@@ -399,5 +385,5 @@ fn shown_in(name: &str, length: usize) -> String {
 
 /// All names of operations, as the keys are spelt.
 pub fn operations() -> Vec<&'static str> {
-    Operation::names().collect()
+    Operation::names()
 }

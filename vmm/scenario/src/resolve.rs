@@ -9,7 +9,7 @@ use crossmod_model::plan::{
 use crossmod_model::x86::VendorRule;
 
 use super::built_in::{MOST_EVENTS, NOTHING, RUNS, SITE};
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::executors::Listed;
 use super::guest_code::{self, Body, Library, Use};
 use super::patcher::{self, Context};
@@ -252,12 +252,11 @@ pub(super) fn protocol_text(
     let shipped = protocols();
     let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
-        let help = match nearest(name, names.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => {
-                format!("the protocols are {}; or name a file, or write the [[step]]s here", names.join(", "))
-            }
-        };
+        let help = suggest(
+            name,
+            names.iter().copied(),
+            format!("the protocols are {}; or name a file, or write the [[step]]s here", names.join(", ")),
+        );
         return Err(place.error(format!("there is no protocol `{name}`"), "unknown protocol", help));
     };
     Ok((format!("protocols/{name}.toml"), (*text).to_owned()))

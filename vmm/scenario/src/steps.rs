@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::operation::Operation;
 use super::spanned::Spanned;
 use super::syntax::{File, Protocol, Step, Text, What};
@@ -43,7 +43,7 @@ fn one_operation<'s>(step: &'s Step, place: &Place) -> Result<Operation<'s>, Sce
         [] => Err(place.error(
             "a step without an operation",
             "nothing to do",
-            format!("add one of {}", Operation::names().collect::<Vec<_>>().join(", ")),
+            format!("add one of {}", Operation::names().join(", ")),
         )),
         [_, second, ..] => Err(place.error(
             format!("a step with {} operations", step.operations().len()),
@@ -145,10 +145,7 @@ pub(super) fn append(
 
 fn unknown_label(place: &Place, label: &str, items: &[Item]) -> ScenarioError {
     let labels: Vec<_> = items.iter().map(|item| item.label.as_str()).collect();
-    let help = match nearest(label, labels.iter().copied()) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("the labels are {}", labels.join(", ")),
-    };
+    let help = suggest(label, labels.iter().copied(), format!("the labels are {}", labels.join(", ")));
     place.error(format!("there is no step `{label}`"), "unknown label", help)
 }
 

@@ -3,7 +3,7 @@
 use crossmod_model::plan::{Datum, Word};
 
 use super::built_in::WORDS;
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::syntax::Words;
 use super::tags::is_tag;
 use super::value;
@@ -85,10 +85,11 @@ impl Names {
         self.find(name).ok_or_else(|| {
             let own = self.words.iter().chain(&self.each).map(|datum| datum.name.as_str());
             let known: Vec<&str> = WORDS.iter().map(|(name, ..)| *name).chain(own).collect();
-            let help = match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("name it under [words] or [each], or use one of {}", known.join(", ")),
-            };
+            let help = suggest(
+                name,
+                known.iter().copied(),
+                format!("name it under [words] or [each], or use one of {}", known.join(", ")),
+            );
             place.error(format!("there is no word `{name}`"), "unknown word", help)
         })
     }

@@ -6,7 +6,7 @@ use iced_x86::code_asm::*;
 use super::Use;
 use super::code::{Code, Value, unassembled};
 use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
-use crate::error::{Place, ScenarioError};
+use crate::error::{Place, ScenarioError, suggest};
 use crate::spanned::Spanned;
 use crate::steps::Item;
 use crate::syntax::{Operand, Values};
@@ -276,10 +276,7 @@ impl Code<'_, '_> {
 pub(super) fn property(name: &str, place: &Place) -> Result<Property, ScenarioError> {
     name.parse().map_err(|message: String| {
         let names = Property::ALL.map(Property::name);
-        let help = match crate::error::nearest(name, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "name the property that is violated".into(),
-        };
+        let help = suggest(name, names, "name the property that is violated");
         place.error(message, "unknown property", help)
     })
 }

@@ -19,7 +19,7 @@ use iced_x86::code_asm::{CodeLabel, r15};
 
 use self::emit::{Emitter, Frame, Mark};
 use super::built_in::{FUNCTIONS, ROLES, RUNS, function};
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::site::Resolved;
 use super::steps::{self, Item};
 use super::symbols::Names;
@@ -126,10 +126,11 @@ impl Library {
         self.programs.iter().position(|program| program.name == *wanted).ok_or_else(|| {
             let own = self.programs.iter().map(|program| program.name.as_str());
             let known: Vec<&str> = built_in.iter().copied().chain(own).collect();
-            let help = match nearest(wanted, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("write it under [program], or use one of {}", known.join(", ")),
-            };
+            let help = suggest(
+                wanted,
+                known.iter().copied(),
+                format!("write it under [program], or use one of {}", known.join(", ")),
+            );
             source.at(name.span()).error(format!("there is no program `{wanted}`"), "unknown program", help)
         })
     }

@@ -10,7 +10,7 @@ use super::Use;
 use super::code::{Code, Value, unassembled};
 use super::condition::{Condition, property};
 use super::emit::{Coded, Emitter, Frame, Mark};
-use crate::error::{Place, ScenarioError};
+use crate::error::{Place, ScenarioError, suggest};
 use crate::operation::{Operation, Performer};
 use crate::spanned::Spanned;
 use crate::steps::Item;
@@ -25,10 +25,7 @@ const END: &str = "end";
 fn label(labels: &HashMap<&str, CodeLabel>, name: &str, place: &Place) -> Result<CodeLabel, ScenarioError> {
     labels.get(name).copied().ok_or_else(|| {
         let known: Vec<&str> = labels.keys().copied().collect();
-        let help = match crate::error::nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "give the step that is meant a `label`".into(),
-        };
+        let help = suggest(name, known.iter().copied(), "give the step that is meant a `label`");
         place.error(format!("this program has no step `{name}`"), "unknown step", help)
     })
 }
@@ -99,16 +96,16 @@ impl Code<'_, '_> {
         self.allowed(operation, item)?;
         let goto = |name: &str, place: &Place| label(labels, name, place);
         match operation {
-            Operation::Pass => self.pass_site(part, &item.label).map_err(failed),
-            Operation::Trap => self.emitter.a.int3().map_err(failed),
-            Operation::Pause => self.emitter.a.nop().map_err(failed),
+            Operation::Pass(_) => self.pass_site(part, &item.label).map_err(failed),
+            Operation::Trap(_) => self.emitter.a.int3().map_err(failed),
+            Operation::Pause(_) => self.emitter.a.nop().map_err(failed),
             Operation::Serialise(how) => {
                 let by_iret = how.get_ref().by == SerialiseBy::Iret;
                 let interrupts = matches!(self.frame, Frame::Executor(_));
                 self.emitter.serialise(self.frame, by_iret, interrupts).map_err(failed)
             }
             Operation::Interrupts(switch) => self.interrupts(*switch.get_ref()).map_err(failed),
-            Operation::Acknowledge => {
+            Operation::Acknowledge(_) => {
                 self.emitter.a.mov(dword_ptr(va::PRIVATE + private::ACK), 1).map_err(failed)
             }
             Operation::Goto(name) => {
@@ -141,19 +138,14 @@ impl Code<'_, '_> {
                 let word = self.word(name.get_ref(), &at(name.span()), true)?;
                 self.emitter.a.mov(dword_ptr(word), 0).map_err(failed)
             }
-            Operation::Arm => self.armed(true).map_err(failed),
-            Operation::Disarm => self.armed(false).map_err(failed),
+            Operation::Arm(_) => self.armed(true).map_err(failed),
+            Operation::Disarm(_) => self.armed(false).map_err(failed),
             Operation::Store(store) => self.stores(item, part, store),
             Operation::Broadcast(broadcast) => self.broadcast(item, broadcast),
-            Operation::Done => self.done(item, part).map_err(failed),
-            Operation::Decline => self.refuse().map_err(failed),
+            Operation::Done(_) => self.done(item, part).map_err(failed),
+            Operation::Decline(_) => self.refuse().map_err(failed),
             Operation::Resume(resume) => self.resume(resume.get_ref(), part, &at(resume.span())),
-            Operation::Sync(_)
-            | Operation::AssumeSynchronised
-            | Operation::Quiesce(_)
-            | Operation::Delay(_)
-            | Operation::Free(_)
-            | Operation::Abandon => Err(self.host_only(operation, item)),
+            _ => Err(self.host_only(operation, item)),
         }
     }
 
@@ -223,10 +215,10 @@ impl Code<'_, '_> {
         };
         if !here {
             return Err(match operation {
-                Operation::Resume(_) | Operation::Decline => {
+                Operation::Resume(_) | Operation::Decline(_) => {
                     self.misplaced(operation, item, "only the program of [handler] has a trap to handle")
                 }
-                Operation::Trap => {
+                Operation::Trap(_) => {
                     self.misplaced(operation, item, "only an executor runs into foreign traps")
                 }
                 Operation::Interrupts(_) | Operation::Flags(_) => {

@@ -79,8 +79,8 @@ fn lower_one(
                 .map(|(offset, bytes)| OpKind::Store { offset, bytes })
                 .collect()
         }
-        Operation::Arm => arms(context, part, item)?,
-        Operation::Disarm => vec![OpKind::Armed(false)],
+        Operation::Arm(_) => arms(context, part, item)?,
+        Operation::Disarm(_) => vec![OpKind::Armed(false)],
         Operation::Sync(sync) => syncs(context, progress, item, sync)?,
         Operation::Broadcast(broadcast) => vec![broadcasts(context, progress, item, broadcast)?],
         Operation::Wait(wait) => {
@@ -90,7 +90,7 @@ fn lower_one(
         Operation::Add(add) => vec![adds(context, item, add.get_ref(), &place(add.span()))?],
         Operation::Take(name) => vec![OpKind::Take(lock(context, item, name)?)],
         Operation::Drop(name) => vec![OpKind::SetWord { word: lock(context, item, name)?, value: 0 }],
-        Operation::AssumeSynchronised => vec![OpKind::AssumeSynchronised],
+        Operation::AssumeSynchronised(_) => vec![OpKind::AssumeSynchronised],
         Operation::Quiesce(quiesce) => {
             vec![OpKind::Quiesce(quiet(context, item, quiesce.get_ref().of.as_ref())?)]
         }
@@ -100,26 +100,12 @@ fn lower_one(
             (0..moves).map(|_| OpKind::Delay).collect()
         }
         Operation::Free(free) => vec![frees(context, free.get_ref().what, &place(free.span()))?],
-        Operation::Done => vec![completes(context, progress, part, item)?],
-        Operation::Abandon => {
+        Operation::Done(_) => vec![completes(context, progress, part, item)?],
+        Operation::Abandon(_) => {
             abandons(progress, item)?;
             Vec::new()
         }
-        Operation::Pass
-        | Operation::Serialise(_)
-        | Operation::Load(_)
-        | Operation::If(_)
-        | Operation::Unless(_)
-        | Operation::Goto(_)
-        | Operation::Check(_)
-        | Operation::Fail(_)
-        | Operation::Trap
-        | Operation::Interrupts(_)
-        | Operation::Flags(_)
-        | Operation::Acknowledge
-        | Operation::Pause
-        | Operation::Resume(_)
-        | Operation::Decline => {
+        _ => {
             return Err(item.place.error(
                 format!("`{}` is a step of programs, and the patcher here is the host", operation.name()),
                 "not a patcher's",
