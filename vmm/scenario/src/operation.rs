@@ -34,11 +34,6 @@ macro_rules! operations {
             /// All operations as their keys are spelt, in the order of the reference, with who performs them.
             pub const ALL: &'static [(&'static str, Performer)] = &[$(($name, Performer::$performer)),*];
 
-            /// All names.
-            pub fn names() -> Vec<&'static str> {
-                Operation::ALL.iter().map(|(name, _)| *name).collect()
-            }
-
             /// As its key is spelt.
             pub fn name(self) -> &'static str {
                 match self {

@@ -1,6 +1,6 @@
 //! The shape of `fetch`.
 
-use crossmod_model::fetch::FetchModel;
+use crossmod_model::fetch::{FetchModel, Order};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -42,18 +42,6 @@ pub(crate) struct Custom {
     /// fetch = { atom = 16, stale = true, order = "block" }
     /// ```
     pub order: Option<Order>,
-}
-
-/// Which stores a stale fetch may miss.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
-    /// The latest ones, in program order, with one clock for each block.
-    Block,
-    /// The latest ones, in program order, with one clock for all blocks.
-    Program,
-    /// Any of them.
-    Any,
 }
 
 forms!(

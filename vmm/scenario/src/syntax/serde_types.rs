@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{Int, Text};
+use crate::error::Place;
 use crate::spanned::Spanned;
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
@@ -14,6 +15,16 @@ use crate::spanned::Spanned;
 pub(crate) enum OneOrMore {
     One(String),
     More(Vec<Text>),
+}
+
+impl OneOrMore {
+    /// Each with its place.
+    pub fn items<'a>(&'a self, whole: &'a Place) -> Vec<(&'a str, &'a Place)> {
+        match self {
+            OneOrMore::One(text) => vec![(text, whole)],
+            OneOrMore::More(list) => list.iter().map(|text| (text.as_str(), &text.place)).collect(),
+        }
+    }
 }
 
 /// An expectation: for every fetch model, or one by one.
