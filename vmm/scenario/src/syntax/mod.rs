@@ -134,7 +134,7 @@ pub(super) struct File {
     /// ```toml
     /// rule = "amd"
     /// ```
-    pub rule: Option<Rule>,
+    pub rule: Option<VendorRule>,
     /// The patch site in its two versions: the table `[site]`, or a list of them, `[[site]]`.
     ///
     /// With several sites a step names the one that it changes, as in `site = "bypass"`; without that key it changes the
@@ -288,7 +288,7 @@ pub(super) struct File {
 /// A protocol file has no site and no executors: it holds what a scenario can take over by naming it as `protocol`. Its
 /// keys are `summary` and, with the meaning that they have in a scenario, `step`, `handler`, `words`, `each`, `program`
 /// and `events`. In `[events]` it says what the handlers run, not how many events arrive.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Protocol {
     /// What the protocol does, in one line.
@@ -327,25 +327,6 @@ pub(super) enum Side {
     Old,
     /// The version that the modification installs.
     New,
-}
-
-/// A vendor's rule.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Rule {
-    /// Intel SDM: nothing is assumed that only AMD promises.
-    Intel,
-    /// AMD APM: MFENCE serialises, and one store inside an aligned quadword needs no handshake.
-    Amd,
-}
-
-impl Rule {
-    pub fn vendor(self) -> VendorRule {
-        match self {
-            Rule::Intel => VendorRule::Intel,
-            Rule::Amd => VendorRule::Amd,
-        }
-    }
 }
 
 /// The schema of a text that is one of some names, or something else.
