@@ -19,26 +19,12 @@ const ALL: usize = Protocol::ALL.len();
 /// Patcher time and stall of one patch, in nanoseconds.
 type Sample = [u64; 2];
 
-/// Times of parts that occur several times in a patch, or never.
-struct Parts {
-    /// Rounds of messages.
-    rounds: Histogram<u64>,
-    /// Additional time of passes with traps.
-    traps: Histogram<u64>,
-}
-
-impl Parts {
-    fn new() -> Parts {
-        Parts { rounds: super::histogram(), traps: super::histogram() }
-    }
-}
+/// Times of parts that occur several times in a patch, or never: rounds of messages, and the additional time of passes
+/// with traps.
+type Parts = [Histogram<u64>; 2];
 
 /// The same of one slice, in TSC ticks.
-#[derive(Default)]
-struct Ticks {
-    rounds: Vec<u64>,
-    traps: Vec<u64>,
-}
+type Ticks = [Vec<u64>; 2];
 
 /// A case so far.
 pub(super) struct Measured {
@@ -59,7 +45,7 @@ impl Measured {
     pub fn new(case: Case) -> Measured {
         Measured {
             case,
-            parts: std::array::from_fn(|_| Parts::new()),
+            parts: std::array::from_fn(|_| [super::histogram(), super::histogram()]),
             samples: Vec::new(),
             counted: Default::default(),
             sent: Default::default(),
@@ -134,7 +120,7 @@ impl Measured {
         let ns = |ticks: u64| (ticks as f64 / ticks_per_ns) as u64;
         self.samples[before..].iter_mut().flatten().flatten().for_each(|sample| *sample = ns(*sample));
         for (all, new) in self.parts.iter_mut().zip(parts) {
-            for (histogram, times) in [(&mut all.rounds, new.rounds), (&mut all.traps, new.traps)] {
+            for (histogram, times) in all.iter_mut().zip(new) {
                 times.into_iter().for_each(|time| super::record(histogram, ns(time)));
             }
         }
@@ -173,8 +159,8 @@ impl Measured {
             }
             round[index] = [took, stall];
             sent[index] += performed.sent;
-            parts[index].rounds.extend(performed.rounds());
-            parts[index].traps.extend(patcher.trapped());
+            parts[index][0].extend(performed.rounds());
+            parts[index][1].extend(patcher.trapped());
             counted[index] = sum(counted[index], before, patcher.counted());
         }
         self.samples.push(round);
@@ -229,9 +215,9 @@ impl Measured {
             a_site: patch.p50 as f64 / self.case.sites as f64,
             patch,
             stall: quantiles(1),
-            round: Quantiles::of(&self.parts[index].rounds),
+            round: Quantiles::of(&self.parts[index][0]),
             traps: counted.traps,
-            trap: Quantiles::of(&self.parts[index].traps),
+            trap: Quantiles::of(&self.parts[index][1]),
             sent: self.sent[index],
             delivered: counted.ipis + counted.nmis,
             ratios: if overcommitted { Default::default() } else { [0, 1].map(|what| thinned(ratios(what))) },
@@ -262,7 +248,7 @@ mod tests {
         measured.samples[4][0] = [10_000, 50];
         measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1 }; ALL];
         measured.sent = [4; ALL];
-        (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0].rounds, time));
+        (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0][0], time));
         let outcome = measured.result(1).unwrap();
         let naive = outcome.line(Protocol::Naive).unwrap();
         assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));

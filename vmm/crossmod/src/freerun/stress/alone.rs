@@ -10,8 +10,7 @@ use crate::plan::Plan;
 /// The value that a pass leaves in EAX while nothing patches, or the reason why there is none.
 pub(super) fn alone(
     plan: &Plan,
-    text: Vec<u8>,
-    landing: Vec<u8>,
+    (text, landing): (Vec<u8>, Vec<u8>),
     places: &[usize],
 ) -> Result<Result<u32, String>, MachineError> {
     let vm = StressVm::new(StressConfig {

@@ -53,6 +53,13 @@ pub struct Event {
     pub after: Vec<Logged>,
 }
 
+impl Event {
+    /// An event outside of any complete pass.
+    pub fn new(property: Property, what: String, executor: usize, by: &'static str) -> Event {
+        Event { property, what, executor, by, pass: None, before: Vec::new(), after: Vec::new() }
+    }
+}
+
 /// The circumstances of every finding of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Circumstances {

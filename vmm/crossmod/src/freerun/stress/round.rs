@@ -131,15 +131,8 @@ impl Patching<'_, '_> {
             Waited::Done => None,
             Waited::Interrupted => Some(RoundEnd::Interrupted),
             Waited::Stuck => {
-                let event = || Event {
-                    property: Property::Deadlock,
-                    what: format!("step `{step}` waited for three seconds without an answer"),
-                    executor: 0,
-                    by: "patcher",
-                    pass: None,
-                    before: Vec::new(),
-                    after: Vec::new(),
-                };
+                let what = format!("step `{step}` waited for three seconds without an answer");
+                let event = || Event::new(Property::Deadlock, what, 0, "patcher");
                 self.shared.note(event, Property::Deadlock);
                 Some(RoundEnd::Stuck)
             }

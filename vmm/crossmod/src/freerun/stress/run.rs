@@ -76,7 +76,7 @@ pub fn stress(
     // Before the calling thread is pinned: the host counts the CPUs that the process may use.
     let host = Host::read();
     let places = if others.is_empty() { &cpus[..] } else { others };
-    let versions = Versions::of(plan, |text| alone(plan, text.pages(), text.landing(), places))?;
+    let versions = Versions::of(plan, |text| alone(plan, text, places))?;
     let versions = versions.map_err(|reason| {
         let remedy = "choose another pair of versions, or explore it".into();
         StressError::NotStressable(Refusal { reason, remedy })
@@ -87,7 +87,7 @@ pub fn stress(
     let shared = StressState::new(plan, &versions, &recorder, &run, &options.argument);
     let began = Instant::now();
     pin(own);
-    let VmResults { rounds, ended, nmi, irq, mut counts } =
+    let (rounds, ended, [nmi, irq], mut counts) =
         measure(options, &shared, (places, executors), began, tick)?;
     counts.deadlock += u64::from(ended == RoundEnd::Stuck);
     let two_valued = versions.two_valued();
@@ -117,23 +117,15 @@ pub fn stress(
     })
 }
 
-/// The results of the virtual machine.
-struct VmResults {
-    rounds: u64,
-    ended: RoundEnd,
-    nmi: Messages,
-    irq: Messages,
-    counts: StressCounts,
-}
-
-/// Runs executors, the patcher on the calling thread, and a thread that injects events.
+/// Runs executors, the patcher on the calling thread, and a thread that injects events. Returns the number of complete
+/// rounds, the end of the last one, NMIs and device interrupts, and what executors showed.
 fn measure(
     options: &StressOptions,
     shared: &StressState<'_>,
     (places, executors): (&[usize], usize),
     began: Instant,
     mut tick: impl FnMut(StressProgress),
-) -> Result<VmResults, MachineError> {
+) -> Result<(u64, RoundEnd, [Messages; 2], StressCounts), MachineError> {
     let vm = StressVm::new(StressConfig {
         executors,
         site: shared.plan.site.address,
@@ -158,10 +150,10 @@ fn measure(
             Ok((rounds, ended, messages))
         })
     };
-    let ((rounds, ended, [nmi, irq]), judges) = vm.run(places, judges, patch)?;
+    let ((rounds, ended, messages), judges) = vm.run(places, judges, patch)?;
     let mut counts = StressCounts::default();
     judges.iter().for_each(|judge| counts.add(&judge.counts));
-    Ok(VmResults { rounds, ended, nmi, irq, counts })
+    Ok((rounds, ended, messages, counts))
 }
 
 fn rounds(

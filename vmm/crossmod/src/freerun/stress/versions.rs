@@ -63,14 +63,14 @@ pub struct Versions {
 
 impl Versions {
     /// The versions of a plan, or the reason why they cannot be distinguished. `outcome` returns the value that a pass
-    /// leaves in EAX with this text in the machine, or the reason why it leaves none.
+    /// leaves in EAX with these site pages and this landing page in the machine, or the reason why it leaves none.
     ///
     /// # Errors
     ///
     /// Those of `outcome`, which say nothing about the plan.
     pub fn of<E>(
         plan: &Plan,
-        mut outcome: impl FnMut(&VersionText<'_>) -> Result<Result<u32, String>, E>,
+        mut outcome: impl FnMut((Vec<u8>, Vec<u8>)) -> Result<Result<u32, String>, E>,
     ) -> Result<Result<Versions, String>, E> {
         let end = plan.site.address + plan.site.len() as u64;
         let next = plan.pads.iter().find(|pad| pad.address == end).map_or(1, |pad| pad.mark);
@@ -84,16 +84,13 @@ impl Versions {
             let code = if new { &plan.site.new } else { &plan.site.old };
             let form = match versions.carrying(plan, code) {
                 Some(form) => form,
-                None => {
-                    let text = VersionText { plan, versions: &versions, number: u64::from(new) };
-                    match outcome(&text)? {
-                        Ok(outcome) => Form::Fixed { bytes: code.bytes.clone(), outcome },
-                        Err(why) => {
-                            let which = if new { "new" } else { "old" };
-                            return Ok(Err(format!("the {which} version alone {why}")));
-                        }
+                None => match outcome((versions.text(plan, u64::from(new)), versions.landing(plan)))? {
+                    Ok(outcome) => Form::Fixed { bytes: code.bytes.clone(), outcome },
+                    Err(why) => {
+                        let which = if new { "new" } else { "old" };
+                        return Ok(Err(format!("the {which} version alone {why}")));
                     }
-                }
+                },
             };
             *(if new { &mut versions.new } else { &mut versions.old }) = form;
         }
@@ -197,25 +194,6 @@ impl Versions {
         let start = (plan.site.address - va::SITE) as usize;
         text[start..start + plan.site.len()].copy_from_slice(&self.bytes(number));
         text
-    }
-}
-
-/// The text with a version whose outcome is unknown yet.
-pub struct VersionText<'a> {
-    plan: &'a Plan,
-    versions: &'a Versions,
-    number: u64,
-}
-
-impl VersionText<'_> {
-    /// The site pages.
-    pub fn pages(&self) -> Vec<u8> {
-        self.versions.text(self.plan, self.number)
-    }
-
-    /// The landing page.
-    pub fn landing(&self) -> Vec<u8> {
-        self.versions.landing(self.plan)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Which outcomes are findings: those that a binding fetch model does not allow, or that nothing explains.
 
-use std::collections::BTreeMap;
-
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
 use super::outcome::Tally;
@@ -160,14 +158,7 @@ pub(super) fn judge_pair(row: &PairRow, seen: &PairSeen, host: &Host, findings: 
 
 /// Compares the outcomes of all places with a fetch model.
 pub(super) fn compare(model: FetchModel, rows: &[SurveyRow]) -> ModelLine {
-    let mut line = ModelLine {
-        model: model.to_string(),
-        allowed: 0,
-        forbidden: 0,
-        forbidden_passes: 0,
-        forbidden_by_boundary: BTreeMap::new(),
-        unknown: 0,
-    };
+    let mut line = ModelLine { model: model.to_string(), ..ModelLine::default() };
     for row in rows {
         for seen in &row.seen {
             for (odd, count) in &seen.odd {

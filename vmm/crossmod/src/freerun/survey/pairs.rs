@@ -39,42 +39,12 @@ const NOP: &[i64] = &[0x441f, 0x801f];
 impl Pair {
     /// All.
     pub const ALL: [Pair; 7] = [
-        Pair {
-            name: "jmp <-> jmp",
-            old: [0xe9, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
-        Pair {
-            name: "call <-> call",
-            old: [0xe8, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe8, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
+        Pair::of_five("jmp <-> jmp", [0xe9, 0x10, 0x31], [0xe9, 0x20, 0x32], FOUR),
+        Pair::of_five("call <-> call", [0xe8, 0x10, 0x31], [0xe8, 0x20, 0x32], FOUR),
         // A mix is a NOP of seven bytes, which includes `mov al, 0x11`.
-        Pair {
-            name: "nop5 <-> jmp",
-            old: [0x0f, 0x1f, 0x44, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x1f, 0x80, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, NOP),
-            traps: false,
-        },
-        Pair {
-            name: "nop5 <-> call",
-            old: [0x0f, 0x1f, 0x44, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe8, 0x1f, 0x80, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, NOP),
-            traps: false,
-        },
-        Pair {
-            name: "call <-> jmp",
-            old: [0xe8, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
+        Pair::of_five("nop5 <-> jmp", [0x0f, 0x1f, 0x44], [0xe9, 0x1f, 0x80], NOP),
+        Pair::of_five("nop5 <-> call", [0x0f, 0x1f, 0x44], [0xe8, 0x1f, 0x80], NOP),
+        Pair::of_five("call <-> jmp", [0xe8, 0x10, 0x31], [0xe9, 0x20, 0x32], FOUR),
         // 66 98 is CBW.
         Pair {
             name: "nop2 <-> jz",
@@ -92,6 +62,13 @@ impl Pair {
             traps: true,
         },
     ];
+
+    /// Two instructions of five bytes, whose last two are 0, followed by `mov al, 0x11; ret`.
+    const fn of_five(name: &'static str, old: [u8; 3], new: [u8; 3], targets: &'static [i64]) -> Pair {
+        let old = [old[0], old[1], old[2], 0, 0, 0xb0, 0x11, 0xc3];
+        let new = [new[0], new[1], new[2], 0, 0, 0xb0, 0x11, 0xc3];
+        Pair { name, old, new, targets: (5, targets), traps: false }
+    }
 
     /// Offsets of the bytes that differ.
     fn varied(&self) -> Vec<usize> {
@@ -310,7 +287,7 @@ mod tests {
             (3, PairVersion::Mix("aa".into())),
             (4, PairVersion::Mix("bb".into())),
         ]));
-        let mut seen = PairSeen::new(Side::Host);
+        let mut seen = PairSeen::default();
         let passes = [1, 2, 2, 3, 4, 3, 9].map(|value| Pass { value, ..Pass::default() });
         outcomes.count(&passes, &mut seen);
         assert_eq!((seen.passes, seen.old, seen.new, seen.torn, seen.unexplained), (7, 1, 2, 3, 1));

@@ -11,10 +11,11 @@ use crate::host::Host;
 use crate::machine::free::survey::Shape;
 
 /// Who executes and who stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// A vCPU; a host thread, into guest memory.
+    #[default]
     Host,
     /// A vCPU; another vCPU.
     Vcpu,
@@ -140,7 +141,7 @@ impl SurveyRow {
 }
 
 /// The outcomes of all places, compared with one fetch model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ModelLine {
     /// Name of the model.
     pub model: String,
@@ -186,7 +187,7 @@ pub struct Survey {
 }
 
 /// Passes of one side through a pair at one place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PairSeen {
     /// Who executed and stored.
     pub side: Side,
@@ -208,24 +209,6 @@ pub struct PairSeen {
     pub stores: u64,
     /// How long it ran.
     pub seconds: f64,
-}
-
-impl PairSeen {
-    /// Nothing yet.
-    pub(super) fn new(side: Side) -> PairSeen {
-        PairSeen {
-            side,
-            passes: 0,
-            old: 0,
-            new: 0,
-            torn: 0,
-            unexplained: 0,
-            exceptions: 0,
-            mixes: BTreeMap::new(),
-            stores: 0,
-            seconds: 0.0,
-        }
-    }
 }
 
 /// A pair at one place.

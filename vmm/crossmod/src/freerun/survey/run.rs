@@ -146,7 +146,7 @@ impl Run<'_> {
                 break;
             }
             let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.slices.next_job() });
-            let mut seen = PairSeen::new(side);
+            let mut seen = PairSeen { side, ..PairSeen::default() };
             let slice = self.machines.slice(&job, side, |passes| outcomes.count(passes, &mut seen))?;
             (seen.stores, seen.seconds) = (slice.stores, slice.seconds);
             seen.exceptions = slice.exceptions.len() as u64;
