@@ -48,21 +48,20 @@ pub struct Machine {
 impl Machine {
     /// Makes a machine whose only slot executes the transitions of every executor.
     pub fn oracle() -> Result<Machine, MachineError> {
-        Machine::new(2, Backing::PerRing, false)
+        Machine::new(2, Backing::PerRing, Controller::None)
     }
 
     /// Makes a machine with one KVM vCPU for each of `slots` executors.
     pub fn live(slots: usize) -> Result<Machine, MachineError> {
-        Machine::new(slots, Backing::PerSlot, false)
+        Machine::new(slots, Backing::PerSlot, Controller::None)
     }
 
     pub(super) fn new(
         cpus: usize,
         backing: Backing,
-        interrupt_controller: bool,
+        controller: Controller,
     ) -> Result<Machine, MachineError> {
         assert!((1..=MAX_CPUS).contains(&cpus), "plans have 1 to {MAX_CPUS} executors");
-        let controller = if interrupt_controller { Controller::InKernel } else { Controller::None };
         let Vm { fd: vm, memory, cpuid, mcg_cap } = Vm::new(cpus, controller)?;
         memory.write(layout::SMI_HANDLER, &SMI_HANDLER)?;
         let vcpus =
@@ -109,7 +108,7 @@ impl Machine {
         let page = initial_text(plan);
         self.memory.write(layout::MASTER, &page)?;
         for slot in 0..self.slots() {
-            self.memory.write(CpuPages::of(slot).view(), &page)?;
+            self.memory.write(CpuPages::of(slot).view, &page)?;
         }
         for pad in plan.pads.iter().filter(|pad| !in_site_pages(pad.address)) {
             self.memory.write(layout::LANDING + pad.address % PAGE, &pad_code(pad.mark))?;
@@ -157,7 +156,7 @@ impl Machine {
 
     /// Writes a vCPU's private state.
     pub fn write_private(&mut self, slot: usize, cpu: &Cpu) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).private(), &cpu.private[..])
+        self.memory.write(CpuPages::of(slot).private, &cpu.private[..])
     }
 
     /// Steps on from `regs` with the private memory that this slot's own steps left behind, as live replay does.
@@ -185,7 +184,7 @@ impl Machine {
 
     /// Writes to a vCPU's view of the site pages.
     pub fn write_view(&mut self, slot: usize, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).view() + (address - va::SITE), bytes)
+        self.memory.write(CpuPages::of(slot).view + (address - va::SITE), bytes)
     }
 
     /// Writes to the master copy of the site pages, as a patcher does.
@@ -200,19 +199,19 @@ impl Machine {
 
     /// Writes one of the words that a scenario names, of a vCPU.
     pub fn write_word(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
-        let at = CpuPages::of(slot).private() + crossmod_abi::private::WORD + 4 * u64::from(word);
+        let at = CpuPages::of(slot).private + crossmod_abi::private::WORD + 4 * u64::from(word);
         self.memory.write(at, &value.to_le_bytes())
     }
 
     /// Clears the acknowledgement word of a vCPU, as a broadcast does.
     pub fn clear_ack(&mut self, slot: usize) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).private() + crossmod_abi::private::ACK, &[0; 4])
+        self.memory.write(CpuPages::of(slot).private + crossmod_abi::private::ACK, &[0; 4])
     }
 
     /// Reads a vCPU's private state, including dead bytes.
     pub fn read_private(&self, slot: usize) -> Result<Box<[u8; PRIVATE_LEN]>, MachineError> {
         let mut bytes = Box::new([0; PRIVATE_LEN]);
-        self.memory.read(CpuPages::of(slot).private(), &mut bytes[..])?;
+        self.memory.read(CpuPages::of(slot).private, &mut bytes[..])?;
         Ok(bytes)
     }
 }

@@ -18,7 +18,7 @@ use super::capabilities::{Ability, Capabilities, Feature};
 use super::layout::CpuPages;
 use super::machine::Backing;
 use super::vcpu::{Exit, Inject};
-use super::vm::open;
+use super::vm::{Controller, open};
 use super::{Machine, MachineError};
 
 /// A fact about this host.
@@ -336,12 +336,12 @@ fn fact(question: &str, answer: String, consequence: &str) -> Fact {
 impl Machine {
     /// Sends an NMI to a vCPU through the interrupt controller in the kernel.
     fn message() -> Result<(), MachineError> {
-        let mut machine = Machine::new(1, Backing::PerSlot, true)?;
+        let mut machine = Machine::new(1, Backing::PerSlot, Controller::InKernel)?;
         machine.reset(&tiny())?;
         let before = start(NOP, Ring::Kernel);
         machine.write_private(0, &before)?;
         let vcpu = &mut machine.vcpus[0];
-        vcpu.restore(CpuPages::of(0).pml4(), &before.regs, false, Inject::Nothing)?;
+        vcpu.restore(CpuPages::of(0).pml4, &before.regs, false, Inject::Nothing)?;
         // KVM must take the state now: later that would cancel the NMI.
         vcpu.settle()?;
         vcpu.announce()?;

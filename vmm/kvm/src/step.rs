@@ -85,7 +85,7 @@ impl Machine {
         let index = self.backing(slot, before.user());
         let result = self.execute(index, slot, before, stimulus);
         if let Some((to, original)) = planted {
-            self.unplant(slot, to, &original)?;
+            self.set_two_bytes(slot, to, original)?;
         }
         let after = self.vcpus[index].regs()?;
         let (exit, entered_smm) = result?;
@@ -134,7 +134,7 @@ impl Machine {
         let vcpu = &mut self.vcpus[index];
         // Single-stepping must stop neither inside SMM nor behind its RSM.
         vcpu.set_single_step(!before.user() && stimulus != Stimulus::Smi)?;
-        vcpu.restore(CpuPages::of(slot).pml4(), before, trap_flag, inject)?;
+        vcpu.restore(CpuPages::of(slot).pml4, before, trap_flag, inject)?;
         let exit = self.run(index, slot, before.rip)?;
         match (stimulus, &exit) {
             (Stimulus::Smi, Exit::Doorbell(port::SMM)) if self.vcpus[index].in_smm() => {
@@ -224,13 +224,13 @@ impl Machine {
         landing: Landing,
     ) -> Result<(Cpu, Landing), MachineError> {
         let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
-        self.memory.read(CpuPages::of(slot).private(), &mut cpu.private[..])?;
+        self.memory.read(CpuPages::of(slot).private, &mut cpu.private[..])?;
         if let Landing::Handler(vector) = landing
             && !pushes_error_code(vector)
             && let Some(changed) = cpu.clean_frame_at_rsp()
         {
             // In memory too: the handler's IRET must not load the flags that stepping set.
-            let at = CpuPages::of(slot).private() + changed.start as u64;
+            let at = CpuPages::of(slot).private + changed.start as u64;
             self.memory.write(at, &cpu.private[changed])?;
         }
         if cpu.clear_dead_stack() {
@@ -259,16 +259,12 @@ impl Machine {
     /// which a TSS in use is not. The frame is dead after the IRETQ.
     fn lend_iopl(&mut self, slot: usize, regs: &Regs) -> Result<(), MachineError> {
         const IRETQ: [u8; 2] = [0x48, 0xcf];
-        let mut code = [0; IRETQ.len()];
-        for (distance, byte) in (0..).zip(&mut code) {
-            let at = self.code_address(slot, regs.rip + distance)?;
-            self.memory.read(at, std::slice::from_mut(byte))?;
-        }
+        let code = self.two_bytes(slot, regs.rip)?;
         let offset = regs.gpr[reg::RSP].wrapping_sub(va::PRIVATE);
         if code != IRETQ || offset > PRIVATE_LEN as u64 - FRAME {
             return Ok(());
         }
-        let at = CpuPages::of(slot).private() + offset;
+        let at = CpuPages::of(slot).private + offset;
         let mut word = [0; 8];
         self.memory.read(at + 8, &mut word)?;
         if word[0] & 3 == 3 {
@@ -309,32 +305,31 @@ impl Machine {
 
     fn debug_frame(&self, slot: usize) -> Result<Frame, MachineError> {
         let mut bytes = [0; FRAME as usize];
-        self.memory.read(CpuPages::of(slot).private() + private::DB_STACK_TOP - FRAME, &mut bytes)?;
-        let word = |index: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[8 * index..8 * index + 8]);
-            u64::from_le_bytes(word)
-        };
+        self.memory.read(CpuPages::of(slot).private + private::DB_STACK_TOP - FRAME, &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let word = |index: usize| u64::from_le_bytes(words[index]);
         Ok(Frame { rip: word(0), cs: word(1), rflags: word(2), rsp: word(3), ss: word(4) })
     }
 
     /// Writes a doorbell over the code at a virtual address. Returns the bytes that it replaces.
     fn plant(&mut self, slot: usize, to: u64) -> Result<[u8; 2], MachineError> {
-        let mut original = [0; 2];
-        for (index, byte) in [0xe6, port::STOP].into_iter().enumerate() {
-            let at = self.code_address(slot, to + index as u64)?;
-            self.memory.read(at, &mut original[index..=index])?;
-            self.memory.write(at, &[byte])?;
-        }
+        let original = self.two_bytes(slot, to)?;
+        self.set_two_bytes(slot, to, [0xe6, port::STOP])?;
         Ok(original)
     }
 
-    fn unplant(&mut self, slot: usize, to: u64, original: &[u8; 2]) -> Result<(), MachineError> {
-        for (index, &byte) in original.iter().enumerate() {
-            let at = self.code_address(slot, to + index as u64)?;
-            self.memory.write(at, &[byte])?;
+    /// Two bytes of the code at a virtual address, which may lie in different pages.
+    fn two_bytes(&self, slot: usize, at: u64) -> Result<[u8; 2], MachineError> {
+        let mut bytes = [0; 2];
+        for (at, byte) in (at..).zip(&mut bytes) {
+            self.memory.read(self.code_address(slot, at)?, std::slice::from_mut(byte))?;
         }
-        Ok(())
+        Ok(bytes)
+    }
+
+    fn set_two_bytes(&mut self, slot: usize, at: u64, bytes: [u8; 2]) -> Result<(), MachineError> {
+        let mut each = (at..).zip(bytes);
+        each.try_for_each(|(at, byte)| self.memory.write(self.code_address(slot, at)?, &[byte]))
     }
 
     /// Guest-physical address of the code that `slot` executes at a virtual address.
@@ -342,7 +337,7 @@ impl Machine {
         if (va::IMAGE..va::PRIVATE).contains(&virt) {
             Ok(virt)
         } else if (va::SITE..va::SITE + 2 * PAGE).contains(&virt) {
-            Ok(CpuPages::of(slot).view() + (virt - va::SITE))
+            Ok(CpuPages::of(slot).view + (virt - va::SITE))
         } else if in_landing_window(virt) {
             Ok(layout::LANDING + virt % PAGE)
         } else {

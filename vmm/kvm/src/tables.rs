@@ -59,32 +59,32 @@ pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineE
         entry(layout::LOW_TABLE, slot, (slot * PAGE) | LEAF)?;
         entry(layout::LANDING_TABLE, slot, layout::LANDING | LEAF)?;
         entry(layout::LANDING_DIRECTORY, slot, layout::LANDING_TABLE | TABLE)?;
-        entry(cpu.site_directory(), slot, layout::LANDING_TABLE | TABLE)?;
-        entry(cpu.site_table(), slot, layout::LANDING | LEAF)?;
+        entry(cpu.site_directory, slot, layout::LANDING_TABLE | TABLE)?;
+        entry(cpu.site_table, slot, layout::LANDING | LEAF)?;
     }
-    entry(cpu.pml4(), 0, cpu.pdpt() | TABLE)?;
-    entry(cpu.pdpt(), 0, cpu.low_directory() | TABLE)?;
-    entry(cpu.low_directory(), index(va::IMAGE, 1), layout::LOW_TABLE | TABLE)?;
-    entry(cpu.low_directory(), index(va::PRIVATE, 1), cpu.data_table() | TABLE)?;
+    entry(cpu.pml4, 0, cpu.pdpt | TABLE)?;
+    entry(cpu.pdpt, 0, cpu.low_directory | TABLE)?;
+    entry(cpu.low_directory, index(va::IMAGE, 1), layout::LOW_TABLE | TABLE)?;
+    entry(cpu.low_directory, index(va::PRIVATE, 1), cpu.data_table | TABLE)?;
     for (virt, phys) in [
-        (va::PRIVATE, cpu.private()),
+        (va::PRIVATE, cpu.private),
         (va::SHARED, layout::SHARED),
         (va::MASTER, layout::MASTER),
         (va::MASTER + PAGE, layout::MASTER + PAGE),
         (va::TABLES, layout::TABLES),
         (va::IDT, layout::IDT),
     ] {
-        entry(cpu.data_table(), index(virt, 0), phys | LEAF)?;
+        entry(cpu.data_table, index(virt, 0), phys | LEAF)?;
     }
     // rel32 reaches 2 GiB either way: three GiB below and two above are landing window.
     let site_gib = index(va::SITE, 2);
     for gib in site_gib - 2..=site_gib + 2 {
-        entry(cpu.pdpt(), gib, layout::LANDING_DIRECTORY | TABLE)?;
+        entry(cpu.pdpt, gib, layout::LANDING_DIRECTORY | TABLE)?;
     }
-    entry(cpu.pdpt(), site_gib, cpu.site_directory() | TABLE)?;
-    entry(cpu.site_directory(), index(va::SITE, 1), cpu.site_table() | TABLE)?;
+    entry(cpu.pdpt, site_gib, cpu.site_directory | TABLE)?;
+    entry(cpu.site_directory, index(va::SITE, 1), cpu.site_table | TABLE)?;
     for page in 0..2 {
-        entry(cpu.site_table(), index(va::SITE, 0) + page, (cpu.view() + page * PAGE) | LEAF)?;
+        entry(cpu.site_table, index(va::SITE, 0) + page, (cpu.view + page * PAGE) | LEAF)?;
     }
     Ok(())
 }
@@ -93,14 +93,14 @@ pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineE
 pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
     for page in 0..2 {
         let slot = index(va::SITE, 0) + page;
-        memory.write_u64(cpu.site_table() + 8 * slot, (layout::MASTER + page * PAGE) | LEAF)?;
+        memory.write_u64(cpu.site_table + 8 * slot, (layout::MASTER + page * PAGE) | LEAF)?;
     }
     Ok(())
 }
 
 /// Maps another page in the 2 MiB of private, shared and system pages.
 pub(super) fn map(memory: &Memory, cpu: CpuPages, virt: u64, phys: u64) -> Result<(), MachineError> {
-    memory.write_u64(cpu.data_table() + 8 * index(virt, 0), phys | LEAF)
+    memory.write_u64(cpu.data_table + 8 * index(virt, 0), phys | LEAF)
 }
 
 /// Writes GDT and TSS.

@@ -147,12 +147,8 @@ impl Vcpu {
             Unfinished::Data => self.settle()?,
             Unfinished::Out(_) | Unfinished::Nothing => {}
         }
-        self.set_segments(cr3, regs);
-        let sregs = self.sregs;
-        let page = self.fd.sync_regs_mut();
-        page.regs = to_kvm(regs, trap_flag);
-        page.sregs = sregs;
-        page.events = events(regs, inject);
+        self.set_registers(cr3, regs, trap_flag);
+        self.fd.sync_regs_mut().events = events(regs, inject);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(SYNC);
         match inject {
             Inject::Smi => self.fd.smi().map_err(MachineError::kvm("KVM_SMI")),
@@ -172,11 +168,7 @@ impl Vcpu {
         if std::mem::replace(&mut self.unfinished, Unfinished::Nothing) == Unfinished::Data {
             self.settle()?;
         }
-        self.set_segments(cr3, regs);
-        let sregs = self.sregs;
-        let page = self.fd.sync_regs_mut();
-        page.regs = to_kvm(regs, false);
-        page.sregs = sregs;
+        self.set_registers(cr3, regs, false);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
         Ok(())
     }
@@ -186,7 +178,7 @@ impl Vcpu {
         self.fd.sync_regs().events.nmi.pending != 0
     }
 
-    fn set_segments(&mut self, cr3: u64, regs: &Regs) {
+    fn set_registers(&mut self, cr3: u64, regs: &Regs, trap_flag: bool) {
         self.sregs.cr3 = cr3;
         self.sregs.cr2 = regs.cr2;
         if self.sregs.cs.selector != regs.cs {
@@ -195,6 +187,9 @@ impl Vcpu {
         if self.sregs.ss.selector != regs.ss {
             self.sregs.ss = segment(regs.ss);
         }
+        let page = self.fd.sync_regs_mut();
+        page.regs = to_kvm(regs, trap_flag);
+        page.sregs = self.sregs;
     }
 
     /// Writes the local APIC back unchanged: KVM made its map of APIC IDs, which routes messages, before this vCPU
@@ -391,7 +386,6 @@ fn name(exit: &VcpuExit<'_>) -> String {
         VcpuExit::MmioRead(address, data) => format!("MMIO (read of {} bytes at {address:#x})", data.len()),
         VcpuExit::MmioWrite(address, data) => format!("MMIO (write of {data:02x?} at {address:#x})"),
         VcpuExit::Shutdown => "SHUTDOWN (triple fault)".into(),
-        VcpuExit::Hlt => "HLT".into(),
         VcpuExit::FailEntry(reason, cpu) => format!("FAIL_ENTRY (hardware reason {reason:#x}, CPU {cpu})"),
         VcpuExit::SystemEvent(kind, _) => format!("SYSTEM_EVENT (type {kind})"),
         VcpuExit::IoapicEoi(vector) => format!("IOAPIC_EOI (vector {vector})"),
@@ -402,26 +396,17 @@ fn name(exit: &VcpuExit<'_>) -> String {
             format!("MEMORY_FAULT (gpa {gpa:#x}, size {size}, flags {flags:#x})")
         }
         VcpuExit::Unsupported(reason) => format!("number {reason} ({})", number_name(*reason)),
-        VcpuExit::Unknown => "UNKNOWN".into(),
-        VcpuExit::Exception => "EXCEPTION".into(),
-        VcpuExit::Debug(_) => "DEBUG".into(),
-        VcpuExit::IrqWindowOpen => "IRQ_WINDOW_OPEN".into(),
-        VcpuExit::Intr => "INTR".into(),
-        VcpuExit::SetTpr => "SET_TPR".into(),
-        VcpuExit::TprAccess => "TPR_ACCESS".into(),
-        VcpuExit::S390Sieic => "S390_SIEIC".into(),
-        VcpuExit::S390Reset => "S390_RESET".into(),
-        VcpuExit::Dcr => "DCR".into(),
-        VcpuExit::Nmi => "NMI".into(),
-        VcpuExit::InternalError => "INTERNAL_ERROR".into(),
-        VcpuExit::Osi => "OSI".into(),
-        VcpuExit::PaprHcall => "PAPR_HCALL".into(),
-        VcpuExit::S390Ucontrol => "S390_UCONTROL".into(),
-        VcpuExit::Watchdog => "WATCHDOG".into(),
-        VcpuExit::S390Tsch => "S390_TSCH".into(),
-        VcpuExit::Epr => "EPR".into(),
-        VcpuExit::S390Stsi => "S390_STSI".into(),
-        VcpuExit::Hyperv => "HYPERV".into(),
+        // The others have no data: the wrapper's name, as the kernel writes it.
+        _ => {
+            let mut name = String::new();
+            for letter in format!("{exit:?}").chars() {
+                if letter.is_ascii_uppercase() && !name.is_empty() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_uppercase());
+            }
+            name
+        }
     }
 }
 

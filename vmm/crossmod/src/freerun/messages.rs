@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineError;
@@ -16,7 +17,7 @@ const BURST: u32 = 3;
 const LONGEST: f64 = 0.1;
 
 /// Messages of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, AddAssign)]
 pub struct Messages {
     /// Messages sent.
     pub injected: u64,
@@ -74,16 +75,6 @@ impl Messages {
         let injected = sum(&|executor| injector.sent(message, executor));
         Messages::account(injected, delivered, crowded[message as usize], settled)
     }
-
-    /// Adds those of another machine.
-    pub(super) fn add(&mut self, other: &Messages) {
-        let Messages { injected, delivered, coalesced, pending, crowded } = other;
-        self.injected += injected;
-        self.delivered += delivered;
-        self.coalesced += coalesced;
-        self.pending += pending;
-        self.crowded += crowded;
-    }
 }
 
 impl std::fmt::Display for Messages {
@@ -106,8 +97,24 @@ pub struct Rates {
     pub irq: f64,
 }
 
+/// Sends messages while `run` runs. Returns the number of crowded ones of each kind with its result.
+pub(super) fn injecting<T>(
+    injector: Injector<'_>,
+    rates: Rates,
+    seed: u64,
+    run: impl FnOnce() -> T,
+) -> Result<(T, [u64; 2]), MachineError> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
+        let result = run();
+        stop.store(true, Ordering::Relaxed);
+        Ok((result, sender.join().expect("the sender has nothing that can panic")?))
+    })
+}
+
 /// Sends messages until `stop` is set. Returns the number of crowded ones of each kind.
-pub(super) fn inject(
+fn inject(
     injector: Injector<'_>,
     rates: Rates,
     seed: u64,
@@ -159,7 +166,7 @@ mod tests {
         assert_eq!((owed.coalesced, owed.pending), (0, 2));
         assert!(owed.to_string().contains("3 counted in the guest + 0 coalesced + 2 pending"));
         let mut sum = owed;
-        sum.add(&Messages::account(4, 3, 1, true).unwrap());
+        sum += Messages::account(4, 3, 1, true).unwrap();
         assert_eq!(sum, Messages { injected: 9, delivered: 6, coalesced: 1, pending: 2, crowded: 1 });
     }
 }

@@ -74,23 +74,14 @@ pub enum Message {
 /// Sends messages from another thread than the patcher's.
 #[derive(Clone, Copy)]
 pub struct Injector<'a> {
-    words: GuestWords,
-    vm: &'a VmFd,
-    ledgers: &'a [Ledger],
+    pub(super) words: GuestWords,
+    pub(super) vm: &'a VmFd,
+    pub(super) ledgers: &'a [Ledger],
     /// Where handlers count each kind, in a vCPU's private page.
-    counts: [u64; 2],
+    pub(super) counts: [u64; 2],
 }
 
-impl<'a> Injector<'a> {
-    pub(super) fn new(
-        words: GuestWords,
-        vm: &'a VmFd,
-        ledgers: &'a [Ledger],
-        counts: [u64; 2],
-    ) -> Injector<'a> {
-        Injector { words, vm, ledgers, counts }
-    }
-
+impl Injector<'_> {
     /// Number of executors.
     pub fn executors(self) -> usize {
         self.ledgers.len()

@@ -1,13 +1,12 @@
 //! Rounds of one case, and their results.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::protocol::{Protocol, SITE, code};
 use super::{Case, CaseResult, KEPT, ProtocolResult, Quantiles};
-use crate::freerun::messages::{Messages, Rates, inject};
+use crate::freerun::messages::{Messages, Rates, injecting};
 use crate::machine::free::bench::{BenchPatcher, BenchVm, Counted, ticks};
 use crate::machine::free::{Injector, Message, spin};
 use crate::machine::{MachineError, stop_requested};
@@ -78,23 +77,18 @@ impl Measured {
         let vm = BenchVm::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
         let seed = random.u64(..);
         vm.run(places, |patcher, injector| {
-            let stop = AtomicBool::new(false);
             let rates = Rates { nmi: case.nmi_rate.into(), irq: 0.0 };
-            std::thread::scope(|scope| {
-                let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
-                let result = self.several(patcher, injector, duration, limit, random);
-                stop.store(true, Ordering::Relaxed);
-                let crowded = sender.join().expect("the sender has nothing that can panic")?;
-                // Executors take what was pending before a later message.
-                let settled = result.is_ok() && !stop_requested();
-                if settled && case.nmi_rate > 0 {
-                    Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
-                }
-                self.passes += patcher.counted().passes;
-                result?;
-                self.nmis.add(&Messages::of(injector, Message::Nmi, crowded, settled)?);
-                Ok(())
-            })
+            let rounds = || self.several(patcher, injector, duration, limit, random);
+            let (result, crowded) = injecting(injector, rates, seed, rounds)?;
+            // Executors take what was pending before a later message.
+            let settled = result.is_ok() && !stop_requested();
+            if settled && case.nmi_rate > 0 {
+                Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
+            }
+            self.passes += patcher.counted().passes;
+            result?;
+            self.nmis += Messages::of(injector, Message::Nmi, crowded, settled)?;
+            Ok(())
         })
     }
 
@@ -161,7 +155,7 @@ impl Measured {
             sent[index] += performed.sent;
             parts[index][0].extend(performed.rounds());
             parts[index][1].extend(patcher.trapped());
-            counted[index] = sum(counted[index], before, patcher.counted());
+            counted[index] += patcher.counted() - before;
         }
         self.samples.push(round);
         (self.counted, self.sent) = (counted, sent);
@@ -222,15 +216,6 @@ impl Measured {
             delivered: counted.ipis + counted.nmis,
             ratios: if overcommitted { Default::default() } else { [0, 1].map(|what| thinned(ratios(what))) },
         }
-    }
-}
-
-fn sum(sum: Counted, before: Counted, after: Counted) -> Counted {
-    Counted {
-        passes: sum.passes + after.passes - before.passes,
-        traps: sum.traps + after.traps - before.traps,
-        ipis: sum.ipis + after.ipis - before.ipis,
-        nmis: sum.nmis + after.nmis - before.nmis,
     }
 }
 

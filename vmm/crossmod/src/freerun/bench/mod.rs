@@ -93,15 +93,9 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} site{}, {} executor{}",
-            self.sites,
-            plural(self.sites),
-            self.executors,
-            plural(self.executors)
-        )?;
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        write!(f, "{}, {}", counted(self.sites, "site"), counted(self.executors, "executor"))?;
         if self.nmi_rate > 0 {
             write!(f, ", {} NMIs/s", self.nmi_rate)?;
         }

@@ -60,8 +60,4 @@ impl Observer for FirstBatch<'_> {
     fn fault(&mut self, what: &str, rip: u64) {
         self.see(Err(format!("ends in {what} at {rip:#x}")));
     }
-
-    fn handler_begins(&mut self) {}
-
-    fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
 }

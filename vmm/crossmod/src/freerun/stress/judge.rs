@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use derive_more::AddAssign;
 use serde::Serialize;
 
 use super::finding::{Circumstances, Event, Logged, NOT_REPLAYABLE, Recorder, StressFinding};
@@ -81,7 +82,7 @@ pub fn explore(plan: &Plan, argument: &str, property: Property) -> String {
 }
 
 /// Passes and traps of executors, by kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, AddAssign)]
 pub struct StressCounts {
     /// All passes of the executors' loops.
     pub passes: u64,
@@ -113,8 +114,8 @@ pub struct StressCounts {
 
 impl StressCounts {
     /// The count of a property, if it is visible at full speed.
-    pub fn of(&self, property: Property) -> Option<u64> {
-        self.clone().of_mut(property).copied()
+    pub fn of(mut self, property: Property) -> Option<u64> {
+        self.of_mut(property).copied()
     }
 
     fn of_mut(&mut self, property: Property) -> Option<&mut u64> {
@@ -128,28 +129,6 @@ impl StressCounts {
             Property::Deadlock => &mut self.deadlock,
             _ => return None,
         })
-    }
-
-    /// Adds those of another executor.
-    pub fn add(&mut self, other: &StressCounts) {
-        #[rustfmt::skip]
-        let StressCounts {
-            passes, handler_passes, old, new, claimed, torn, stale, order, unclaimed_trap, wrong_resume, lifetime,
-            deadlock, ahead,
-        } = other;
-        self.passes += passes;
-        self.handler_passes += handler_passes;
-        self.old += old;
-        self.new += new;
-        self.claimed += claimed;
-        self.torn += torn;
-        self.stale += stale;
-        self.order += order;
-        self.unclaimed_trap += unclaimed_trap;
-        self.wrong_resume += wrong_resume;
-        self.lifetime += lifetime;
-        self.deadlock += deadlock;
-        self.ahead += ahead;
     }
 }
 
@@ -278,20 +257,18 @@ impl Observer for ExecutorJudge<'_> {
 
     fn trap(&mut self, at: u64) -> Trap {
         let StressState { plan, versions, armed, freed, round, .. } = self.shared;
-        if at != plan.site.address {
-            let offset = at.wrapping_sub(plan.site.address) as i64;
-            self.at_once(Property::Torn, format!("an INT3 was executed at offset {offset} of the site"));
-            return Trap::Abandon;
-        }
-        if !armed.load(Ordering::SeqCst) {
-            self.at_once(
-                Property::UnclaimedTrap,
-                "the handler does not claim the #BP of the site's INT3".into(),
-            );
-            return Trap::Abandon;
-        }
-        if freed.load(Ordering::SeqCst) {
-            self.at_once(Property::Lifetime, "the handler reads a descriptor that was freed".into());
+        let offset = at.wrapping_sub(plan.site.address) as i64;
+        let violated = if offset != 0 {
+            Some((Property::Torn, format!("an INT3 was executed at offset {offset} of the site")))
+        } else if !armed.load(Ordering::SeqCst) {
+            Some((Property::UnclaimedTrap, "the handler does not claim the #BP of the site's INT3".into()))
+        } else if freed.load(Ordering::SeqCst) {
+            Some((Property::Lifetime, "the handler reads a descriptor that was freed".into()))
+        } else {
+            None
+        };
+        if let Some((property, what)) = violated {
+            self.at_once(property, what);
             return Trap::Abandon;
         }
         self.traps += 1;

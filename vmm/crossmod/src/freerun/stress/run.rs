@@ -1,7 +1,7 @@
 //! A run: executors, rounds of the patcher, and injected events.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, va};
@@ -10,10 +10,10 @@ use super::alone::alone;
 use super::finding::{Circumstances, Recorder, StressFinding};
 use super::judge::{ExecutorJudge, StressCounts, StressState};
 use super::results::{Stress, StressError};
-use super::round::{Patching, RoundEnd};
+use super::round::Patching;
 use super::stressable::{Refusal, stressable};
 use super::versions::Versions;
-use crate::freerun::messages::{Messages, Rates, inject};
+use crate::freerun::messages::{Messages, Rates, injecting};
 use crate::host::Host;
 use crate::layout::initial_text;
 use crate::linux::hex;
@@ -89,7 +89,7 @@ pub fn stress(
     pin(own);
     let (rounds, ended, [nmi, irq], mut counts) =
         measure(options, &shared, (places, executors), began, tick)?;
-    counts.deadlock += u64::from(ended == RoundEnd::Stuck);
+    counts.deadlock += u64::from(ended == Waited::Stuck);
     let two_valued = versions.two_valued();
     let visible = |&property: &Property| {
         counts.of(property).is_some()
@@ -111,7 +111,7 @@ pub fn stress(
         counts,
         nmi,
         irq,
-        interrupted: ended == RoundEnd::Interrupted,
+        interrupted: ended == Waited::Interrupted,
         findings,
         run,
     })
@@ -125,7 +125,7 @@ fn measure(
     (places, executors): (&[usize], usize),
     began: Instant,
     mut tick: impl FnMut(StressProgress),
-) -> Result<(u64, RoundEnd, [Messages; 2], StressCounts), MachineError> {
+) -> Result<(u64, Waited, [Messages; 2], StressCounts), MachineError> {
     let vm = StressVm::new(StressConfig {
         executors,
         site: shared.plan.site.address,
@@ -136,23 +136,17 @@ fn measure(
     })?;
     let judges = (0..executors).map(|executor| ExecutorJudge::new(shared, executor)).collect();
     let patch = |handle: &mut PatcherHandle<'_>, injector: Injector<'_>| {
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| inject(injector, options.rates, options.seed, &stop));
-            let rounds = rounds(options, shared, handle, began, &mut tick);
-            stop.store(true, Ordering::Relaxed);
-            let crowded = sender.join().expect("the sender has nothing that can panic")?;
-            let (rounds, ended) = rounds?;
-            // Executors that do not answer, or were stopped by the signal, owe what was pending.
-            let settled = ended == RoundEnd::Complete && settle(handle)?;
-            let messages = |message| Messages::of(injector, message, crowded, settled);
-            let messages = [messages(Message::Nmi)?, messages(Message::Irq)?];
-            Ok((rounds, ended, messages))
-        })
+        let rounds = || rounds(options, shared, handle, began, &mut tick);
+        let (rounds, crowded) = injecting(injector, options.rates, options.seed, rounds)?;
+        let (rounds, ended) = rounds?;
+        // Executors that do not answer, or were stopped by the signal, owe what was pending.
+        let settled = ended == Waited::Done && settle(handle)?;
+        let messages = |message| Messages::of(injector, message, crowded, settled);
+        Ok((rounds, ended, [messages(Message::Nmi)?, messages(Message::Irq)?]))
     };
     let ((rounds, ended, messages), judges) = vm.run(places, judges, patch)?;
     let mut counts = StressCounts::default();
-    judges.iter().for_each(|judge| counts.add(&judge.counts));
+    judges.iter().for_each(|judge| counts += judge.counts);
     Ok((rounds, ended, messages, counts))
 }
 
@@ -162,17 +156,17 @@ fn rounds(
     handle: &mut PatcherHandle<'_>,
     began: Instant,
     tick: &mut impl FnMut(StressProgress),
-) -> Result<(u64, RoundEnd), MachineError> {
+) -> Result<(u64, Waited), MachineError> {
     let random = fastrand::Rng::with_seed(options.seed);
     let mut patching = Patching { shared, handle, random };
     let (mut rounds, mut reported) = (0, Instant::now());
     let mut ended = patching.reset(0)?;
-    while ended == RoundEnd::Complete && rounds < options.rounds && began.elapsed() < options.duration {
+    while ended == Waited::Done && rounds < options.rounds && began.elapsed() < options.duration {
         if patching.handle.stopped() || shared.recorder.failed() {
-            return Ok((rounds, RoundEnd::Interrupted));
+            return Ok((rounds, Waited::Interrupted));
         }
         ended = patching.round(rounds)?;
-        rounds += u64::from(ended == RoundEnd::Complete);
+        rounds += u64::from(ended == Waited::Done);
         if reported.elapsed() > Duration::from_millis(100) {
             reported = Instant::now();
             let time = began.elapsed().as_secs_f64() / options.duration.as_secs_f64();

@@ -145,9 +145,7 @@ impl PairCell {
     /// The largest boundary between the bytes that differ.
     pub fn crosses(self) -> Crosses {
         let varied = self.pair.varied();
-        let (first, last) =
-            (varied.first().copied().unwrap_or_default(), varied.last().copied().unwrap_or_default());
-        crosses(self.store + first, last - first + 1)
+        crosses(self.store + varied[0], varied[varied.len() - 1] - varied[0] + 1)
     }
 
     /// AMD promises that the store is seen whole (APM vol. 2, 7.6.1).

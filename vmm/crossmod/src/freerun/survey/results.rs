@@ -48,15 +48,7 @@ impl Side {
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Side::Host => "host",
-            Side::Vcpu => "vcpu",
-            Side::Serialised => "serialised",
-            Side::Plain => "plain",
-            Side::Neighbours => "neighbours",
-            Side::Cold => "cold",
-            Side::SameCpu => "same CPU",
-        }
+        ["host", "vcpu", "serialised", "plain", "neighbours", "cold", "same CPU"][self as usize]
     }
 }
 
@@ -88,7 +80,7 @@ impl std::fmt::Display for SurveyFinding {
 }
 
 /// Passes of one side at one place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SideSeen {
     /// Who executed and stored.
     pub side: Side,

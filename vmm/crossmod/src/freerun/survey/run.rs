@@ -64,7 +64,9 @@ pub fn survey(
         machines,
         binding: binding(&host),
         host,
-        slices: Slices::new(options, began),
+        options,
+        began,
+        started: 0,
         findings: Findings { all: Vec::new(), found: &mut found },
     };
     let (mut rows, mut pairs) = (Vec::new(), Vec::new());
@@ -78,7 +80,7 @@ pub fn survey(
             break;
         }
     }
-    let alone = run.slices.next_job();
+    let alone = run.next_job();
     for &cell in &options.pairs {
         if stop_requested() {
             break;
@@ -109,7 +111,10 @@ struct Run<'a> {
     machines: Machines,
     host: Host,
     binding: Vec<Binding>,
-    slices: Slices,
+    options: &'a SurveyOptions,
+    began: Instant,
+    /// Slices started.
+    started: usize,
     findings: Findings<'a>,
 }
 
@@ -127,7 +132,7 @@ impl Run<'_> {
                 store: cell.store,
                 length: cell.length,
                 shape: side.shape(),
-                ..self.slices.next_job()
+                ..self.next_job()
             };
             let mut judge = PlaceJudge::new(cell, side, &self.binding);
             let findings = &mut self.findings;
@@ -145,7 +150,7 @@ impl Run<'_> {
             if stop_requested() {
                 break;
             }
-            let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.slices.next_job() });
+            let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.next_job() });
             let mut seen = PairSeen { side, ..PairSeen::default() };
             let slice = self.machines.slice(&job, side, |passes| outcomes.count(passes, &mut seen))?;
             (seen.stores, seen.seconds) = (slice.stores, slice.seconds);
@@ -154,6 +159,27 @@ impl Run<'_> {
             row.seen.push(seen);
         }
         Ok(row)
+    }
+
+    /// The job of the next slice, still without a site.
+    fn next_job(&mut self) -> Job {
+        let SurveyOptions { cells, pairs, duration, seed, .. } = self.options;
+        let pairs = pairs.iter().map(|cell| cell.sides().count()).sum::<usize>();
+        // Divides the time that is left, without what starting and stopping threads took.
+        let left = (cells.len() * Side::ALL.len() + pairs).saturating_sub(self.started).max(1);
+        let time = duration.saturating_sub(self.began.elapsed()) / left as u32;
+        self.started += 1;
+        Job {
+            site: 0,
+            code: Vec::new(),
+            store: 0,
+            length: Length::One,
+            alternating: None,
+            shape: Shape::Tight,
+            spacing: SPACING,
+            seed: seed.wrapping_add(self.started as u64),
+            duration: time.max(SHORTEST),
+        }
     }
 }
 
@@ -166,51 +192,14 @@ struct Machines {
 impl Machines {
     /// One slice of one side.
     fn slice(&mut self, job: &Job, side: Side, sink: impl FnMut(&[Pass])) -> Result<Slice, MachineError> {
-        let pinning = self.pinning;
-        match side {
-            Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
-                self.vm.slice(job, Writer::Host, pinning, sink)
-            }
-            Side::SameCpu => {
-                self.vm.slice(job, Writer::Host, Pinning { writer: pinning.executor, ..pinning }, sink)
-            }
-            Side::Vcpu => self.vm.slice(job, Writer::Vcpu, pinning, sink),
-            Side::Plain => self.threads.slice(job, pinning, sink),
+        let mut pinning = self.pinning;
+        if side == Side::SameCpu {
+            pinning.writer = pinning.executor;
         }
-    }
-}
-
-/// Divides the time among the slices that are left.
-struct Slices {
-    left: usize,
-    began: Instant,
-    duration: Duration,
-    seed: u64,
-}
-
-impl Slices {
-    fn new(options: &SurveyOptions, began: Instant) -> Slices {
-        let pairs = options.pairs.iter().map(|cell| cell.sides().count()).sum::<usize>();
-        let left = (options.cells.len() * Side::ALL.len() + pairs).max(1);
-        Slices { left, began, duration: options.duration, seed: options.seed }
-    }
-
-    /// The job of the next slice, still without a site.
-    fn next_job(&mut self) -> Job {
-        // Divides the time that is left, without what starting and stopping threads took.
-        let left = self.duration.saturating_sub(self.began.elapsed()) / self.left as u32;
-        self.left = self.left.saturating_sub(1).max(1);
-        self.seed = self.seed.wrapping_add(1);
-        Job {
-            site: 0,
-            code: Vec::new(),
-            store: 0,
-            length: Length::One,
-            alternating: None,
-            shape: Shape::Tight,
-            spacing: SPACING,
-            seed: self.seed,
-            duration: left.max(SHORTEST),
+        match side {
+            Side::Plain => self.threads.slice(job, pinning, sink),
+            Side::Vcpu => self.vm.slice(job, Writer::Vcpu, pinning, sink),
+            _ => self.vm.slice(job, Writer::Host, pinning, sink),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Survey {
         let class = |crosses| {
             let counts = |side| {
                 let mut sum = PassCounts::default();
-                of(crosses).filter_map(|row| row.side(side)).for_each(|seen| sum.add(&seen.counts));
+                of(crosses).filter_map(|row| row.side(side)).for_each(|seen| sum += seen.counts);
                 sum
             };
             let counts: Vec<(Side, PassCounts)> =

@@ -1,15 +1,15 @@
 //! The same experiment on two threads of this process, without KVM: the reference for the virtual machine.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
 
-use super::job::{FAR, await_turn};
+use super::job::{FAR, against};
 use super::loops::{BEGUN, COUNTERS, DONE, Loop};
 use super::{BATCH, Job, Pinning, Slice};
 use crate::free::Pass;
-use crate::{MachineError, pin, stop_requested};
+use crate::{MachineError, stop_requested};
 
 /// Two pages of text, a page of counters, and the pages of far pads.
 const LEN: usize = FAR.end;
@@ -45,7 +45,25 @@ impl PlainThreads {
         place: Pinning,
         mut sink: impl FnMut(&[Pass]),
     ) -> Result<Slice, MachineError> {
-        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
+        let (start, counters) = self.put_job(job);
+        let mut log = vec![Pass::default(); BATCH];
+        // SAFETY: both addresses are in the mapping, which outlives the writer; there are no references to it.
+        let write = |stop: &AtomicBool| Ok(unsafe { job.write(start + job.store as u64, counters, stop) });
+        against(place.writer, write, |began, slice| {
+            while began.elapsed() < job.duration && !stop_requested() {
+                let log_address = log.as_mut_ptr() as u64;
+                let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
+                // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
+                unsafe { Loop::Execute(job.shape).call(arguments) };
+                slice.passes += BATCH as u64;
+                sink(&log);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the site pages, the counters, and pads. Returns the addresses of the first two.
+    fn put_job(&mut self, job: &Job) -> (u64, u64) {
         self.put(0, &job.text());
         self.put(2 * PAGE as usize, &job.counters());
         for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(true)) {
@@ -54,40 +72,12 @@ impl PlainThreads {
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
-        let mut log = vec![Pass::default(); BATCH];
-        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let turn = AtomicBool::new(false);
-        let (mut passes, mut seconds) = (0, 0.0);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin(place.writer);
-                turn.store(true, Ordering::Relaxed);
-                // SAFETY: both addresses are in the mapping, which outlives the scope; there are no references to it.
-                let count = unsafe { job.write(start + job.store as u64, counters, &stop) };
-                stores.store(count, Ordering::Relaxed);
-            });
-            let began = await_turn(&turn);
-            while began.elapsed() < job.duration && !stop_requested() {
-                let log_address = log.as_mut_ptr() as u64;
-                let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
-                // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
-                unsafe { Loop::Execute(job.shape).call(arguments) };
-                passes += BATCH as u64;
-                sink(&log);
-            }
-            stop.store(true, Ordering::Relaxed);
-            seconds = began.elapsed().as_secs_f64();
-        });
-        let stores = stores.load(Ordering::Relaxed);
-        Ok(Slice { passes, stores, seconds, exceptions: Vec::new() })
+        (self.0 as u64, self.0 as u64 + 2 * PAGE)
     }
 
     /// The time that `batches` batches of [`BATCH`] passes take while nothing stores.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
-        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        self.put(0, &job.text());
-        // Self-modifying code, as in `slice`.
-        core::arch::x86_64::__cpuid(0);
+        let (start, counters) = self.put_job(job);
         let mut log = vec![Pass::default(); BATCH];
         let site = start + job.entry() as u64;
         let arguments = [site, counters, BATCH as u64, log.as_mut_ptr() as u64, batches, 0];
