@@ -5,7 +5,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
-use super::{MachineError, image, mce, tables};
+use super::{MachineError, Result, image, mce, tables};
 
 /// Upper half of the number of a memory slot in the address space of system-management mode.
 const SMM_ADDRESS_SPACE: u32 = 1;
@@ -31,7 +31,7 @@ pub(super) struct Vm {
 
 impl Vm {
     /// Makes a VM with tables for `cpus` vCPUs.
-    pub fn new(cpus: usize, controller: Controller) -> Result<Vm, MachineError> {
+    pub fn new(cpus: usize, controller: Controller) -> Result<Vm> {
         let kvm = open()?;
         if controller == Controller::InKernel {
             for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
@@ -60,7 +60,7 @@ impl Vm {
 }
 
 /// Retries after a signal that stops and continues the process.
-fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
+fn create_vm(kvm: &Kvm) -> Result<VmFd> {
     loop {
         match kvm.create_vm() {
             Err(error) if error.errno() == libc::EINTR => {}
@@ -69,7 +69,7 @@ fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
     }
 }
 
-fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<(), MachineError> {
+fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<()> {
     let region = kvm_userspace_memory_region {
         slot: 0,
         flags: 0,
@@ -90,7 +90,7 @@ fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<(), MachineError>
 }
 
 /// Opens `/dev/kvm`, and checks what every machine needs of it.
-pub(super) fn open() -> Result<Kvm, MachineError> {
+pub(super) fn open() -> Result<Kvm> {
     let kvm = Kvm::new().map_err(|error| MachineError::NoKvm {
         reason: match error.errno() {
             libc::ENOENT => {

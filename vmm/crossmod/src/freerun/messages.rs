@@ -6,8 +6,8 @@ use std::time::Duration;
 use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::MachineError;
 use crate::machine::free::{Injector, Message};
+use crate::machine::{MachineError, Result};
 
 /// One in this many messages starts a burst, whose members do not wait for each other.
 const BURSTS: u32 = 8;
@@ -38,12 +38,7 @@ impl Messages {
     ///
     /// [`MachineError::Messages`]: more messages are missing than can have coalesced, or handlers counted more than were
     /// sent.
-    pub(super) fn account(
-        injected: u64,
-        delivered: u64,
-        crowded: u64,
-        settled: bool,
-    ) -> Result<Messages, MachineError> {
+    pub(super) fn account(injected: u64, delivered: u64, crowded: u64, settled: bool) -> Result<Messages> {
         let messages = Messages { injected, delivered, crowded, ..Messages::default() };
         match injected.checked_sub(delivered) {
             Some(missing) if !settled => Ok(Messages { pending: missing, ..messages }),
@@ -68,7 +63,7 @@ impl Messages {
         message: Message,
         crowded: [u64; 2],
         settled: bool,
-    ) -> Result<Messages, MachineError> {
+    ) -> Result<Messages> {
         let sum = |count: &dyn Fn(usize) -> u64| (0..injector.executors()).map(count).sum::<u64>();
         // In this order: what a handler counts in between was sent before.
         let delivered = sum(&|executor| injector.counted(message, executor));
@@ -103,7 +98,7 @@ pub(super) fn injecting<T>(
     rates: Rates,
     seed: u64,
     run: impl FnOnce() -> T,
-) -> Result<(T, [u64; 2]), MachineError> {
+) -> Result<(T, [u64; 2])> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
@@ -114,12 +109,7 @@ pub(super) fn injecting<T>(
 }
 
 /// Sends messages until `stop` is set. Returns the number of crowded ones of each kind.
-fn inject(
-    injector: Injector<'_>,
-    rates: Rates,
-    seed: u64,
-    stop: &AtomicBool,
-) -> Result<[u64; 2], MachineError> {
+fn inject(injector: Injector<'_>, rates: Rates, seed: u64, stop: &AtomicBool) -> Result<[u64; 2]> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0x6e6d_6921);
     let mut crowded = [0; 2];
     let all = rates.nmi + rates.irq;

@@ -13,9 +13,9 @@ use super::message::{Injector, Ledger, send};
 use super::{APIC, APIC_VA, vm_with_one_text};
 use crate::layout::{self, CpuPages};
 use crate::memory::Memory;
-use crate::vcpu::{Inject, Vcpu};
+use crate::vcpu::Vcpu;
 use crate::vm::{Controller, Vm};
-use crate::{MachineError, pin, tables};
+use crate::{Result, pin, tables};
 
 /// Offsets in the shared page, behind the explorer's state; one cache line each.
 pub(super) mod common {
@@ -85,13 +85,8 @@ impl Executors {
     ///
     /// # Errors
     ///
-    /// [`MachineError::NotHere`] if KVM lacks an interrupt controller in the kernel, and those of KVM.
-    pub fn new(
-        count: usize,
-        code: &[u8],
-        (at, text): (usize, &[u8]),
-        regs: &Regs,
-    ) -> Result<Executors, MachineError> {
+    /// [`NotHere`](crate::MachineError::NotHere) if KVM lacks an interrupt controller in the kernel, and those of KVM.
+    pub fn new(count: usize, code: &[u8], (at, text): (usize, &[u8]), regs: &Regs) -> Result<Executors> {
         assert!((1..=MAX_CPUS).contains(&count), "1 to {MAX_CPUS} executors");
         let Vm { fd: vm, memory, cpuid, .. } = vm_with_one_text(count, Controller::InKernel, code)?;
         let mut pages = vec![FILLER; 2 * PAGE as usize];
@@ -102,7 +97,7 @@ impl Executors {
             tables::map(&memory, CpuPages::of(index), APIC_VA, APIC)?;
             let mut vcpu = Vcpu::new(&vm, index, &cpuid, None)?;
             vcpu.accept_messages()?;
-            vcpu.restore(CpuPages::of(index).pml4, regs, false, Inject::Nothing)?;
+            vcpu.restore(CpuPages::of(index).pml4, regs, None)?;
             vcpus.push(vcpu);
         }
         let ledgers = (0..count).map(|_| Ledger::default()).collect();
@@ -117,9 +112,9 @@ impl Executors {
         cpus: &[usize],
         counts: [u64; 2],
         observers: Vec<O>,
-        execute: impl Fn(Executor<'a>, O) -> Result<O, MachineError> + Sync,
-        patch: impl FnOnce(Signals<'a>, Injector<'a>) -> Result<T, MachineError>,
-    ) -> Result<(T, Vec<O>), MachineError> {
+        execute: impl Fn(Executor<'a>, O) -> Result<O> + Sync,
+        patch: impl FnOnce(Signals<'a>, Injector<'a>) -> Result<T>,
+    ) -> Result<(T, Vec<O>)> {
         let Executors { vcpus, vm, memory, ledgers, stop } = self;
         let (vm, memory, ledgers, stop) = (&*vm, &*memory, &ledgers[..], &*stop);
         let words = GuestWords { base: memory.host_address()? };
@@ -161,7 +156,7 @@ pub(super) struct Signals<'a> {
 
 impl Signals<'_> {
     /// Sends a message to one executor.
-    pub fn send(&self, executor: usize, data: u32) -> Result<(), MachineError> {
+    pub fn send(&self, executor: usize, data: u32) -> Result<()> {
         send(self.vm, executor, data)
     }
 

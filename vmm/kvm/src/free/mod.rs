@@ -39,11 +39,11 @@ use crossmod_abi::{PAGE, port, va};
 use crossmod_model::image::Image;
 use crossmod_model::x86::cpu::{Regs, reg};
 
-use crate::MachineError;
 use crate::layout::CpuPages;
 use crate::tables::{self, HANDLERS};
 use crate::vcpu::Exit;
 use crate::vm::{Controller, Vm};
+use crate::{MachineError, Result};
 
 pub use message::{Injector, Message};
 
@@ -95,7 +95,7 @@ pub fn spin(time: Duration) {
 }
 
 /// A VM whose vCPUs fetch from one copy of the site pages, with `code` at [`CODE`] and the plain handlers.
-fn vm_with_one_text(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineError> {
+fn vm_with_one_text(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm> {
     let vm = Vm::new(cpus, controller)?;
     vm.memory.write(CODE, code)?;
     vm.memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt

@@ -9,7 +9,7 @@ use super::{Case, CaseResult, KEPT, ProtocolResult, Quantiles};
 use crate::freerun::messages::{Messages, Rates, injecting};
 use crate::machine::free::bench::{BenchPatcher, BenchVm, Counted, ticks};
 use crate::machine::free::{Injector, Message, spin};
-use crate::machine::{MachineError, stop_requested};
+use crate::machine::{MachineError, Result, stop_requested};
 
 /// Longest pause between two patches.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -72,7 +72,7 @@ impl Measured {
         duration: Duration,
         limit: u64,
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let case = self.case;
         let vm = BenchVm::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
         let seed = random.u64(..);
@@ -99,7 +99,7 @@ impl Measured {
         duration: Duration,
         limit: u64,
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let (began, first, before) = (Instant::now(), ticks(), self.samples.len());
         let mut parts: [Ticks; ALL] = Default::default();
         while self.samples.len() == before
@@ -128,7 +128,7 @@ impl Measured {
         injector: Injector<'_>,
         parts: &mut [Ticks; ALL],
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let mut order: Vec<usize> = self.performed().collect();
         random.shuffle(&mut order);
         let mut round = [Sample::default(); ALL];
@@ -163,7 +163,7 @@ impl Measured {
     }
 
     /// The results. `spare`: CPUs besides the patcher's.
-    pub fn result(&self, spare: usize) -> Result<CaseResult, MachineError> {
+    pub fn result(&self, spare: usize) -> Result<CaseResult> {
         let overcommitted = self.case.executors > spare;
         let lines: Vec<ProtocolResult> =
             self.performed().map(|index| self.protocol(index, overcommitted)).collect();
@@ -183,7 +183,7 @@ impl Measured {
     }
 
     fn protocol(&self, index: usize, overcommitted: bool) -> ProtocolResult {
-        let base = Protocol::ALL.iter().position(|&other| other == Protocol::BASE).unwrap_or_default();
+        let base = Protocol::BASE as usize;
         let ratios = |what: usize| -> Vec<f64> {
             let ratio = |round: &[Sample; ALL]| round[index][what] as f64 / round[base][what].max(1) as f64;
             self.samples.iter().map(ratio).collect()

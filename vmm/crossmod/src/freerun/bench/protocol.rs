@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
-use crate::machine::MachineError;
+use crate::machine::Result;
 use crate::machine::free::bench::{BenchPatcher, Signal, ticks};
 use crate::machine::free::spin;
 
@@ -14,7 +15,7 @@ const LEN: usize = 5;
 const INT3: u8 = 0xcc;
 
 /// A protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// One plain store of the bytes that differ, no synchronisation.
@@ -39,17 +40,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// All, in the order of reports.
-    pub const ALL: [Protocol; 9] = [
-        Protocol::Naive,
-        Protocol::Atomic8,
-        Protocol::Int3One,
-        Protocol::Int3Two,
-        Protocol::Int3Three,
-        Protocol::Int3Nmi,
-        Protocol::IpiHeld,
-        Protocol::IpiEarly,
-        Protocol::Stop,
-    ];
+    pub const ALL: &'static [Protocol] = Protocol::VARIANTS;
     /// The protocol to which ratios relate.
     pub const BASE: Protocol = Protocol::Int3Three;
 
@@ -92,7 +83,7 @@ impl Protocol {
         generation: u32,
         sites: usize,
         delay: Duration,
-    ) -> Result<Performed, MachineError> {
+    ) -> Result<Performed> {
         let new = quadword(generation);
         let [first, a, b, c, d, ..] = new;
         let tail = [a, b, c, d];

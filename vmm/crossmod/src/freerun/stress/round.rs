@@ -7,7 +7,7 @@ use crossmod_abi::va;
 
 use super::finding::Event;
 use super::judge::StressState;
-use crate::machine::MachineError;
+use crate::machine::Result;
 use crate::machine::free::spin;
 use crate::machine::free::stress::{PatcherHandle, Waited};
 use crate::plan::{Function, OpKind, Word};
@@ -29,7 +29,7 @@ pub struct Patching<'a, 'b> {
 
 impl Patching<'_, '_> {
     /// Performs the scenario's steps once. If a wait does not end, the run is over.
-    pub fn round(&mut self, round: u64) -> Result<Waited, MachineError> {
+    pub fn round(&mut self, round: u64) -> Result<Waited> {
         self.alone(ALONE);
         for op in &self.shared.plan.program {
             self.alone(PAUSE);
@@ -43,7 +43,7 @@ impl Patching<'_, '_> {
     }
 
     /// Performs one step. `new`: the version that the round stores.
-    fn perform(&mut self, kind: &OpKind, new: u64) -> Result<Waited, MachineError> {
+    fn perform(&mut self, kind: &OpKind, new: u64) -> Result<Waited> {
         let Patching { shared, handle, .. } = self;
         match kind {
             OpKind::Store { offset, bytes } => {
@@ -89,7 +89,7 @@ impl Patching<'_, '_> {
     }
 
     /// Holds and serialises every executor, and restores the old version, of the given round.
-    pub fn reset(&mut self, round: u64) -> Result<Waited, MachineError> {
+    pub fn reset(&mut self, round: u64) -> Result<Waited> {
         let (shared, everyone) = (self.shared, self.handle.everyone());
         // The steps may not have released every held executor.
         self.handle.release();

@@ -19,7 +19,7 @@ use crate::layout::initial_text;
 use crate::linux::hex;
 use crate::machine::free::stress::{PatcherHandle, StressConfig, StressVm, Waited};
 use crate::machine::free::{Injector, Message};
-use crate::machine::{MachineError, allowed_cpus, pin};
+use crate::machine::{MachineError, Result, allowed_cpus, pin};
 use crate::plan::{Function, Plan};
 use crate::property::Property;
 
@@ -125,7 +125,7 @@ fn measure(
     (places, executors): (&[usize], usize),
     began: Instant,
     mut tick: impl FnMut(StressProgress),
-) -> Result<(u64, Waited, [Messages; 2], StressCounts), MachineError> {
+) -> Result<(u64, Waited, [Messages; 2], StressCounts)> {
     let vm = StressVm::new(StressConfig {
         executors,
         site: shared.plan.site.address,
@@ -156,7 +156,7 @@ fn rounds(
     handle: &mut PatcherHandle<'_>,
     began: Instant,
     tick: &mut impl FnMut(StressProgress),
-) -> Result<(u64, Waited), MachineError> {
+) -> Result<(u64, Waited)> {
     let random = fastrand::Rng::with_seed(options.seed);
     let mut patching = Patching { shared, handle, random };
     let (mut rounds, mut reported) = (0, Instant::now());
@@ -179,7 +179,7 @@ fn rounds(
 
 /// Waits until every executor has taken what was pending. Returns false if one does not answer. An NMI is taken before an
 /// interrupt that was sent after it.
-fn settle(handle: &mut PatcherHandle<'_>) -> Result<bool, MachineError> {
+fn settle(handle: &mut PatcherHandle<'_>) -> Result<bool> {
     for _ in 0..3 {
         handle.broadcast(Function::Sync, handle.everyone())?;
         if handle.wait_acks(handle.everyone()) != Waited::Done {

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use super::cell::{Crosses, LINE, PAGE, crosses, in_line};
 use super::results::{PairRow, PairSeen, Side};
 use crate::linux::hex;
-use crate::machine::MachineError;
 use crate::machine::free::Pass;
 use crate::machine::free::survey::{Alternating, Job, Length, SurveyVm, pad};
+use crate::machine::{MachineError, Result};
 
 /// `xor eax, eax; mov al, 0x80` before each pair: ZF is set, and AX changes where AL is extended.
 const LEAD: [u8; 4] = [0x31, 0xc0, 0xb0, 0x80];
@@ -194,7 +194,7 @@ impl PairCell {
     /// # Errors
     ///
     /// [`MachineError::Contract`] if a mix is not harmless, or two leave the same value; and those of the machine.
-    pub(super) fn outcomes(self, machine: &mut SurveyVm, like: &Job) -> Result<PairOutcomes, MachineError> {
+    pub(super) fn outcomes(self, machine: &mut SurveyVm, like: &Job) -> Result<PairOutcomes> {
         let mut outcomes = BTreeMap::new();
         let mixes = self.pair.mixes();
         let last = mixes.len() - 1;
@@ -215,37 +215,38 @@ impl PairCell {
                 return broken("leaves the same value in RAX as another mix");
             }
         }
-        Ok(PairOutcomes(outcomes))
+        Ok(outcomes)
     }
 }
 
+/// The bytes that a pass executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum PairVersion {
+pub(super) enum PairVersion {
     Old,
     New,
     Mix(String),
 }
 
-/// The bytes that a pass executed, by the value that it left in RAX.
-pub(super) struct PairOutcomes(BTreeMap<u64, PairVersion>);
+/// The same by the value that the pass left in RAX.
+type PairOutcomes = BTreeMap<u64, PairVersion>;
 
-impl PairOutcomes {
+impl PairSeen {
     /// Counts passes by the version that they showed.
-    pub(super) fn count(&self, passes: &[Pass], seen: &mut PairSeen) {
-        seen.passes += passes.len() as u64;
+    pub(super) fn count(&mut self, passes: &[Pass], outcomes: &PairOutcomes) {
+        self.passes += passes.len() as u64;
         for pass in passes {
-            match self.0.get(&pass.value) {
-                Some(PairVersion::Old) => seen.old += 1,
-                Some(PairVersion::New) => seen.new += 1,
+            match outcomes.get(&pass.value) {
+                Some(PairVersion::Old) => self.old += 1,
+                Some(PairVersion::New) => self.new += 1,
                 Some(PairVersion::Mix(bytes)) => {
-                    seen.torn += 1;
+                    self.torn += 1;
                     // Not `entry`, which would copy the bytes each time.
-                    match seen.mixes.get_mut(bytes) {
+                    match self.mixes.get_mut(bytes) {
                         Some(count) => *count += 1,
-                        None => _ = seen.mixes.insert(bytes.clone(), 1),
+                        None => _ = self.mixes.insert(bytes.clone(), 1),
                     }
                 }
-                None => seen.unexplained += 1,
+                None => self.unexplained += 1,
             }
         }
     }
@@ -279,15 +280,15 @@ mod tests {
 
     #[test]
     fn each_pass_is_counted_once() {
-        let outcomes = PairOutcomes(BTreeMap::from([
+        let outcomes = BTreeMap::from([
             (1, PairVersion::Old),
             (2, PairVersion::New),
             (3, PairVersion::Mix("aa".into())),
             (4, PairVersion::Mix("bb".into())),
-        ]));
+        ]);
         let mut seen = PairSeen::default();
         let passes = [1, 2, 2, 3, 4, 3, 9].map(|value| Pass { value, ..Pass::default() });
-        outcomes.count(&passes, &mut seen);
+        seen.count(&passes, &outcomes);
         assert_eq!((seen.passes, seen.old, seen.new, seen.torn, seen.unexplained), (7, 1, 2, 3, 1));
         assert_eq!(seen.mixes, BTreeMap::from([("aa".into(), 2), ("bb".into(), 1)]));
     }

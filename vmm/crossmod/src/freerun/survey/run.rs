@@ -11,7 +11,7 @@ use crate::freerun::tier;
 use crate::host::Host;
 use crate::machine::free::Pass;
 use crate::machine::free::survey::{Job, Length, Pinning, PlainThreads, Shape, Slice, SurveyVm, Writer};
-use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+use crate::machine::{MachineError, Result, allowed_cpus, pin, stop_requested};
 use crate::plan::Ring;
 
 /// Mask of the loop rounds between two stores: a writer that never pauses keeps the line to itself.
@@ -46,7 +46,7 @@ pub fn survey(
     options: &SurveyOptions,
     mut found: impl FnMut(&SurveyFinding),
     mut done: impl FnMut(Done<'_>),
-) -> Result<Survey, MachineError> {
+) -> Result<Survey> {
     let cpus = allowed_cpus();
     let &[executor, writer, ..] = &cpus[..] else {
         return Err(MachineError::NotHere("a survey needs two CPUs that this process may use".into()));
@@ -120,7 +120,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Every side at one place, until a signal.
-    fn place(&mut self, cell: Cell) -> Result<SurveyRow, MachineError> {
+    fn place(&mut self, cell: Cell) -> Result<SurveyRow> {
         let mut row = SurveyRow { cell, seen: Vec::new() };
         for side in Side::ALL {
             if stop_requested() {
@@ -143,7 +143,7 @@ impl Run<'_> {
     }
 
     /// Every side of a pair at one place, until a signal.
-    fn pair(&mut self, cell: PairCell, alone: &Job) -> Result<PairRow, MachineError> {
+    fn pair(&mut self, cell: PairCell, alone: &Job) -> Result<PairRow> {
         let outcomes = cell.outcomes(&mut self.machines.vm, alone)?;
         let mut row = cell.row();
         for side in cell.sides() {
@@ -152,7 +152,7 @@ impl Run<'_> {
             }
             let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.next_job() });
             let mut seen = PairSeen { side, ..PairSeen::default() };
-            let slice = self.machines.slice(&job, side, |passes| outcomes.count(passes, &mut seen))?;
+            let slice = self.machines.slice(&job, side, |passes| seen.count(passes, &outcomes))?;
             (seen.stores, seen.seconds) = (slice.stores, slice.seconds);
             seen.exceptions = slice.exceptions.len() as u64;
             judge_pair(&row, &seen, &self.host, &mut self.findings);
@@ -191,7 +191,7 @@ struct Machines {
 
 impl Machines {
     /// One slice of one side.
-    fn slice(&mut self, job: &Job, side: Side, sink: impl FnMut(&[Pass])) -> Result<Slice, MachineError> {
+    fn slice(&mut self, job: &Job, side: Side, sink: impl FnMut(&[Pass])) -> Result<Slice> {
         let mut pinning = self.pinning;
         if side == Side::SameCpu {
             pinning.writer = pinning.executor;

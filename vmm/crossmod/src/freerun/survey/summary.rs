@@ -1,5 +1,7 @@
 //! What follows from a survey: rates by what the stores cross, and the vendors' rules compared with the counts.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::cell::Crosses;
@@ -97,9 +99,7 @@ impl Survey {
 
     /// Rates by what single stores cross.
     pub fn classes(&self) -> Vec<Class> {
-        let mut kinds: Vec<Crosses> = self.rows.iter().map(|row| row.cell.crosses()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
+        let kinds: BTreeSet<Crosses> = self.rows.iter().map(|row| row.cell.crosses()).collect();
         let of = |crosses| {
             self.rows.iter().filter(move |row| row.cell.crosses() == crosses && row.cell.length.single())
         };

@@ -1,13 +1,8 @@
 //! Where the guest's loop, its handlers and the host keep counters and times.
 
-use crossmod_abi::{PAGE, private, vector};
+use crossmod_abi::{PAGE, private};
 
 use crate::free::executors;
-
-/// Vector of the broadcast whose handler serialises.
-pub const SYNC: u8 = vector::IPI_SYNC;
-/// Vector of the broadcast whose handler waits for a release.
-pub const HOLD: u8 = vector::IPI_HOLD;
 
 /// Offsets in the shared page, one cache line each, besides those of all executors.
 pub mod common {

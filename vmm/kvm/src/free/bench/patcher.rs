@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crossmod_abi::va;
+use crossmod_abi::{va, vector};
 use derive_more::{AddAssign, Sub};
 
-use super::layout::{HOLD, SYNC, TRAP_LOG, common, own};
+use super::layout::{TRAP_LOG, common, own};
 use crate::free::executors::own::{ACK, ARRIVED};
 use crate::free::executors::{Signals, Waited, wait};
 use crate::free::message::NMI;
-use crate::{MachineError, stop_requested};
+use crate::{MachineError, Result, stop_requested};
 
 /// A wait that takes longer is an error.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ impl<'a> BenchPatcher<'a> {
         self.signals.words.own(executor, offset)
     }
 
-    fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<(), MachineError> {
+    fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         for executor in 0..self.signals.executors {
             match wait(deadline, stop_requested, || done(executor)) {
@@ -74,7 +74,7 @@ impl<'a> BenchPatcher<'a> {
     }
 
     /// Waits until every executor has passed through the site.
-    pub(super) fn ready(&self) -> Result<(), MachineError> {
+    pub(super) fn ready(&self) -> Result<()> {
         self.until("it does not run", |executor| self.own(executor, own::PASSES) > 1)
     }
 
@@ -84,13 +84,13 @@ impl<'a> BenchPatcher<'a> {
     }
 
     /// Sends one message to each executor. Returns how many were sent.
-    pub fn signal(&mut self, signal: Signal) -> Result<u64, MachineError> {
+    pub fn signal(&mut self, signal: Signal) -> Result<u64> {
         self.acks += 1;
         let data = match signal {
-            Signal::Sync => u32::from(SYNC),
+            Signal::Sync => u32::from(vector::IPI_SYNC),
             Signal::Hold => {
                 self.signals.hold();
-                u32::from(HOLD)
+                u32::from(vector::IPI_HOLD)
             }
             Signal::Nmi => NMI,
         };
@@ -99,12 +99,12 @@ impl<'a> BenchPatcher<'a> {
     }
 
     /// Waits until every executor has acknowledged the last broadcast.
-    pub fn acknowledged(&self) -> Result<(), MachineError> {
+    pub fn acknowledged(&self) -> Result<()> {
         self.until("no acknowledgement", |executor| self.own(executor, ACK) == self.acks)
     }
 
     /// Waits until every executor is held.
-    pub fn held(&self) -> Result<(), MachineError> {
+    pub fn held(&self) -> Result<()> {
         self.until("it is not held", |executor| self.own(executor, ARRIVED) == self.signals.holds)
     }
 
@@ -114,7 +114,7 @@ impl<'a> BenchPatcher<'a> {
     }
 
     /// Starts a measurement of the longest time between two passes.
-    pub fn begin(&mut self) -> Result<(), MachineError> {
+    pub fn begin(&mut self) -> Result<()> {
         self.epochs += 1;
         self.signals.words.set_shared(common::EPOCH, self.epochs);
         self.trapped = self.signals.each(own::TRAPPED).collect();
@@ -123,7 +123,7 @@ impl<'a> BenchPatcher<'a> {
 
     /// Waits for two more passes of every executor. Returns the longest time between two passes of an executor since
     /// [`begin`](BenchPatcher::begin), in TSC ticks.
-    pub fn end(&self) -> Result<u64, MachineError> {
+    pub fn end(&self) -> Result<u64> {
         let passes: Vec<u64> = self.signals.each(own::PASSES).collect();
         self.until("it does not run", |executor| self.own(executor, own::PASSES) >= passes[executor] + 2)?;
         Ok(self.signals.each(own::LONGEST).max().unwrap_or_default())

@@ -4,13 +4,13 @@ use crossmod_abi::{port, va, vector};
 use crossmod_model::x86::cpu::{Cpu, reg};
 
 use super::BenchPatcher;
-use super::layout::{HOLD, SYNC, TRAP_LOG, common, own};
+use super::layout::{TRAP_LOG, common, own};
 use crate::free::executors::{self, Executors};
 use crate::free::message::Injector;
 use crate::free::{APIC_VA, CODE, EOI, FINISH, return_slot, unexpected};
 use crate::kick::Guard;
 use crate::vcpu::{Exit, Vcpu};
-use crate::{MachineError, tables};
+use crate::{MachineError, Result, tables};
 
 core::arch::global_asm!(
     include_str!("guest.s"),
@@ -47,7 +47,7 @@ impl BenchVm {
     /// # Errors
     ///
     /// [`MachineError::NotHere`] if KVM lacks an interrupt controller in the kernel, and those of KVM.
-    pub fn new(executors: usize, site: usize, bytes: &[u8], strays: bool) -> Result<BenchVm, MachineError> {
+    pub fn new(executors: usize, site: usize, bytes: &[u8], strays: bool) -> Result<BenchVm> {
         let mut regs = Cpu::at(CODE + offset(&raw const crossmod_bench_execute), va::SITE, 0, true).regs;
         regs.gpr[7] = va::SITE + site as u64;
         regs.gpr[reg::RSP] -= 8;
@@ -56,8 +56,8 @@ impl BenchVm {
         for (vector, label) in [
             (vector::BP, &raw const crossmod_bench_bp),
             (vector::NMI, nmi),
-            (SYNC, &raw const crossmod_bench_sync),
-            (HOLD, &raw const crossmod_bench_hold),
+            (vector::IPI_SYNC, &raw const crossmod_bench_sync),
+            (vector::IPI_HOLD, &raw const crossmod_bench_hold),
         ] {
             tables::gate(&machine.memory, vector, CODE + offset(label))?;
         }
@@ -76,8 +76,8 @@ impl BenchVm {
     pub fn run<T>(
         mut self,
         cpus: &[usize],
-        patch: impl FnOnce(&mut BenchPatcher<'_>, Injector<'_>) -> Result<T, MachineError>,
-    ) -> Result<T, MachineError> {
+        patch: impl FnOnce(&mut BenchPatcher<'_>, Injector<'_>) -> Result<T>,
+    ) -> Result<T> {
         let nothing = vec![(); self.0.vcpus.len()];
         // No device interrupts are sent here: they have no handler.
         let counts = [own::STRAYS, own::IPIS];
@@ -96,7 +96,7 @@ impl BenchVm {
     }
 }
 
-fn execute(vcpu: &mut Vcpu) -> Result<(), MachineError> {
+fn execute(vcpu: &mut Vcpu) -> Result<()> {
     let guard = Guard::new()?;
     loop {
         match vcpu.run(&guard, vcpu.rip()) {

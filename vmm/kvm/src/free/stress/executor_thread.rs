@@ -13,7 +13,7 @@ use crate::free::{CODE, LOG, Pass, unexpected};
 use crate::kick::Guard;
 use crate::layout::CpuPages;
 use crate::vcpu::Exit;
-use crate::{MachineError, stop_requested};
+use crate::{MachineError, Result, stop_requested};
 
 /// How a piece of guest code ended.
 enum Outcome {
@@ -32,7 +32,7 @@ pub(super) struct ExecutorThread<'a, O> {
 
 impl<O: Observer> ExecutorThread<'_, O> {
     /// Runs batch after batch until it is stopped. Returns the observer.
-    pub fn run(mut self) -> Result<O, MachineError> {
+    pub fn run(mut self) -> Result<O> {
         let guard = Guard::new()?;
         let log = LOG + self.executor.index as u64 * LOG_LEN;
         let mut bytes = vec![0; LOG_LEN as usize];
@@ -70,23 +70,17 @@ impl<O: Observer> ExecutorThread<'_, O> {
         self.executor.words.set_own(self.executor.index, offset, value);
     }
 
-    fn resume(&mut self, regs: &Regs) -> Result<(), MachineError> {
+    fn resume(&mut self, regs: &Regs) -> Result<()> {
         self.executor.vcpu.resume(CpuPages::of(self.executor.index).pml4, regs)
     }
 
     /// Runs until the current code ends, and acts for trap and interrupt handlers meanwhile.
-    fn drive(&mut self, guard: &Guard) -> Result<Outcome, MachineError> {
+    fn drive(&mut self, guard: &Guard) -> Result<Outcome> {
         loop {
             match self.executor.vcpu.run(guard, self.executor.vcpu.rip()) {
                 Ok(Exit::Doorbell(port::STOP)) => return Ok(Outcome::Finished),
-                Ok(Exit::Doorbell(vector::NMI)) => {
-                    let top = private::NMI_STACK + private::STACK;
-                    self.handler(guard, true, self.entries.nmi_back, own::NMI_STACK_TOP, top)?;
-                }
-                Ok(Exit::Doorbell(vector::IRQ)) => {
-                    let top = private::KERNEL_STACK + private::STACK;
-                    self.handler(guard, false, self.entries.irq_back, own::IRQ_STACK_TOP, top)?;
-                }
+                Ok(Exit::Doorbell(vector::NMI)) => self.handler(guard, true)?,
+                Ok(Exit::Doorbell(vector::IRQ)) => self.handler(guard, false)?,
                 Ok(Exit::Doorbell(vector::BP)) => {
                     if !self.trap()? {
                         return Ok(Outcome::Abandoned);
@@ -118,16 +112,15 @@ impl<O: Observer> ExecutorThread<'_, O> {
         }
     }
 
-    /// Runs the site on behalf of an interrupt handler, unless the handler interrupted a stub of this module, whose
-    /// stack the site's traps would overwrite. `top` is the top of the stack with the handler's frame.
-    fn handler(
-        &mut self,
-        guard: &Guard,
-        nmi: bool,
-        back: u64,
-        stack: u64,
-        top: u64,
-    ) -> Result<(), MachineError> {
+    /// Runs the site on behalf of the handler of an NMI or of a device interrupt, unless the handler interrupted a stub of
+    /// this module, whose stack the site's traps would overwrite.
+    fn handler(&mut self, guard: &Guard, nmi: bool) -> Result<()> {
+        // `top` is the top of the stack with the handler's frame.
+        let (back, stack, top) = if nmi {
+            (self.entries.nmi_back, own::NMI_STACK_TOP, private::NMI_STACK + private::STACK)
+        } else {
+            (self.entries.irq_back, own::IRQ_STACK_TOP, private::KERNEL_STACK + private::STACK)
+        };
         let mut handler = self.executor.vcpu.regs()?;
         handler.rip = back;
         let interrupted = self.own(top - FRAME);
@@ -149,7 +142,7 @@ impl<O: Observer> ExecutorThread<'_, O> {
     }
 
     /// Acts for the #BP handler. Returns false if the pass ends here.
-    fn trap(&mut self) -> Result<bool, MachineError> {
+    fn trap(&mut self) -> Result<bool> {
         let frame = own::TRAP_STACK_TOP - FRAME;
         let word = |at: u64| self.own(frame + at);
         let mut regs = self.executor.vcpu.regs()?;

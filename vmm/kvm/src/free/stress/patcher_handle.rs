@@ -7,7 +7,7 @@ use crossmod_model::plan::Function;
 
 use super::layout::common;
 use crate::free::executors::{Signals, Waited, own, wait};
-use crate::{MachineError, stop_requested};
+use crate::{Result, stop_requested};
 
 /// A wait that takes longer counts as a deadlock.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -65,7 +65,7 @@ impl<'a> PatcherHandle<'a> {
     }
 
     /// Sends a broadcast to the executors of a mask.
-    pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<(), MachineError> {
+    pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<()> {
         if matches!(function, Function::Hold | Function::Stop) {
             self.signals.hold();
         }

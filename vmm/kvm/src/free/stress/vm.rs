@@ -10,7 +10,8 @@ use super::layout::own;
 use super::{Observer, PatcherHandle};
 use crate::free::executors::Executors;
 use crate::free::message::Injector;
-use crate::{MachineError, layout, tables};
+use crate::tables::{self, HANDLERS, IST_TRAP};
+use crate::{Result, layout};
 
 /// The contents of the machine.
 #[derive(Debug, Clone)]
@@ -40,22 +41,17 @@ impl StressVm {
     ///
     /// # Errors
     ///
-    /// [`MachineError::NotHere`] if KVM lacks an interrupt controller in the kernel, and those of KVM.
-    pub fn new(config: StressConfig) -> Result<StressVm, MachineError> {
+    /// [`NotHere`](crate::MachineError::NotHere) if KVM lacks an interrupt controller in the kernel, and those of KVM.
+    pub fn new(config: StressConfig) -> Result<StressVm> {
         let regs = Cpu::at(Entries::new().execute, va::SITE, 0, true).regs;
         let executors = Executors::new(config.executors, code::bytes(), (0, &config.text), &regs)?;
         let memory = &executors.memory;
         let image = Image::embedded()?;
         tables::trap_stack(memory, own::TRAP_STACK_TOP)?;
         // On a stack of their own: an NMI may run the site while its executor is held, whose frame must survive.
-        for (vector, name) in [
-            (vector::DE, "de_stub"),
-            (vector::UD, "ud_stub"),
-            (vector::GP, "gp_stub"),
-            (vector::PF, "pf_stub"),
-            (vector::BP, "bp_plain"),
-        ] {
-            tables::gate_on_trap_stack(memory, vector, image.label(name)?)?;
+        const TRAPS: [u8; 5] = [vector::DE, vector::UD, vector::GP, vector::PF, vector::BP];
+        for (vector, name) in HANDLERS.into_iter().filter(|(vector, _)| TRAPS.contains(vector)) {
+            tables::gate_on(memory, vector, image.label(name)?, IST_TRAP)?;
         }
         for (vector, handler) in code::handlers(config.nmi_runs_site, config.irq_runs_site) {
             tables::gate(memory, vector, handler)?;
@@ -74,8 +70,8 @@ impl StressVm {
         mut self,
         cpus: &[usize],
         observers: Vec<O>,
-        patch: impl FnOnce(&mut PatcherHandle<'_>, Injector<'_>) -> Result<T, MachineError>,
-    ) -> Result<(T, Vec<O>), MachineError> {
+        patch: impl FnOnce(&mut PatcherHandle<'_>, Injector<'_>) -> Result<T>,
+    ) -> Result<(T, Vec<O>)> {
         let site = self.site;
         self.executors.run(
             cpus,

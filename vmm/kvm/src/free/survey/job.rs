@@ -8,7 +8,7 @@ use crossmod_model::layout::FILLER;
 
 use super::Length;
 use super::loops::{COUNTERS, Loop, SCRATCH, Shape};
-use crate::{MachineError, pin};
+use crate::{MachineError, Result, pin};
 
 /// Stores between two looks at the flag that ends the writer.
 pub(super) const WRITES: u64 = 1024;
@@ -152,9 +152,9 @@ pub struct Slice {
 /// the other would all show the first version, so that `execute` begins after that. A signal ends both without an error.
 pub(super) fn against(
     cpu: usize,
-    write: impl FnOnce(&AtomicBool) -> Result<u64, MachineError> + Send,
-    execute: impl FnOnce(Instant, &mut Slice) -> Result<(), MachineError>,
-) -> Result<Slice, MachineError> {
+    write: impl FnOnce(&AtomicBool) -> Result<u64> + Send,
+    execute: impl FnOnce(Instant, &mut Slice) -> Result<()>,
+) -> Result<Slice> {
     let (stop, turn) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut slice = Slice::default();
     std::thread::scope(|scope| {

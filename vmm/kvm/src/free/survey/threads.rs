@@ -4,47 +4,39 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
+use vm_memory::mmap::MmapRegion;
 
 use super::job::{FAR, against};
 use super::loops::{BEGUN, COUNTERS, DONE, Loop};
 use super::{BATCH, Job, Pinning, Slice};
 use crate::free::Pass;
-use crate::{MachineError, stop_requested};
+use crate::{MachineError, Result, stop_requested};
 
 /// Two pages of text, a page of counters, and the pages of far pads.
 const LEN: usize = FAR.end;
 
 /// A writable and executable mapping of those pages.
 #[derive(Debug)]
-pub struct PlainThreads(*mut u8);
+pub struct PlainThreads(MmapRegion<()>);
 
 impl PlainThreads {
     /// Maps the pages.
-    pub fn new() -> Result<PlainThreads, MachineError> {
+    pub fn new() -> Result<PlainThreads> {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            let error = std::io::Error::last_os_error();
-            return Err(MachineError::Memory(format!("cannot map a writable and executable page: {error}")));
-        }
-        Ok(PlainThreads(start.cast()))
+        MmapRegion::build(None, LEN, protection, flags).map(PlainThreads).map_err(|error| {
+            MachineError::Memory(format!("cannot map a writable and executable page: {error}"))
+        })
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= LEN, "outside the mapping");
         // SAFETY: the mapping is owned and long enough, and no other thread runs in it while it is borrowed mutably.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(at), bytes.len()) };
     }
 
     /// Runs an executor on the calling thread against a writer on another one.
-    pub fn slice(
-        &mut self,
-        job: &Job,
-        place: Pinning,
-        mut sink: impl FnMut(&[Pass]),
-    ) -> Result<Slice, MachineError> {
+    pub fn slice(&mut self, job: &Job, place: Pinning, mut sink: impl FnMut(&[Pass])) -> Result<Slice> {
         let (start, counters) = self.put_job(job);
         let mut log = vec![Pass::default(); BATCH];
         // SAFETY: both addresses are in the mapping, which outlives the writer; there are no references to it.
@@ -72,7 +64,7 @@ impl PlainThreads {
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
-        (self.0 as u64, self.0 as u64 + 2 * PAGE)
+        (self.0.as_ptr() as u64, self.0.as_ptr() as u64 + 2 * PAGE)
     }
 
     /// The time that `batches` batches of [`BATCH`] passes take while nothing stores.
@@ -85,13 +77,6 @@ impl PlainThreads {
         // SAFETY: the site returns; the log has BATCH entries, and each batch begins anew.
         unsafe { Loop::Repeat.call(arguments) };
         began.elapsed()
-    }
-}
-
-impl Drop for PlainThreads {
-    fn drop(&mut self) {
-        // SAFETY: this value owns the mapping, and the threads of `slice` have ended.
-        unsafe { libc::munmap(self.0.cast(), LEN) };
     }
 }
 

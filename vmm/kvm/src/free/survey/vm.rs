@@ -17,9 +17,9 @@ use crate::host::Host;
 use crate::kick::Guard;
 use crate::layout::{self, CpuPages};
 use crate::memory::Memory;
-use crate::vcpu::{Exit, Inject, Vcpu};
+use crate::vcpu::{Exit, Vcpu};
 use crate::vm::{Controller, Vm};
-use crate::{MachineError, stop_requested, tables};
+use crate::{MachineError, Result, stop_requested, tables};
 
 /// The handler of #BP: an INT3 replaces an instruction of five bytes.
 const TRAPPED: u64 = FINISH - 16;
@@ -51,7 +51,7 @@ impl SurveyVm {
     /// # Errors
     ///
     /// [`MachineError::NotHere`] for ring 0 where it is emulated.
-    pub fn new(ring: Ring) -> Result<SurveyVm, MachineError> {
+    pub fn new(ring: Ring) -> Result<SurveyVm> {
         if ring == Ring::Kernel && Host::read().emulates_ring_0() {
             let why = "kvm_pvm emulates ring 0, so that a survey there would count what its emulator does; use --ring 3";
             return Err(MachineError::NotHere(why.into()));
@@ -72,7 +72,7 @@ impl SurveyVm {
         writer: Writer,
         place: Pinning,
         mut sink: impl FnMut(&[Pass]),
-    ) -> Result<Slice, MachineError> {
+    ) -> Result<Slice> {
         self.put(job)?;
         let host = self.memory.host_address()?;
         let SurveyVm { executor, writer: second, memory, guard, ring, .. } = self;
@@ -107,7 +107,7 @@ impl SurveyVm {
     }
 
     /// Writes site, counters and pads of a job.
-    fn put(&self, job: &Job) -> Result<(), MachineError> {
+    fn put(&self, job: &Job) -> Result<()> {
         self.memory.write(layout::MASTER, &job.text())?;
         self.memory.write(layout::SHARED + COUNTERS_AT, &job.counters())?;
         if let Some(alternating) = &job.alternating {
@@ -126,7 +126,7 @@ impl SurveyVm {
     /// # Errors
     ///
     /// Those of the machine.
-    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>, MachineError> {
+    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>> {
         self.put(job)?;
         let mut bytes = [0; FEW * size_of::<Pass>()];
         let ring = self.ring;
@@ -143,7 +143,7 @@ impl SurveyVm {
     /// # Errors
     ///
     /// Those of the machine.
-    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration> {
         self.memory.write(layout::MASTER, &job.text())?;
         let (ring, began) = (self.ring, Instant::now());
         self.executor().call_through(Loop::Repeat, ring, executing(job, BATCH, batches))?;
@@ -171,7 +171,7 @@ struct Caller<'a> {
 impl Caller<'_> {
     /// Runs a loop to its end, with its arguments as the System V convention passes them. Returns the vector of an
     /// exception that ends it before.
-    fn call(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<Option<u8>, MachineError> {
+    fn call(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<Option<u8>> {
         const ORDER: [usize; 6] = [7, 6, 2, 1, 8, 9];
         let mut regs = Cpu::at(CODE + which.offset(), va::SITE, 0, ring == Ring::User).regs;
         for (register, value) in ORDER.into_iter().zip(arguments) {
@@ -179,7 +179,7 @@ impl Caller<'_> {
         }
         regs.gpr[reg::RSP] -= 8;
         self.memory.write_u64(return_slot(self.cpu, &regs), FINISH)?;
-        self.vcpu.restore(CpuPages::of(self.cpu).pml4, &regs, false, Inject::Nothing)?;
+        self.vcpu.restore(CpuPages::of(self.cpu).pml4, &regs, None)?;
         match self.vcpu.run(self.guard, regs.rip)? {
             Exit::Doorbell(port::STOP) => Ok(None),
             Exit::Doorbell(vector) => Ok(Some(vector)),
@@ -188,7 +188,7 @@ impl Caller<'_> {
     }
 
     /// The same for a loop that raises no exception.
-    fn call_through(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<(), MachineError> {
+    fn call_through(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<()> {
         match self.call(which, ring, arguments)?.map(Exit::Doorbell) {
             None => Ok(()),
             Some(exit) => Err(unexpected(&exit, self.vcpu.rip(), CODE + which.offset())),
@@ -196,7 +196,7 @@ impl Caller<'_> {
     }
 
     /// The writer's loops, until `stop` is set. Returns the number of stores.
-    fn write(&mut self, job: &Job, stop: &AtomicBool) -> Result<u64, MachineError> {
+    fn write(&mut self, job: &Job, stop: &AtomicBool) -> Result<u64> {
         let (mut generation, mut random) = (0, job.seed);
         while !stop.load(Ordering::Relaxed) {
             let target = va::MASTER + job.store as u64;
