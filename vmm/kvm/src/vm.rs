@@ -33,12 +33,11 @@ impl Vm {
     /// Makes a VM with tables for `cpus` vCPUs.
     pub fn new(cpus: usize, controller: Controller) -> Result<Vm> {
         let kvm = open()?;
-        if controller == Controller::InKernel {
-            for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
-                if !kvm.check_extension(cap) {
-                    return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
-                }
-            }
+        let messages = [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")];
+        if controller == Controller::InKernel
+            && let Some(name) = lacks(&kvm, messages)
+        {
+            return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
         }
         let fd = create_vm(&kvm)?;
         let memory = Memory::new()?;
@@ -113,14 +112,18 @@ pub(super) fn open() -> Result<Kvm> {
             });
         }
     }
-    for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
-        if !kvm.check_extension(cap) {
-            return Err(MachineError::Unavailable(name.into()));
-        }
+    let needed = [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")];
+    if let Some(name) = lacks(&kvm, needed) {
+        return Err(MachineError::Unavailable(name.into()));
     }
     if kvm.check_extension_int(Cap::SyncRegs) & 7 != 7 {
         let what = "KVM_CAP_SYNC_REGS for registers, segments and events";
         return Err(MachineError::Unavailable(what.into()));
     }
     Ok(kvm)
+}
+
+/// The first of these capabilities that KVM lacks.
+fn lacks(kvm: &Kvm, needed: [(Cap, &'static str); 2]) -> Option<&'static str> {
+    needed.into_iter().find(|&(cap, _)| !kvm.check_extension(cap)).map(|(_, name)| name)
 }

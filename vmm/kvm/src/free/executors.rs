@@ -104,9 +104,9 @@ impl Executors {
         Ok(Executors { vcpus, vm, memory, ledgers, stop: AtomicBool::new(false) })
     }
 
-    /// The signals of the patcher, and an injector whose handlers count messages at these offsets in a vCPU's private page.
-    /// Then runs executor *i* on the *i*th of `cpus` (starting over if there are fewer), each with its observer, and
-    /// `patch` on the calling thread, which stops the executors when it drops the signals, also if it panics.
+    /// Runs executor *i* on the *i*th of `cpus` (starting over if there are fewer), each with its observer, and `patch` on
+    /// the calling thread. That gets the patcher's signals, which stop the executors when they are dropped, also by a
+    /// panic; and an injector, whose messages handlers count at the offsets `counts` of a vCPU's private page.
     pub fn run<'a, O: Send, T>(
         &'a mut self,
         cpus: &[usize],

@@ -101,10 +101,9 @@ impl Protocol {
                 Step::Round(signal) => {
                     let from = ticks();
                     performed.sent += patcher.signal(signal)?;
-                    if signal == Signal::Hold {
-                        patcher.held()?
-                    } else {
-                        patcher.acknowledged()?
+                    match signal {
+                        Signal::Hold => patcher.held()?,
+                        Signal::Sync | Signal::Nmi => patcher.acknowledged()?,
                     }
                     performed.rounds[performed.count] = ticks() - from;
                     performed.count += 1;

@@ -104,13 +104,13 @@ impl<'a> PlaceJudge<'a> {
 
     /// The result of a slice.
     pub fn finish(mut self, slice: &Slice, findings: &mut Findings<'_>) -> SideSeen {
-        let Slice { stores, seconds, exceptions, .. } = slice;
+        let exceptions = &slice.exceptions;
         if let Some(vector) = exceptions.first() {
             let outcome = format!("{} exceptions, the first of vector {vector}", exceptions.len());
             findings.add(self.place(), outcome, "no mix of bytes raises one", true);
         }
         self.tally.seen.counts.exceptions = exceptions.len() as u64;
-        SideSeen { stores: *stores, seconds: *seconds, ..self.tally.seen }
+        SideSeen { stores: slice.stores, seconds: slice.seconds, ..self.tally.seen }
     }
 }
 

@@ -79,11 +79,10 @@ impl BenchVm {
         patch: impl FnOnce(&mut BenchPatcher<'_>, Injector<'_>) -> Result<T>,
     ) -> Result<T> {
         let nothing = vec![(); self.0.vcpus.len()];
-        // No device interrupts are sent here: they have no handler.
-        let counts = [own::STRAYS, own::IPIS];
         let (result, _) = self.0.run(
             cpus,
-            counts,
+            // No device interrupts are sent here: they have no handler.
+            [own::STRAYS, own::IPIS],
             nothing,
             |executor, ()| execute(executor.vcpu),
             |signals, injector| {
