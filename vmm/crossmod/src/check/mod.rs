@@ -154,7 +154,7 @@ impl Checker {
         }
         let findings = found.into_iter().map(|found| self.confirm(&plan, scenario, options, found));
         report.conclude(findings.collect::<Result<_, _>>()?);
-        report.assists = self.assists().since(before);
+        report.assists = self.assists() - before;
         Ok(report)
     }
 

@@ -33,7 +33,7 @@ pub fn section(bench: &Bench) -> Markup {
 /// Names and colours, for screens that are too narrow for names in the pictures.
 fn legend() -> Markup {
     html! {
-        div.legend aria-hidden="true" { @for protocol in Protocol::ALL {
+        div.legend aria-hidden="true" { @for &protocol in Protocol::ALL {
             span { i style=(format!("background:var(--s{})", colour(protocol))) {} (protocol.name()) }
         } }
     }
@@ -149,7 +149,7 @@ fn grown(
         let point = |case: &&CaseResult| Some((varied(&case.case), of(case, case.line(protocol)?).max(1e-3)));
         cases.iter().filter_map(point).collect()
     };
-    Protocol::ALL.map(|protocol| series(protocol, points(protocol), hollow_from)).into()
+    Protocol::ALL.iter().map(|&protocol| series(protocol, points(protocol), hollow_from)).collect()
 }
 
 fn growth(bench: &Bench) -> Markup {
