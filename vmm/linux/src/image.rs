@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::ImageError;
 use crate::hex::sha256;
 use crate::limits;
-use crate::read::elf::{Elf, FileKind};
+use crate::read::elf::Elf;
 use crate::read::payload::{Compression, unpack};
 use crate::read::{Binary, bzimage, module, vmlinux};
 use crate::site::Site;
@@ -40,11 +40,8 @@ impl Image {
     pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
         let digest = sha256(&bytes);
         let (bytes, compression) = open(bytes)?;
-        let kind = Elf::parse(&bytes)?.kind;
-        let binary = match kind {
-            FileKind::Relocatable => module::read(&bytes)?,
-            FileKind::Linked => vmlinux::read(bytes)?,
-        };
+        let relocatable = Elf::parse(&bytes)?.relocatable;
+        let binary = if relocatable { module::read(&bytes)? } else { vmlinux::read(bytes)? };
         let tables = table::read(&binary)?;
         Ok(Image { name: name.to_owned(), release: release(&binary), digest, compression, binary, tables })
     }

@@ -13,6 +13,8 @@
 //! If any offset is negative, negative offsets count up from the base and the others are per-CPU or absolute values
 //! (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`, kernel/kallsyms.c, `kallsyms_sym_address()`); otherwise all count from the base.
 
+use memchr::memmem;
+
 use crate::limits;
 use crate::symbols::Symbol;
 
@@ -64,7 +66,7 @@ fn entries(data: &[u8]) -> Option<Vec<Entry>> {
     let mut budget = [limits::KALLSYMS_LOOKS, limits::KALLSYMS_TRIES];
     let mut from = 0;
     for _ in 0..TABLES {
-        let at = from + memmem(data.get(from..)?, NEEDLE)?;
+        let at = from + memmem::find(data.get(from..)?, NEEDLE)?;
         from = at + 1;
         if let Some(tokens) = tokens(data, at)
             && let Some(symbols) = symbols(data, &tokens, &mut budget)
@@ -73,12 +75,6 @@ fn entries(data: &[u8]) -> Option<Vec<Entry>> {
         }
     }
     None
-}
-
-fn memmem(data: &[u8], needle: &[u8]) -> Option<usize> {
-    // The first byte is rare enough that the rest is seldom compared.
-    (0..data.len().checked_sub(needle.len())? + 1)
-        .find(|&at| data[at] == needle[0] && data[at..].starts_with(needle))
 }
 
 /// The token table around the digits at `at`, if the token index after it agrees.

@@ -157,7 +157,7 @@ pub fn differences(diff: &Diff, all: bool) -> Document {
 pub fn windows(title: Option<&String>, pattern: &str, windows: &[ProbeWindow]) -> Document {
     let legal = windows.iter().filter(|window| window.hazards.is_empty()).count();
     let rows = windows.iter().map(|window| {
-        let hazards: Vec<String> = window.hazards.iter().map(Hazard::text).collect();
+        let hazards: Vec<String> = window.hazards.iter().map(Hazard::to_string).collect();
         let verdict = if hazards.is_empty() { "legal".to_owned() } else { hazards.join("; ") };
         row(&[&window.site, &window.length, &window.instructions, &window.bytes, &verdict])
     });
