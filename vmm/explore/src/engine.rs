@@ -40,22 +40,33 @@ pub trait Engine {
         stimulus: Stimulus,
         text: &[u8],
         shared: &Shared,
-    ) -> Result<Executed, EngineError>;
+    ) -> Result<Executed, EngineError> {
+        self.execute(0, cpu, stimulus, text, shared, None)
+    }
 
-    /// The host's patcher stored to the site: data readers now find `data` there.
-    fn stored(&mut self, data: &[u8]) -> Result<(), EngineError>;
+    /// The host's patcher stored to the site: data readers now find `data` there. An engine that gets a complete state
+    /// with every step need not know this, nor of the following stores.
+    fn stored(&mut self, _data: &[u8]) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Reads what data readers find in the site after the step that was just executed with `data`.
     fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError>;
 
     /// The patcher stored a word of which every executor has its own.
-    fn word_stored(&mut self, slot: usize, word: u8, value: u32) -> Result<(), EngineError>;
+    fn word_stored(&mut self, _slot: usize, _word: u8, _value: u32) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// The patcher stored to the shared page.
-    fn shared_stored(&mut self, shared: &Shared) -> Result<(), EngineError>;
+    fn shared_stored(&mut self, _shared: &Shared) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// A broadcast cleared this executor's acknowledgement.
-    fn ack_cleared(&mut self, slot: usize) -> Result<(), EngineError>;
+    fn ack_cleared(&mut self, _slot: usize) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// The guest image.
     fn image(&self) -> &Image;

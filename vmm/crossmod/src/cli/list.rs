@@ -29,9 +29,8 @@ pub struct ShowArguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let all = suite::cases(&scenario::library(), &[])?;
-    let known = counted(&tags(&all));
-    let wanted = arguments.filter.filter().apply(all)?;
+    let library = scenario::library();
+    let wanted = arguments.filter.filter().apply(suite::cases(&library, &[])?)?;
     // A row is a scenario with its selected cases; it shows the expectation under the first of them.
     let shown = |row: &[Case]| {
         let Case { scenario, plan, .. } = &row[0];
@@ -56,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         text.push_str(&format!("no shipped scenario has `{filter}` in its name, title or expectation\n"));
     }
     let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
-    text.push_str(&format!("\nprotocols: {}\ntags: {known}\n", protocols.join(", ")));
+    text.push_str(&format!("\nprotocols: {}\ntags: {}\n", protocols.join(", "), counted(&tags(&library)?)));
     answer(&text)
 }
 

@@ -46,34 +46,8 @@ impl Engine for SteppingEngine<'_> {
         Ok(Executed { cpu, landing, shared: self.machine.read_shared().map_err(failed)? })
     }
 
-    fn execute_aside(
-        &mut self,
-        cpu: &Cpu,
-        stimulus: Stimulus,
-        text: &[u8],
-        shared: &Shared,
-    ) -> Result<Executed, EngineError> {
-        self.execute(0, cpu, stimulus, text, shared, None)
-    }
-
-    fn stored(&mut self, _: &[u8]) -> Result<(), EngineError> {
-        Ok(())
-    }
-
     fn data(&self, bytes: &mut [u8]) -> Result<(), EngineError> {
         self.machine.read_master(self.site, bytes).map_err(failed)
-    }
-
-    fn word_stored(&mut self, _: usize, _: u8, _: u32) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn shared_stored(&mut self, _: &Shared) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn ack_cleared(&mut self, _: usize) -> Result<(), EngineError> {
-        Ok(())
     }
 
     fn image(&self) -> &Image {

@@ -109,7 +109,7 @@ fn agree<'a>(
         _ => {
             let say = |report: &Report| {
                 let names: Vec<&str> = found(report).iter().map(|property| property.name()).collect();
-                let plan = report.plan.short();
+                let plan = report.plan.get(..12).unwrap_or("none");
                 format!("{} {} (plan {plan})", report.status.name(), names.join(", ")).replace("  ", " ")
             };
             Err(JoinError(format!(
