@@ -105,10 +105,7 @@ pub fn without_class(images: &[Image], filter: &Filter) -> BTreeMap<Kind, usize>
 
 fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
     let versions = Versions::of(image, site)?;
-    let range = site.address..site.end();
     let mut neighbours = index.touching(site.address, site.end());
-    let exceptions = &image.tables.exceptions;
-    let after = exceptions.partition_point(|exception| exception.address < site.address);
     let state = |version: usize| match site.kind {
         // The prefix, not the instruction that it precedes.
         Kind::Lock => State::of(&versions.bytes[version][..1]),
@@ -127,6 +124,6 @@ fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
             let kind = image.tables.sites[index].kind;
             kind != site.kind && kind != Kind::CallThunk
         }),
-        faulting: exceptions.get(after).is_some_and(|exception| range.contains(&exception.address)),
+        faulting: !image.tables.exceptions_in(site.address, site.end()).is_empty(),
     })
 }

@@ -149,7 +149,6 @@ fn cross(crossings: &mut Crossings, site: &Site) {
 }
 
 fn count(image: &Image, rows: &mut BTreeMap<Kind, KindRow>) {
-    let exceptions = &image.tables.exceptions;
     let mut last = None;
     for site in &image.tables.sites {
         let new = || KindRow { kind: site.kind.name(), ..KindRow::default() };
@@ -158,9 +157,7 @@ fn count(image: &Image, rows: &mut BTreeMap<Kind, KindRow>) {
         row.tail += usize::from(site.tail);
         // Sites are sorted by kind and address.
         row.places += usize::from(last.replace((site.kind, site.address)) != last);
-        let after = exceptions.partition_point(|exception| exception.address < site.address);
-        row.faulting +=
-            usize::from(exceptions.get(after).is_some_and(|exception| exception.address < site.end()));
+        row.faulting += usize::from(!image.tables.exceptions_in(site.address, site.end()).is_empty());
         cross(&mut row.crossings, site);
         let at = row.lengths.partition_point(|row| row.length < site.len());
         if row.lengths.get(at).is_none_or(|row| row.length != site.len()) {

@@ -170,9 +170,7 @@ fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> ProbeWindow 
             hazards.push(Hazard::Returned { byte: instruction.next_ip() - start });
         }
     }
-    let exceptions = &image.tables.exceptions;
-    let first = exceptions.partition_point(|exception| exception.address < start);
-    for exception in exceptions[first..].iter().take_while(|exception| exception.address < stop) {
+    for exception in image.tables.exceptions_in(start, stop) {
         hazards.push(Hazard::Faulting { byte: exception.address - start });
     }
     let mut patched: Vec<(&'static str, i64)> = context

@@ -176,11 +176,8 @@ fn sections<'a>(bytes: &'a [u8], header: &FileHeader64<LE>) -> Result<Vec<Sectio
     let mut sections = Vec::with_capacity(headers.len());
     for (index, header) in headers.iter().enumerate() {
         let (offset, size) = (header.sh_offset.get(LE), header.sh_size.get(LE));
-        let data = match header.sh_type.get(LE) {
-            elf::SHT_NOBITS => Some(0..0),
-            _ if index == 0 => Some(0..0),
-            _ => range(bytes, offset, size),
-        };
+        let empty = index == 0 || header.sh_type.get(LE) == elf::SHT_NOBITS;
+        let data = if empty { Some(0..0) } else { range(bytes, offset, size) };
         let data = data.ok_or_else(|| {
             ImageError::damaged(
                 format!("section {index}"),

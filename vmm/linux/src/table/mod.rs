@@ -187,22 +187,21 @@ fn stacked(sites: &[Site]) -> Result<(), ImageError> {
     let mut ends: Vec<u64> = sites.iter().map(Site::end).collect();
     starts.sort_unstable();
     ends.sort_unstable();
-    let mut ended = 0;
-    for (begun, start) in starts.iter().enumerate() {
-        while ends.get(ended).is_some_and(|end| end <= start) {
-            ended += 1;
-        }
-        if begun + 1 - ended > limits::STACKED {
-            return Err(ImageError::damaged(
-                "tables",
-                format!("more than {} sites share the byte at {start:#x}", limits::STACKED),
-            ));
-        }
-    }
-    Ok(())
+    // With the site that many places further on, one site too many has begun, unless the first of them has ended.
+    let crowded = starts.iter().skip(limits::STACKED).zip(&ends).find(|(start, end)| start < end);
+    crowded.map_or(Ok(()), |(start, _)| {
+        let reason = format!("more than {} sites share the byte at {start:#x}", limits::STACKED);
+        Err(ImageError::damaged("tables", reason))
+    })
 }
 
 impl Tables {
+    /// The exceptions whose instruction begins in an address range.
+    pub fn exceptions_in(&self, from: u64, to: u64) -> &[Exception] {
+        let place = |address| self.exceptions.partition_point(|exception| exception.address < address);
+        &self.exceptions[place(from)..place(to)]
+    }
+
     /// Counts an empty entry.
     fn pad(&mut self, table: &Table<'_>) {
         *self.padding.entry(table.name).or_default() += 1;
