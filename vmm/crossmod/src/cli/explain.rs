@@ -9,6 +9,7 @@ use crossmod::property::{Property, expectation};
 use crossmod::reference;
 use crossmod::scenario::{self, Entry, Scenario, ScenarioError, nearest};
 use crossmod::suite;
+use itertools::Itertools;
 
 use super::{Exit, Failure, answer};
 
@@ -104,13 +105,8 @@ fn which(
     library: &[Scenario],
     wanted: impl Fn(&Scenario) -> Result<bool, ScenarioError>,
 ) -> Result<Vec<String>, ScenarioError> {
-    let mut names = Vec::new();
-    for scenario in library {
-        if wanted(scenario)? {
-            names.push(scenario.name.clone());
-        }
-    }
-    Ok(names)
+    let name = |scenario: &Scenario| Ok(wanted(scenario)?.then(|| scenario.name.clone()));
+    library.iter().filter_map(|scenario| name(scenario).transpose()).collect()
 }
 
 fn protocol(name: &str, text: &str, library: &[Scenario]) -> String {
@@ -123,12 +119,12 @@ fn protocol(name: &str, text: &str, library: &[Scenario]) -> String {
     for step in table.get("step").and_then(|steps| steps.as_array()).into_iter().flatten() {
         let label = step.get("label").and_then(|label| label.as_str()).unwrap_or("-");
         let what = step.as_table().into_iter().flatten().filter(|(key, _)| *key != "label");
-        let what: Vec<String> = what.map(|(key, value)| format!("{key} = {value}")).collect();
-        let _ = writeln!(out, "    {label:14}{}", what.join(", "));
+        let what = what.map(|(key, value)| format!("{key} = {value}")).join(", ");
+        let _ = writeln!(out, "    {label:14}{what}");
     }
     if let Some(handler) = table.get("handler").and_then(|handler| handler.as_table()) {
-        let keys: Vec<String> = handler.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let _ = writeln!(out, "  handler         {}", keys.join(", "));
+        let keys = handler.iter().map(|(key, value)| format!("{key} = {value}")).join(", ");
+        let _ = writeln!(out, "  handler         {keys}");
     }
     let named = |scenario: &&Scenario| {
         self::table(&scenario.text).get("protocol").and_then(|value| value.as_str()) == Some(name)
@@ -197,7 +193,7 @@ pub fn tags(library: &[Scenario]) -> Result<BTreeMap<String, usize>, Failure> {
 
 /// `abort 2, call 3`.
 pub fn counted(tags: &BTreeMap<String, usize>) -> String {
-    tags.iter().map(|(tag, count)| format!("{tag} {count}")).collect::<Vec<_>>().join(", ")
+    tags.iter().map(|(tag, count)| format!("{tag} {count}")).join(", ")
 }
 
 /// The first of many names, and how many there are.

@@ -5,6 +5,7 @@ use crossmod::property::expectation;
 use crossmod::reference;
 use crossmod::scenario;
 use crossmod::suite::{self, Case};
+use itertools::Itertools;
 
 use super::explain::{counted, tags};
 use super::selection::FilterArguments;
@@ -54,8 +55,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(filter) = arguments.contains.as_ref().filter(|_| rows.is_empty()) {
         text.push_str(&format!("no shipped scenario has `{filter}` in its name, title or expectation\n"));
     }
-    let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
-    text.push_str(&format!("\nprotocols: {}\ntags: {}\n", protocols.join(", "), counted(&tags(&library)?)));
+    let protocols = scenario::protocols().into_iter().map(|(name, _)| name).join(", ");
+    text.push_str(&format!("\nprotocols: {protocols}\ntags: {}\n", counted(&tags(&library)?)));
     answer(&text)
 }
 

@@ -3,6 +3,7 @@
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{Plan, Ring};
 use crossmod_scenario::{Options, Scenario, ScenarioError};
+use itertools::Itertools;
 use thiserror::Error;
 
 use crate::results::{Selection, case_name};
@@ -49,8 +50,7 @@ impl Selection {
     /// The selection of `cases`.
     pub fn of(cases: &[Case]) -> Selection {
         Selection::new(cases.iter().map(|case| {
-            let expect: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
-            (case.name.clone(), format!("{} {}", case.plan.digest(), expect.join(" ")))
+            (case.name.clone(), format!("{} {}", case.plan.digest(), case.plan.expect.iter().join(" ")))
         }))
     }
 }

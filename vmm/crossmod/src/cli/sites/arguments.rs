@@ -8,6 +8,7 @@ use crossmod::linux::{BOUNDARIES, Filter, Kind, State};
 use crossmod::scenario;
 use crossmod::sites::export::PatchSetup;
 use crossmod::x86::VendorRule;
+use itertools::Itertools;
 
 use crate::cli::Failure;
 
@@ -107,7 +108,7 @@ fn boundary(text: &str) -> Result<u64, String> {
 fn named<T: Copy>(what: &str, all: &[T], name: fn(T) -> String, text: &str) -> Result<T, String> {
     let names = || all.iter().map(|&one| name(one));
     let found = names().position(|name| name == text).map(|at| all[at]);
-    found.ok_or_else(|| format!("{what} are {}", names().collect::<Vec<_>>().join(", ")))
+    found.ok_or_else(|| format!("{what} are {}", names().join(", ")))
 }
 
 impl Arguments {
