@@ -79,11 +79,9 @@ pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     let mut classes: BTreeMap<Traits, Vec<Member>> = BTreeMap::new();
     for (image_index, image) in images.iter().enumerate() {
         let index = ByAddress::new(&image.tables.sites);
-        for (site_index, site) in image.tables.sites.iter().enumerate() {
-            let Some(traits) = filter.wants(image, site).then(|| traits(image, &index, site)).flatten()
-            else {
-                continue;
-            };
+        let wanted = image.tables.sites.iter().enumerate().filter(|(_, site)| filter.wants(image, site));
+        for (site_index, site) in wanted {
+            let Some(traits) = traits(image, &index, site) else { continue };
             classes.entry(traits).or_default().push(Member { image: image_index, site: site_index });
         }
     }

@@ -129,7 +129,7 @@ pub fn entries(image: &Image) -> Vec<Entry> {
         inside.set(site.address + 1, site.end());
     }
     let mut found = Vec::new();
-    let arrive = |from: u64, to: u64, via: Via| {
+    arrivals(image, |from, to, via| {
         if !inside.get(to) {
             return;
         }
@@ -140,8 +140,7 @@ pub fn entries(image: &Image) -> Vec<Entry> {
                 found.push(Entry { site, byte: to - address, from, via });
             }
         }
-    };
-    arrivals(image, arrive);
+    });
     found.sort_by_key(|entry| (entry.site, entry.byte, entry.from));
     found.dedup();
     found

@@ -93,15 +93,12 @@ pub struct Inventory {
 /// Counts the sites of images.
 pub fn inventory(images: &[Image]) -> Inventory {
     let first = images.first();
+    let unstripped = first.is_some_and(|image| image.binary.unstripped);
     let mut inventory = Inventory {
         release: first.and_then(|image| image.release.clone()),
         images: images.len(),
         compression: first.and_then(|image| image.compression).map(|compression| compression.name()),
-        names: if first.is_some_and(|image| image.binary.unstripped) {
-            "the symbol table"
-        } else {
-            "kallsyms"
-        },
+        names: if unstripped { "the symbol table" } else { "kallsyms" },
         boundaries: BOUNDARIES,
         exceptions: images.iter().map(|image| image.tables.exceptions.len()).sum(),
         ..Inventory::default()
