@@ -10,4 +10,4 @@ mod values;
 
 pub use report::{Finding, Report, case_name};
 pub use run::{Results, Selection, Shard};
-pub use values::{Bounds, Modelled, Outcome, PlanDigest, Reason, SearchCounts, SiteVersion, Status, Tier};
+pub use values::{Bounds, Modelled, Outcome, Reason, SearchCounts, SiteVersion, Status, Tier};

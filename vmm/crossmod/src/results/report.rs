@@ -13,7 +13,7 @@ use crossmod_model::x86::VendorRule;
 use serde::{Deserialize, Serialize};
 
 use super::as_text;
-use super::values::{Bounds, Modelled, Outcome, PlanDigest, Reason, SearchCounts, Status, Tier};
+use super::values::{Bounds, Modelled, Outcome, Reason, SearchCounts, Status, Tier};
 use crate::trace::Trace;
 
 /// Name of a case: that of its scenario, followed by `@model` unless the fetch model is the coherent one.
@@ -54,8 +54,8 @@ pub struct Report {
     pub fetch: FetchModel,
     /// Vendor rule.
     pub rule: Option<VendorRule>,
-    /// Digest of the plan.
-    pub plan: PlanDigest,
+    /// SHA-256 of the resolved plan, in hex; empty if there is none.
+    pub plan: String,
     /// Bounds of the verdict.
     pub bounds: Option<Bounds>,
     /// What was modelled instead of executed, because KVM on the host cannot raise it.
@@ -101,7 +101,7 @@ impl Report {
             title: plan.title.clone(),
             fetch: plan.fetch,
             rule: Some(plan.rule),
-            plan: PlanDigest::of(plan),
+            plan: plan.digest(),
             bounds: Some(Bounds::of(plan)),
             expect: plan.expect.clone(),
             reason: None,

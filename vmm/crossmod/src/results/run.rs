@@ -33,7 +33,7 @@ impl Selection {
 
     /// The cases of `reports`.
     pub(crate) fn of_reports(reports: &[Report]) -> Selection {
-        Selection::new(reports.iter().map(|report| (report.case(), report.plan.to_string())))
+        Selection::new(reports.iter().map(|report| (report.case(), report.plan.clone())))
     }
 }
 

@@ -9,6 +9,7 @@ use crossmod::explore::{Limits, Stalls};
 use crossmod::plan::Ring;
 use crossmod::results::Shard;
 use crossmod::{CheckOptions, Mode};
+use itertools::Itertools;
 
 use crate::cli::output::Format;
 use crate::cli::selection::{FilterArguments, size};
@@ -178,6 +179,6 @@ impl Arguments {
             given(self.no_reduction, "no-reduction"),
             given(self.no_symmetry, "no-symmetry"),
         ];
-        options.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        options.into_iter().flatten().join(" ")
     }
 }
