@@ -1,5 +1,6 @@
 //! A page's section about the cost of protocols.
 
+use itertools::Itertools;
 use maud::{Markup, html};
 
 use crate::freerun::bench::{Bench, Case, CaseResult, Protocol, ProtocolResult, Quantiles};
@@ -137,9 +138,8 @@ fn grown(
 ) -> Vec<Series> {
     let plain = bench.cases[0].case;
     let differs = |case: &Case| varied(case) != varied(&plain);
-    let mut cases: Vec<&CaseResult> =
-        bench.cases.iter().filter(|case| case.case == plain || differs(&case.case)).collect();
-    cases.sort_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case)));
+    let cases = bench.cases.iter().filter(|case| case.case == plain || differs(&case.case));
+    let cases: Vec<_> = cases.sorted_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case))).collect();
     if cases.len() < 2 {
         return Vec::new();
     }

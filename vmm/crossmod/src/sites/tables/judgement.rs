@@ -48,8 +48,8 @@ pub fn judgement(
     all: usize,
 ) -> Document {
     let sites = judge::sites(judged);
-    let mut worst: Vec<&Judged> = judged.iter().filter(|one| one.verdict != Verdict::Safe).collect();
-    worst.sort_by_key(|one| Reverse((one.verdict.severity(), one.sites())));
+    let worst = judged.iter().filter(|one| one.verdict != Verdict::Safe);
+    let worst: Vec<_> = worst.sorted_by_key(|one| Reverse((one.verdict.severity(), one.sites()))).collect();
     let mut summary = vec![format!(
         "{} of {all} sites are safe with {} under the {} rule",
         judge::safe(judged),
