@@ -76,7 +76,7 @@ fn each_kind_is_read_with_both_versions() {
 
 #[test]
 fn entry_formats_are_detected() {
-    let formats = |newer| parse(synth::sample(newer).elf()).tables.formats[".altinstructions"].clone();
+    let formats = |newer| parse(synth::sample(newer).elf()).tables.formats[".altinstructions"];
     assert_eq!(formats(false), "12 bytes");
     assert_eq!(formats(true), "14 bytes, with flags");
     let newer = parse(synth::sample(true).elf());

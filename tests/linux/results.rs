@@ -129,7 +129,7 @@ fn each_hazard_of_a_window_is_named() {
     let label = label.iter().find(|window| window.address == TEXT + 0x3e).unwrap();
     assert_eq!(label.hazards[..], [Hazard::Patched { kind: "jump-label", byte: 0 }]);
     for hazard in windows.iter().flat_map(|window| &window.hazards) {
-        assert!(!hazard.text().is_empty());
+        assert!(!hazard.to_string().is_empty());
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the host did for steps.
 
+use derive_more::Sub;
 use serde::{Deserialize, Serialize};
 
 /// Counts of steps, and of those with which the host assisted, for reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Sub)]
 pub struct Assists {
     /// Steps executed by KVM.
     pub steps: u64,
@@ -15,18 +16,4 @@ pub struct Assists {
     pub user_traps: u64,
     /// SMIs that a vCPU entered and left.
     pub smis: u64,
-}
-
-impl Assists {
-    /// The difference to an earlier count.
-    #[must_use]
-    pub fn since(self, before: Assists) -> Assists {
-        Assists {
-            steps: self.steps - before.steps,
-            completed_breakpoints: self.completed_breakpoints - before.completed_breakpoints,
-            planted_stops: self.planted_stops - before.planted_stops,
-            user_traps: self.user_traps - before.user_traps,
-            smis: self.smis - before.smis,
-        }
-    }
 }

@@ -64,10 +64,8 @@ impl fmt::Display for Feature {
             Feature::MachineCheck(ring) => ("machine-check injection", Some(ring)),
             Feature::Smi => ("SMI", None),
         };
-        match ring {
-            Some(ring) => write!(f, "{what} at ring {}", ring.number()),
-            None => f.write_str(what),
-        }
+        f.write_str(what)?;
+        ring.map_or(Ok(()), |ring| write!(f, " at ring {}", ring.number()))
     }
 }
 

@@ -73,3 +73,6 @@ impl MachineError {
         move |source| MachineError::Kvm { what, source }
     }
 }
+
+/// The result of what can fail with a machine.
+pub type Result<T, E = MachineError> = std::result::Result<T, E>;

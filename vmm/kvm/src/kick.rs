@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
-use super::error::MachineError;
+use super::error::{MachineError, Result};
 
 /// Longest duration of one KVM_RUN. A guest that exceeds it is in an endless loop.
 pub const RUN_LIMIT: Duration = Duration::from_millis(1000);
@@ -41,7 +41,7 @@ extern "C" fn on_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 /// Lets SIGINT and SIGTERM set a flag that searches and KVM_RUN obey. A second signal exits at once.
-pub fn catch_signals() -> Result<(), MachineError> {
+pub fn catch_signals() -> Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         register_signal_handler(signal, on_stop).map_err(|error| MachineError::Memory(error.to_string()))?;
     }
@@ -69,7 +69,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Guards the calling thread.
-    pub(super) fn new() -> Result<Guard, MachineError> {
+    pub(super) fn new() -> Result<Guard> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|error| MachineError::Memory(format!("signal handler: {error}")))?;
         let shared = Arc::new(Shared::default());

@@ -41,52 +41,31 @@ const CPU_STRIDE: u64 = 16 * PAGE;
 
 /// Pages of one vCPU.
 #[derive(Debug, Clone, Copy)]
-pub struct CpuPages(u64);
+pub struct CpuPages {
+    /// Top-level page table: the vCPU's CR3.
+    pub pml4: u64,
+    /// Page-directory-pointer table.
+    pub pdpt: u64,
+    /// Page directory of the first GiB.
+    pub low_directory: u64,
+    /// Page table of the 2 MiB that hold private, shared and system pages.
+    pub data_table: u64,
+    /// Page directory of the GiB with the site.
+    pub site_directory: u64,
+    /// Page table of the 2 MiB with the site.
+    pub site_table: u64,
+    /// The private page.
+    pub private: u64,
+    /// This vCPU's view of the two site pages.
+    pub view: u64,
+}
 
 impl CpuPages {
     /// The pages of vCPU `index`.
     pub fn of(index: usize) -> CpuPages {
-        CpuPages(CPU_BLOCK + index as u64 * CPU_STRIDE)
-    }
-
-    /// Top-level page table: the vCPU's CR3.
-    pub fn pml4(self) -> u64 {
-        self.0
-    }
-
-    /// Page-directory-pointer table.
-    pub fn pdpt(self) -> u64 {
-        self.0 + PAGE
-    }
-
-    /// Page directory of the first GiB.
-    pub fn low_directory(self) -> u64 {
-        self.0 + 2 * PAGE
-    }
-
-    /// Page table of the 2 MiB that hold private, shared and system pages.
-    pub fn data_table(self) -> u64 {
-        self.0 + 3 * PAGE
-    }
-
-    /// Page directory of the GiB with the site.
-    pub fn site_directory(self) -> u64 {
-        self.0 + 4 * PAGE
-    }
-
-    /// Page table of the 2 MiB with the site.
-    pub fn site_table(self) -> u64 {
-        self.0 + 5 * PAGE
-    }
-
-    /// The private page.
-    pub fn private(self) -> u64 {
-        self.0 + 6 * PAGE
-    }
-
-    /// This vCPU's view of the two site pages.
-    pub fn view(self) -> u64 {
-        self.0 + 7 * PAGE
+        let [pml4, pdpt, low_directory, data_table, site_directory, site_table, private, view] =
+            std::array::from_fn(|page| CPU_BLOCK + index as u64 * CPU_STRIDE + page as u64 * PAGE);
+        CpuPages { pml4, pdpt, low_directory, data_table, site_directory, site_table, private, view }
     }
 }
 

@@ -29,7 +29,7 @@ mod vm;
 
 pub use assists::Assists;
 pub use capabilities::{Ability, Capabilities, Feature, needed};
-pub use error::MachineError;
+pub use error::{MachineError, Result};
 pub use kick::{RUN_LIMIT, catch_signals, request_stop, stop_requested};
 pub use machine::Machine;
 pub use pin::{allowed_cpus, pin};

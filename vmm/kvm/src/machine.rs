@@ -8,7 +8,7 @@ use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::{Cpu, PRIVATE_LEN, Regs};
 use kvm_ioctls::VmFd;
 
-use super::MachineError;
+use super::Result;
 use super::assists::Assists;
 use super::kick::Guard;
 use super::layout::{self, CpuPages};
@@ -47,22 +47,17 @@ pub struct Machine {
 
 impl Machine {
     /// Makes a machine whose only slot executes the transitions of every executor.
-    pub fn oracle() -> Result<Machine, MachineError> {
-        Machine::new(2, Backing::PerRing, false)
+    pub fn oracle() -> Result<Machine> {
+        Machine::new(2, Backing::PerRing, Controller::None)
     }
 
     /// Makes a machine with one KVM vCPU for each of `slots` executors.
-    pub fn live(slots: usize) -> Result<Machine, MachineError> {
-        Machine::new(slots, Backing::PerSlot, false)
+    pub fn live(slots: usize) -> Result<Machine> {
+        Machine::new(slots, Backing::PerSlot, Controller::None)
     }
 
-    pub(super) fn new(
-        cpus: usize,
-        backing: Backing,
-        interrupt_controller: bool,
-    ) -> Result<Machine, MachineError> {
+    pub(super) fn new(cpus: usize, backing: Backing, controller: Controller) -> Result<Machine> {
         assert!((1..=MAX_CPUS).contains(&cpus), "plans have 1 to {MAX_CPUS} executors");
-        let controller = if interrupt_controller { Controller::InKernel } else { Controller::None };
         let Vm { fd: vm, memory, cpuid, mcg_cap } = Vm::new(cpus, controller)?;
         memory.write(layout::SMI_HANDLER, &SMI_HANDLER)?;
         let vcpus =
@@ -83,7 +78,7 @@ impl Machine {
     }
 
     /// Prepares the machine for a plan: programs, gates, site pages, landing pads. Page tables do not change.
-    pub fn reset(&mut self, plan: &Plan) -> Result<(), MachineError> {
+    pub fn reset(&mut self, plan: &Plan) -> Result<()> {
         self.image.set_programs(&plan.programs);
         self.memory.write(va::PROGRAM, &plan.programs.code)?;
         // All gates: ring-0 code of an earlier plan may have written to the IDT.
@@ -112,7 +107,7 @@ impl Machine {
         let page = initial_text(plan);
         self.memory.write(layout::MASTER, &page)?;
         for slot in 0..self.slots() {
-            self.memory.write(CpuPages::of(slot).view(), &page)?;
+            self.memory.write(CpuPages::of(slot).view, &page)?;
         }
         for pad in plan.pads.iter().filter(|pad| !in_site_pages(pad.address)) {
             self.memory.write(layout::LANDING + pad.address % PAGE, &pad_code(pad.mark))?;
@@ -128,7 +123,7 @@ impl Machine {
     }
 
     /// Points every gate to its plain handler.
-    fn set_handlers(&mut self) -> Result<(), MachineError> {
+    fn set_handlers(&mut self) -> Result<()> {
         for (number, name) in HANDLERS {
             self.set_handler(number, name)?;
         }
@@ -136,7 +131,7 @@ impl Machine {
     }
 
     /// Points the gate of a vector to one of the image's handlers.
-    fn set_handler(&mut self, vector: u8, name: &str) -> Result<(), MachineError> {
+    fn set_handler(&mut self, vector: u8, name: &str) -> Result<()> {
         let entry = self.image.label(name)?;
         self.doorbells[usize::from(vector)] = Some(entry);
         tables::gate(&self.memory, vector, entry)
@@ -159,63 +154,58 @@ impl Machine {
     }
 
     /// Writes a vCPU's private state.
-    pub fn write_private(&mut self, slot: usize, cpu: &Cpu) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).private(), &cpu.private[..])
+    pub fn write_private(&mut self, slot: usize, cpu: &Cpu) -> Result<()> {
+        self.memory.write(CpuPages::of(slot).private, &cpu.private[..])
     }
 
     /// Steps on from `regs` with the private memory that this slot's own steps left behind, as live replay does.
-    pub fn continue_step(
-        &mut self,
-        slot: usize,
-        regs: &Regs,
-        stimulus: Stimulus,
-    ) -> Result<(Cpu, Landing), MachineError> {
+    pub fn continue_step(&mut self, slot: usize, regs: &Regs, stimulus: Stimulus) -> Result<(Cpu, Landing)> {
         let (regs, landing) = self.step_regs(slot, regs, stimulus)?;
         self.finish(slot, regs, landing)
     }
 
     /// Writes the shared state.
-    pub fn write_shared(&mut self, state: &Shared) -> Result<(), MachineError> {
+    pub fn write_shared(&mut self, state: &Shared) -> Result<()> {
         self.memory.write(layout::SHARED, state)
     }
 
     /// Reads the shared state.
-    pub fn read_shared(&self) -> Result<Shared, MachineError> {
+    pub fn read_shared(&self) -> Result<Shared> {
         let mut state = [0; SHARED_LEN];
         self.memory.read(layout::SHARED, &mut state)?;
         Ok(state)
     }
 
     /// Writes to a vCPU's view of the site pages.
-    pub fn write_view(&mut self, slot: usize, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).view() + (address - va::SITE), bytes)
+    pub fn write_view(&mut self, slot: usize, address: u64, bytes: &[u8]) -> Result<()> {
+        self.memory.write(CpuPages::of(slot).view + (address - va::SITE), bytes)
     }
 
     /// Writes to the master copy of the site pages, as a patcher does.
-    pub fn write_master(&mut self, address: u64, bytes: &[u8]) -> Result<(), MachineError> {
+    pub fn write_master(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
         self.memory.write(layout::MASTER + (address - va::SITE), bytes)
     }
 
     /// Reads the master copy of the site pages.
-    pub fn read_master(&self, address: u64, bytes: &mut [u8]) -> Result<(), MachineError> {
+    pub fn read_master(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.memory.read(layout::MASTER + (address - va::SITE), bytes)
     }
 
     /// Writes one of the words that a scenario names, of a vCPU.
-    pub fn write_word(&mut self, slot: usize, word: u8, value: u32) -> Result<(), MachineError> {
-        let at = CpuPages::of(slot).private() + crossmod_abi::private::WORD + 4 * u64::from(word);
+    pub fn write_word(&mut self, slot: usize, word: u8, value: u32) -> Result<()> {
+        let at = CpuPages::of(slot).private + crossmod_abi::private::WORD + 4 * u64::from(word);
         self.memory.write(at, &value.to_le_bytes())
     }
 
     /// Clears the acknowledgement word of a vCPU, as a broadcast does.
-    pub fn clear_ack(&mut self, slot: usize) -> Result<(), MachineError> {
-        self.memory.write(CpuPages::of(slot).private() + crossmod_abi::private::ACK, &[0; 4])
+    pub fn clear_ack(&mut self, slot: usize) -> Result<()> {
+        self.memory.write(CpuPages::of(slot).private + crossmod_abi::private::ACK, &[0; 4])
     }
 
     /// Reads a vCPU's private state, including dead bytes.
-    pub fn read_private(&self, slot: usize) -> Result<Box<[u8; PRIVATE_LEN]>, MachineError> {
+    pub fn read_private(&self, slot: usize) -> Result<Box<[u8; PRIVATE_LEN]>> {
         let mut bytes = Box::new([0; PRIVATE_LEN]);
-        self.memory.read(CpuPages::of(slot).private(), &mut bytes[..])?;
+        self.memory.read(CpuPages::of(slot).private, &mut bytes[..])?;
         Ok(bytes)
     }
 }

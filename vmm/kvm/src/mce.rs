@@ -7,7 +7,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd};
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 use vmm_sys_util::{ioctl_ior_nr, ioctl_iow_nr};
 
-use super::error::MachineError;
+use super::error::{MachineError, Result};
 
 ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
@@ -37,7 +37,7 @@ pub(super) fn set_up(vcpu: &VcpuFd, cap: u64) -> bool {
 
 /// Raises #MC. The vCPU must have its state already, because restoring events later would cancel it. Clears
 /// IA32_MCG_STATUS first, because a machine check during another one shuts the CPU down.
-pub(super) fn raise(vcpu: &VcpuFd) -> Result<(), MachineError> {
+pub(super) fn raise(vcpu: &VcpuFd) -> Result<()> {
     let clear = kvm_msr_entry { index: msr::MCG_STATUS, data: 0, ..kvm_msr_entry::default() };
     let clear =
         Msrs::from_entries(&[clear]).map_err(|_| MachineError::Unavailable("a list of one MSR".into()))?;

@@ -11,15 +11,15 @@ use crossmod_model::x86::cpu::Cpu;
 use crossmod_model::x86::decode;
 use iced_x86::Mnemonic;
 use kvm_bindings::kvm_msi;
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::Cap;
 use serde::Serialize;
 
 use super::capabilities::{Ability, Capabilities, Feature};
 use super::layout::CpuPages;
 use super::machine::Backing;
-use super::vcpu::{Exit, Inject};
-use super::vm::open;
-use super::{Machine, MachineError};
+use super::vcpu::Exit;
+use super::vm::{Controller, open};
+use super::{Machine, MachineError, Result};
 
 /// A fact about this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +35,7 @@ pub struct Fact {
 }
 
 /// All facts about this host. An error means that there is no usable KVM.
-pub fn probe() -> Result<Vec<Fact>, MachineError> {
+pub fn probe() -> Result<Vec<Fact>> {
     let kvm = open()?;
     let mut facts = vec![
         fact("KVM API", kvm.get_api_version().to_string(), "12 is the only version"),
@@ -74,7 +74,7 @@ pub fn probe() -> Result<Vec<Fact>, MachineError> {
             "without it, scenarios with this instruction at their site are skipped",
         ));
     }
-    let answer = match Machine::message(&kvm) {
+    let answer = match Machine::message() {
         Ok(()) => "works".into(),
         Err(error @ MachineError::Interrupted) => return Err(error),
         Err(error) => format!("no: {error}"),
@@ -88,7 +88,7 @@ pub fn probe() -> Result<Vec<Fact>, MachineError> {
 }
 
 /// What this host can do. The first call of a process finds out.
-pub fn capabilities() -> Result<Capabilities, MachineError> {
+pub fn capabilities() -> Result<Capabilities> {
     static KNOWN: OnceLock<Capabilities> = OnceLock::new();
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
@@ -108,7 +108,7 @@ pub fn capabilities() -> Result<Capabilities, MachineError> {
 }
 
 /// Tries a feature.
-fn ability(machine: &mut Machine, feature: Feature) -> Result<Ability, MachineError> {
+fn ability(machine: &mut Machine, feature: Feature) -> Result<Ability> {
     let helped = machine.assists().completed_breakpoints;
     let result = match feature {
         Feature::Step(ring) => step(machine, ring),
@@ -136,12 +136,12 @@ fn ability(machine: &mut Machine, feature: Feature) -> Result<Ability, MachineEr
 }
 
 /// The result of a try: it works, or the reason why not.
-type Tried = Result<Result<(), String>, MachineError>;
+type Tried = Result<Result<(), String>>;
 
 /// Address of a NOP, which an INT3 follows.
 const NOP: u64 = va::SITE + 0x100;
 
-fn scratch() -> Result<Machine, MachineError> {
+fn scratch() -> Result<Machine> {
     let mut machine = Machine::oracle()?;
     machine.reset(&tiny())?;
     Ok(machine)
@@ -214,12 +214,7 @@ fn smi(machine: &mut Machine) -> Tried {
 impl Machine {
     /// The reason why a valid instruction cannot be executed here, if any: KVM cannot emulate it, or the CPU lacks it.
     /// The machine needs a reset afterwards.
-    pub fn cannot_execute(
-        &mut self,
-        address: u64,
-        bytes: &[u8],
-        ring: Ring,
-    ) -> Result<Option<String>, MachineError> {
+    pub fn cannot_execute(&mut self, address: u64, bytes: &[u8], ring: Ring) -> Result<Option<String>> {
         let cpu = start(address, ring);
         let Some(instruction) = decode::decode(bytes, address) else { return Ok(None) };
         if decode::is_int3(&instruction)
@@ -252,7 +247,7 @@ impl Machine {
     }
 
     /// The same for every instruction of a plan's site, at each ring that executes it.
-    pub fn cannot_execute_site(&mut self, plan: &Plan) -> Result<Option<String>, MachineError> {
+    pub fn cannot_execute_site(&mut self, plan: &Plan) -> Result<Option<String>> {
         self.reset(plan)?;
         let site = &plan.site;
         let events = &plan.events;
@@ -339,18 +334,13 @@ fn fact(question: &str, answer: String, consequence: &str) -> Fact {
 
 impl Machine {
     /// Sends an NMI to a vCPU through the interrupt controller in the kernel.
-    fn message(kvm: &Kvm) -> Result<(), MachineError> {
-        for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
-            if !kvm.check_extension(cap) {
-                return Err(MachineError::Unavailable(name.into()));
-            }
-        }
-        let mut machine = Machine::new(1, Backing::PerSlot, true)?;
+    fn message() -> Result<()> {
+        let mut machine = Machine::new(1, Backing::PerSlot, Controller::InKernel)?;
         machine.reset(&tiny())?;
         let before = start(NOP, Ring::Kernel);
         machine.write_private(0, &before)?;
         let vcpu = &mut machine.vcpus[0];
-        vcpu.restore(CpuPages::of(0).pml4(), &before.regs, false, Inject::Nothing)?;
+        vcpu.restore(CpuPages::of(0).pml4, &before.regs, None)?;
         // KVM must take the state now: later that would cancel the NMI.
         vcpu.settle()?;
         vcpu.announce()?;

@@ -30,20 +30,13 @@ use crossmod_model::step::{Landing, Stimulus};
 use crossmod_model::x86::cpu::{Cpu, FRAME, Frame, HIDDEN_FLAGS, PRIVATE_LEN, Regs, reg};
 use crossmod_model::x86::decode::{self, FETCH_WINDOW};
 
-use super::error::MachineError;
+use super::error::{MachineError, Result};
 use super::layout::{self, CpuPages};
 use super::machine::{Backing, Machine};
-use super::vcpu::{Exit, IOPL, Inject};
+use super::vcpu::{Exit, IOPL};
 
 /// Length in bytes of a doorbell, `out imm8, al`.
 pub(super) const DOORBELL: u64 = 2;
-
-/// How the vCPU stopped.
-struct Stopped {
-    exit: Exit,
-    entered_smm: bool,
-    after: Regs,
-}
 
 impl Machine {
     /// Returns whether the first vCPU owes the late exit of a HLT, and sets whether it does. For tests, which cannot
@@ -59,12 +52,7 @@ impl Machine {
 
     /// One step of the vCPU in `slot` from `cpu`. Writes its private page; the caller has written the shared page and
     /// the views that the step may read.
-    pub fn step(
-        &mut self,
-        slot: usize,
-        cpu: &Cpu,
-        stimulus: Stimulus,
-    ) -> Result<(Cpu, Landing), MachineError> {
+    pub fn step(&mut self, slot: usize, cpu: &Cpu, stimulus: Stimulus) -> Result<(Cpu, Landing)> {
         self.write_private(slot, cpu)?;
         let (regs, landing) = self.step_regs(slot, &cpu.regs, stimulus)?;
         self.finish(slot, regs, landing)
@@ -76,7 +64,7 @@ impl Machine {
         slot: usize,
         before: &Regs,
         stimulus: Stimulus,
-    ) -> Result<(Regs, Landing), MachineError> {
+    ) -> Result<(Regs, Landing)> {
         if stimulus == Stimulus::Smi && !self.real_smis {
             return Ok((*before, Landing::Boundary));
         }
@@ -85,12 +73,18 @@ impl Machine {
         let index = self.backing(slot, before.user());
         let result = self.execute(index, slot, before, stimulus);
         if let Some((to, original)) = planted {
-            self.unplant(slot, to, &original)?;
+            self.set_two_bytes(slot, to, original)?;
         }
         let after = self.vcpus[index].regs()?;
         let (exit, entered_smm) = result?;
-        self.note_unfinished(index, slot, before, &after, &exit)?;
-        self.landing(index, slot, (before, stimulus), Stopped { exit, entered_smm, after })
+        // What KVM has still to do for the instruction that was just stepped.
+        match exit {
+            // An OUT where the step began: KVM would step over the next instruction at this address.
+            Exit::Doorbell(_) if after.rip == before.rip => self.vcpus[index].owes_completion_at(before.rip),
+            Exit::Debug if self.is_halt(slot, before.rip, after.rip)? => self.vcpus[index].owes_halt(),
+            _ => {}
+        }
+        self.landing(index, slot, (before, stimulus), after, (exit, entered_smm))
     }
 
     /// Plants a doorbell where a step is to stop that TF does not stop. Returns the address and the bytes there.
@@ -99,7 +93,7 @@ impl Machine {
         slot: usize,
         before: &Regs,
         stimulus: Stimulus,
-    ) -> Result<Option<(u64, [u8; 2])>, MachineError> {
+    ) -> Result<Option<(u64, [u8; 2])>> {
         let to = match stimulus {
             Stimulus::InstructionTo(to) if to.abs_diff(before.rip) < DOORBELL => {
                 let what = "the doorbell behind an instruction would overwrite the instruction".into();
@@ -122,19 +116,11 @@ impl Machine {
         slot: usize,
         before: &Regs,
         stimulus: Stimulus,
-    ) -> Result<(Exit, bool), MachineError> {
-        let (trap_flag, inject) = match stimulus {
-            Stimulus::Instruction | Stimulus::Breakpoint => (true, Inject::Nothing),
-            Stimulus::InstructionTo(_) => (false, Inject::Nothing),
-            Stimulus::Nmi => (false, Inject::Nmi),
-            Stimulus::Interrupt(vector) => (false, Inject::Interrupt(vector)),
-            Stimulus::Smi => (false, Inject::Smi),
-            Stimulus::MachineCheck => (false, Inject::MachineCheck),
-        };
+    ) -> Result<(Exit, bool)> {
         let vcpu = &mut self.vcpus[index];
         // Single-stepping must stop neither inside SMM nor behind its RSM.
         vcpu.set_single_step(!before.user() && stimulus != Stimulus::Smi)?;
-        vcpu.restore(CpuPages::of(slot).pml4(), before, trap_flag, inject)?;
+        vcpu.restore(CpuPages::of(slot).pml4, before, Some(stimulus))?;
         let exit = self.run(index, slot, before.rip)?;
         match (stimulus, &exit) {
             (Stimulus::Smi, Exit::Doorbell(port::SMM)) if self.vcpus[index].in_smm() => {
@@ -149,33 +135,15 @@ impl Machine {
         }
     }
 
-    /// Notes what KVM has still to do for the instruction that was just stepped.
-    fn note_unfinished(
-        &mut self,
-        index: usize,
-        slot: usize,
-        before: &Regs,
-        after: &Regs,
-        exit: &Exit,
-    ) -> Result<(), MachineError> {
-        match exit {
-            // An OUT where the step began: KVM would step over the next instruction at this address.
-            Exit::Doorbell(_) if after.rip == before.rip => self.vcpus[index].owes_completion_at(before.rip),
-            Exit::Debug if self.is_halt(slot, before.rip, after.rip)? => self.vcpus[index].owes_halt(),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Where the step ended, and the registers there.
     fn landing(
         &mut self,
         index: usize,
         slot: usize,
         (before, stimulus): (&Regs, Stimulus),
-        stopped: Stopped,
-    ) -> Result<(Regs, Landing), MachineError> {
-        let Stopped { exit, entered_smm, after } = stopped;
+        after: Regs,
+        (exit, entered_smm): (Exit, bool),
+    ) -> Result<(Regs, Landing)> {
         match exit {
             Exit::Debug => Ok((after, Landing::Boundary)),
             Exit::Doorbell(port::STOP) => {
@@ -217,20 +185,15 @@ impl Machine {
     }
 
     /// Makes the state after a step canonical: reads the private page back, cleans the frame just pushed.
-    pub(super) fn finish(
-        &mut self,
-        slot: usize,
-        regs: Regs,
-        landing: Landing,
-    ) -> Result<(Cpu, Landing), MachineError> {
+    pub(super) fn finish(&mut self, slot: usize, regs: Regs, landing: Landing) -> Result<(Cpu, Landing)> {
         let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
-        self.memory.read(CpuPages::of(slot).private(), &mut cpu.private[..])?;
+        self.memory.read(CpuPages::of(slot).private, &mut cpu.private[..])?;
         if let Landing::Handler(vector) = landing
             && !pushes_error_code(vector)
             && let Some(changed) = cpu.clean_frame_at_rsp()
         {
             // In memory too: the handler's IRET must not load the flags that stepping set.
-            let at = CpuPages::of(slot).private() + changed.start as u64;
+            let at = CpuPages::of(slot).private + changed.start as u64;
             self.memory.write(at, &cpu.private[changed])?;
         }
         if cpu.clear_dead_stack() {
@@ -257,18 +220,14 @@ impl Machine {
     /// Sets IOPL in the frame of an IRETQ to ring 3, for the doorbell planted behind it: states do not contain IOPL. The
     /// I/O bitmap of the TSS would permit the doorbell, too, but QEMU's emulation honours it only in an available TSS,
     /// which a TSS in use is not. The frame is dead after the IRETQ.
-    fn lend_iopl(&mut self, slot: usize, regs: &Regs) -> Result<(), MachineError> {
+    fn lend_iopl(&mut self, slot: usize, regs: &Regs) -> Result<()> {
         const IRETQ: [u8; 2] = [0x48, 0xcf];
-        let mut code = [0; IRETQ.len()];
-        for (distance, byte) in (0..).zip(&mut code) {
-            let at = self.code_address(slot, regs.rip + distance)?;
-            self.memory.read(at, std::slice::from_mut(byte))?;
-        }
+        let code = self.two_bytes(slot, regs.rip)?;
         let offset = regs.gpr[reg::RSP].wrapping_sub(va::PRIVATE);
         if code != IRETQ || offset > PRIVATE_LEN as u64 - FRAME {
             return Ok(());
         }
-        let at = CpuPages::of(slot).private() + offset;
+        let at = CpuPages::of(slot).private + offset;
         let mut word = [0; 8];
         self.memory.read(at + 8, &mut word)?;
         if word[0] & 3 == 3 {
@@ -280,7 +239,7 @@ impl Machine {
 
     /// Runs a vCPU, and continues after a late exit of a HLT that an earlier step passed over. Each such HLT causes at
     /// most one late exit, after an instruction that is not a HLT. Any other exit of a HLT is returned.
-    fn run(&mut self, index: usize, slot: usize, from: u64) -> Result<Exit, MachineError> {
+    fn run(&mut self, index: usize, slot: usize, from: u64) -> Result<Exit> {
         loop {
             let exit = self.vcpus[index].run(&self.guard, from)?;
             let owed = exit == Exit::Halt && self.vcpus[index].pays_halt();
@@ -291,7 +250,7 @@ impl Machine {
     }
 
     /// True if the instruction from one address to another is a HLT.
-    fn is_halt(&self, slot: usize, from: u64, to: u64) -> Result<bool, MachineError> {
+    fn is_halt(&self, slot: usize, from: u64, to: u64) -> Result<bool> {
         const HLT: u8 = 0xf4;
         let len = to.wrapping_sub(from) as usize;
         let mut code = [0; FETCH_WINDOW];
@@ -307,42 +266,41 @@ impl Machine {
         Ok(decode::decode(code, from).is_some_and(|instruction| decode::is_halt(&instruction)))
     }
 
-    fn debug_frame(&self, slot: usize) -> Result<Frame, MachineError> {
+    fn debug_frame(&self, slot: usize) -> Result<Frame> {
         let mut bytes = [0; FRAME as usize];
-        self.memory.read(CpuPages::of(slot).private() + private::DB_STACK_TOP - FRAME, &mut bytes)?;
-        let word = |index: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[8 * index..8 * index + 8]);
-            u64::from_le_bytes(word)
-        };
+        self.memory.read(CpuPages::of(slot).private + private::DB_STACK_TOP - FRAME, &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let word = |index: usize| u64::from_le_bytes(words[index]);
         Ok(Frame { rip: word(0), cs: word(1), rflags: word(2), rsp: word(3), ss: word(4) })
     }
 
     /// Writes a doorbell over the code at a virtual address. Returns the bytes that it replaces.
-    fn plant(&mut self, slot: usize, to: u64) -> Result<[u8; 2], MachineError> {
-        let mut original = [0; 2];
-        for (index, byte) in [0xe6, port::STOP].into_iter().enumerate() {
-            let at = self.code_address(slot, to + index as u64)?;
-            self.memory.read(at, &mut original[index..=index])?;
-            self.memory.write(at, &[byte])?;
-        }
+    fn plant(&mut self, slot: usize, to: u64) -> Result<[u8; 2]> {
+        let original = self.two_bytes(slot, to)?;
+        self.set_two_bytes(slot, to, [0xe6, port::STOP])?;
         Ok(original)
     }
 
-    fn unplant(&mut self, slot: usize, to: u64, original: &[u8; 2]) -> Result<(), MachineError> {
-        for (index, &byte) in original.iter().enumerate() {
-            let at = self.code_address(slot, to + index as u64)?;
-            self.memory.write(at, &[byte])?;
+    /// Two bytes of the code at a virtual address, which may lie in different pages.
+    fn two_bytes(&self, slot: usize, at: u64) -> Result<[u8; 2]> {
+        let mut bytes = [0; 2];
+        for (at, byte) in (at..).zip(&mut bytes) {
+            self.memory.read(self.code_address(slot, at)?, std::slice::from_mut(byte))?;
         }
-        Ok(())
+        Ok(bytes)
+    }
+
+    fn set_two_bytes(&mut self, slot: usize, at: u64, bytes: [u8; 2]) -> Result<()> {
+        let mut each = (at..).zip(bytes);
+        each.try_for_each(|(at, byte)| self.memory.write(self.code_address(slot, at)?, &[byte]))
     }
 
     /// Guest-physical address of the code that `slot` executes at a virtual address.
-    fn code_address(&self, slot: usize, virt: u64) -> Result<u64, MachineError> {
+    fn code_address(&self, slot: usize, virt: u64) -> Result<u64> {
         if (va::IMAGE..va::PRIVATE).contains(&virt) {
             Ok(virt)
         } else if (va::SITE..va::SITE + 2 * PAGE).contains(&virt) {
-            Ok(CpuPages::of(slot).view() + (virt - va::SITE))
+            Ok(CpuPages::of(slot).view + (virt - va::SITE))
         } else if in_landing_window(virt) {
             Ok(layout::LANDING + virt % PAGE)
         } else {

@@ -3,7 +3,7 @@
 
 use crossmod_abi::{PAGE, port, private, selector, va, vector};
 
-use super::error::MachineError;
+use super::error::Result;
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
 
@@ -24,7 +24,7 @@ const IST_NMI: u8 = 1;
 const IST_DF: u8 = 2;
 const IST_DB: u8 = 3;
 /// Only where [`trap_stack`] is used.
-const IST_TRAP: u8 = 4;
+pub(super) const IST_TRAP: u8 = 4;
 /// Offset of the first of them in the TSS.
 const IST: u64 = 36;
 
@@ -57,58 +57,58 @@ fn index(address: u64, level: u32) -> u64 {
 }
 
 /// Writes the page tables of one vCPU, and the shared ones.
-pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
+pub(super) fn page_tables(memory: &Memory, cpu: CpuPages) -> Result<()> {
     let entry = |table: u64, slot: u64, value: u64| memory.write_u64(table + 8 * slot, value);
     for slot in 0..512 {
         entry(layout::LOW_TABLE, slot, (slot * PAGE) | LEAF)?;
         entry(layout::LANDING_TABLE, slot, layout::LANDING | LEAF)?;
         entry(layout::LANDING_DIRECTORY, slot, layout::LANDING_TABLE | TABLE)?;
-        entry(cpu.site_directory(), slot, layout::LANDING_TABLE | TABLE)?;
-        entry(cpu.site_table(), slot, layout::LANDING | LEAF)?;
+        entry(cpu.site_directory, slot, layout::LANDING_TABLE | TABLE)?;
+        entry(cpu.site_table, slot, layout::LANDING | LEAF)?;
     }
-    entry(cpu.pml4(), 0, cpu.pdpt() | TABLE)?;
-    entry(cpu.pdpt(), 0, cpu.low_directory() | TABLE)?;
-    entry(cpu.low_directory(), index(va::IMAGE, 1), layout::LOW_TABLE | TABLE)?;
-    entry(cpu.low_directory(), index(va::PRIVATE, 1), cpu.data_table() | TABLE)?;
+    entry(cpu.pml4, 0, cpu.pdpt | TABLE)?;
+    entry(cpu.pdpt, 0, cpu.low_directory | TABLE)?;
+    entry(cpu.low_directory, index(va::IMAGE, 1), layout::LOW_TABLE | TABLE)?;
+    entry(cpu.low_directory, index(va::PRIVATE, 1), cpu.data_table | TABLE)?;
     for (virt, phys) in [
-        (va::PRIVATE, cpu.private()),
+        (va::PRIVATE, cpu.private),
         (va::SHARED, layout::SHARED),
         (va::MASTER, layout::MASTER),
         (va::MASTER + PAGE, layout::MASTER + PAGE),
         (va::TABLES, layout::TABLES),
         (va::IDT, layout::IDT),
     ] {
-        entry(cpu.data_table(), index(virt, 0), phys | LEAF)?;
+        entry(cpu.data_table, index(virt, 0), phys | LEAF)?;
     }
     // rel32 reaches 2 GiB either way: three GiB below and two above are landing window.
     let site_gib = index(va::SITE, 2);
     for gib in site_gib - 2..=site_gib + 2 {
-        entry(cpu.pdpt(), gib, layout::LANDING_DIRECTORY | TABLE)?;
+        entry(cpu.pdpt, gib, layout::LANDING_DIRECTORY | TABLE)?;
     }
-    entry(cpu.pdpt(), site_gib, cpu.site_directory() | TABLE)?;
-    entry(cpu.site_directory(), index(va::SITE, 1), cpu.site_table() | TABLE)?;
+    entry(cpu.pdpt, site_gib, cpu.site_directory | TABLE)?;
+    entry(cpu.site_directory, index(va::SITE, 1), cpu.site_table | TABLE)?;
     for page in 0..2 {
-        entry(cpu.site_table(), index(va::SITE, 0) + page, (cpu.view() + page * PAGE) | LEAF)?;
+        entry(cpu.site_table, index(va::SITE, 0) + page, (cpu.view + page * PAGE) | LEAF)?;
     }
     Ok(())
 }
 
 /// Lets a vCPU fetch from the master copy of the site pages instead of its own view, as at full speed.
-pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<(), MachineError> {
+pub(super) fn one_text(memory: &Memory, cpu: CpuPages) -> Result<()> {
     for page in 0..2 {
         let slot = index(va::SITE, 0) + page;
-        memory.write_u64(cpu.site_table() + 8 * slot, (layout::MASTER + page * PAGE) | LEAF)?;
+        memory.write_u64(cpu.site_table + 8 * slot, (layout::MASTER + page * PAGE) | LEAF)?;
     }
     Ok(())
 }
 
 /// Maps another page in the 2 MiB of private, shared and system pages.
-pub(super) fn map(memory: &Memory, cpu: CpuPages, virt: u64, phys: u64) -> Result<(), MachineError> {
-    memory.write_u64(cpu.data_table() + 8 * index(virt, 0), phys | LEAF)
+pub(super) fn map(memory: &Memory, cpu: CpuPages, virt: u64, phys: u64) -> Result<()> {
+    memory.write_u64(cpu.data_table + 8 * index(virt, 0), phys | LEAF)
 }
 
 /// Writes GDT and TSS.
-pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
+pub(super) fn descriptors(memory: &Memory) -> Result<()> {
     let code = |dpl: u64| 0x00af_9b00_0000_ffff | dpl << 45;
     let data = |dpl: u64| 0x00cf_9300_0000_ffff | dpl << 45;
     let tss = va::TABLES + TSS;
@@ -138,7 +138,7 @@ pub(super) fn descriptors(memory: &Memory) -> Result<(), MachineError> {
 }
 
 /// Writes an interrupt gate, callable from ring 3. Vectors without a handler have no gate, so that their use faults.
-pub(super) fn gate(memory: &Memory, number: u8, handler: u64) -> Result<(), MachineError> {
+pub(super) fn gate(memory: &Memory, number: u8, handler: u64) -> Result<()> {
     let ist = match number {
         vector::NMI => IST_NMI,
         vector::DF => IST_DF,
@@ -148,22 +148,18 @@ pub(super) fn gate(memory: &Memory, number: u8, handler: u64) -> Result<(), Mach
     gate_on(memory, number, handler, ist)
 }
 
-/// Writes an interrupt gate whose handler runs on the stack that [`trap_stack`] sets.
-pub(super) fn gate_on_trap_stack(memory: &Memory, vector: u8, handler: u64) -> Result<(), MachineError> {
-    gate_on(memory, vector, handler, IST_TRAP)
-}
-
-/// Sets the top of the stack of [`gate_on_trap_stack`], as an offset in the private page.
-pub(super) fn trap_stack(memory: &Memory, top: u64) -> Result<(), MachineError> {
+/// Sets the top of the stack of [`IST_TRAP`], as an offset in the private page.
+pub(super) fn trap_stack(memory: &Memory, top: u64) -> Result<()> {
     memory.write_u64(layout::TABLES + TSS + IST + 8 * (u64::from(IST_TRAP) - 1), va::PRIVATE + top)
 }
 
 /// Makes a gate a trap gate: interrupts stay as they are (SDM vol. 3, 6.12.1.3).
-pub(super) fn leave_interrupts(memory: &Memory, vector: u8) -> Result<(), MachineError> {
+pub(super) fn leave_interrupts(memory: &Memory, vector: u8) -> Result<()> {
     memory.write(layout::IDT + 16 * u64::from(vector) + 5, &[TRAP_GATE])
 }
 
-fn gate_on(memory: &Memory, vector: u8, handler: u64, ist: u8) -> Result<(), MachineError> {
+/// The same with a choice of the stack.
+pub(super) fn gate_on(memory: &Memory, vector: u8, handler: u64, ist: u8) -> Result<()> {
     let low = (handler & 0xffff)
         | u64::from(selector::KERNEL_CODE) << 16
         | u64::from(ist) << 32

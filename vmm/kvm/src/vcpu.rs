@@ -1,6 +1,7 @@
 //! One KVM vCPU: state in through the sync-regs page, KVM_RUN, an owned exit out.
 
 use crossmod_abi::{selector, va};
+use crossmod_model::step::Stimulus;
 use crossmod_model::x86::cpu::{HIDDEN_FLAGS, Regs};
 use kvm_bindings::{
     CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_RUNNABLE, KVM_RUN_X86_SMM,
@@ -10,7 +11,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
-use super::error::MachineError;
+use super::error::{MachineError, Result};
 use super::kick::{Guard, stop_requested};
 use super::{mce, tables};
 
@@ -19,16 +20,6 @@ pub(super) const TF: u64 = 1 << 8;
 /// RFLAGS.IOPL = 3: ring 3 may ring doorbells.
 pub(super) const IOPL: u64 = 3 << 12;
 const SYNC: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
-
-/// The event that is delivered before the first instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inject {
-    Nothing,
-    Nmi,
-    Interrupt(u8),
-    Smi,
-    MachineCheck,
-}
 
 /// Why KVM_RUN returned. Only the first three belong to a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +61,7 @@ enum Unfinished {
 impl Vcpu {
     /// A vCPU in 64-bit mode: long mode, paging, NX off, write protection on, our tables loaded.
     /// `mcg_cap` is the result of [`mce::supported`].
-    pub(super) fn new(
-        vm: &VmFd,
-        index: usize,
-        cpuid: &CpuId,
-        mcg_cap: Option<u64>,
-    ) -> Result<Vcpu, MachineError> {
+    pub(super) fn new(vm: &VmFd, index: usize, cpuid: &CpuId, mcg_cap: Option<u64>) -> Result<Vcpu> {
         let mut fd = vm.create_vcpu(index as u64).map_err(MachineError::kvm("KVM_CREATE_VCPU"))?;
         fd.set_cpuid2(cpuid).map_err(MachineError::kvm("KVM_SET_CPUID2"))?;
         let machine_checks = mcg_cap.is_some_and(|cap| mce::set_up(&fd, cap));
@@ -112,7 +98,7 @@ impl Vcpu {
 
     /// With an interrupt controller in the kernel: enables the local APIC and makes the vCPU runnable. Sets the APIC even
     /// if nothing changes, because KVM routes no message to an APIC that was never set.
-    pub(super) fn accept_messages(&mut self) -> Result<(), MachineError> {
+    pub(super) fn accept_messages(&mut self) -> Result<()> {
         // The spurious-interrupt vector register; bit 8 enables the APIC (SDM vol. 3, 11.9).
         const SVR: usize = 0xf0;
         let mut lapic = self.fd.get_lapic().map_err(MachineError::kvm("KVM_GET_LAPIC"))?;
@@ -123,7 +109,7 @@ impl Vcpu {
     }
 
     /// Turns KVM's own single-stepping on or off. Needs an ioctl only if that is a change.
-    pub(super) fn set_single_step(&mut self, on: bool) -> Result<(), MachineError> {
+    pub(super) fn set_single_step(&mut self, on: bool) -> Result<()> {
         if on != self.single_step {
             let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
             self.fd
@@ -134,49 +120,39 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Writes a complete state to the sync-regs page, from which KVM takes it at the next run.
-    pub(super) fn restore(
-        &mut self,
-        cr3: u64,
-        regs: &Regs,
-        trap_flag: bool,
-        inject: Inject,
-    ) -> Result<(), MachineError> {
+    /// Writes a complete state to the sync-regs page, from which KVM takes it at the next run, which delivers the event of
+    /// `stimulus` before the first instruction.
+    pub(super) fn restore(&mut self, cr3: u64, regs: &Regs, stimulus: Option<Stimulus>) -> Result<()> {
         match std::mem::replace(&mut self.unfinished, Unfinished::Nothing) {
             Unfinished::Out(at) if at == regs.rip => self.settle()?,
             Unfinished::Data => self.settle()?,
             Unfinished::Out(_) | Unfinished::Nothing => {}
         }
-        self.set_segments(cr3, regs);
-        let sregs = self.sregs;
-        let page = self.fd.sync_regs_mut();
-        page.regs = to_kvm(regs, trap_flag);
-        page.sregs = sregs;
-        page.events = events(regs, inject);
+        let trap_flag = matches!(stimulus, Some(Stimulus::Instruction | Stimulus::Breakpoint));
+        self.set_registers(cr3, regs, trap_flag);
+        self.fd.sync_regs_mut().events = events(regs, stimulus);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(SYNC);
-        match inject {
-            Inject::Smi => self.fd.smi().map_err(MachineError::kvm("KVM_SMI")),
-            Inject::MachineCheck if self.machine_checks => {
+        match stimulus {
+            Some(Stimulus::Smi) => self.fd.smi().map_err(MachineError::kvm("KVM_SMI")),
+            Some(Stimulus::MachineCheck) if self.machine_checks => {
                 // KVM must take the state now: later that would cancel the machine check.
                 self.settle()?;
                 mce::raise(&self.fd)
             }
-            Inject::MachineCheck => Err(MachineError::Unavailable("machine checks for a vCPU".into())),
+            Some(Stimulus::MachineCheck) => {
+                Err(MachineError::Unavailable("machine checks for a vCPU".into()))
+            }
             _ => Ok(()),
         }
     }
 
     /// Continues from other registers after a doorbell. Unlike [`restore`](Self::restore), this does not change events:
     /// what is pending in the interrupt controller stays pending, and NMIs stay blocked if they are.
-    pub(super) fn resume(&mut self, cr3: u64, regs: &Regs) -> Result<(), MachineError> {
+    pub(super) fn resume(&mut self, cr3: u64, regs: &Regs) -> Result<()> {
         if std::mem::replace(&mut self.unfinished, Unfinished::Nothing) == Unfinished::Data {
             self.settle()?;
         }
-        self.set_segments(cr3, regs);
-        let sregs = self.sregs;
-        let page = self.fd.sync_regs_mut();
-        page.regs = to_kvm(regs, false);
-        page.sregs = sregs;
+        self.set_registers(cr3, regs, false);
         self.fd.get_kvm_run().kvm_dirty_regs = u64::from(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
         Ok(())
     }
@@ -186,7 +162,7 @@ impl Vcpu {
         self.fd.sync_regs().events.nmi.pending != 0
     }
 
-    fn set_segments(&mut self, cr3: u64, regs: &Regs) {
+    fn set_registers(&mut self, cr3: u64, regs: &Regs, trap_flag: bool) {
         self.sregs.cr3 = cr3;
         self.sregs.cr2 = regs.cr2;
         if self.sregs.cs.selector != regs.cs {
@@ -195,11 +171,14 @@ impl Vcpu {
         if self.sregs.ss.selector != regs.ss {
             self.sregs.ss = segment(regs.ss);
         }
+        let page = self.fd.sync_regs_mut();
+        page.regs = to_kvm(regs, trap_flag);
+        page.sregs = self.sregs;
     }
 
     /// Writes the local APIC back unchanged: KVM made its map of APIC IDs, which routes messages, before this vCPU
     /// existed.
-    pub(super) fn announce(&self) -> Result<(), MachineError> {
+    pub(super) fn announce(&self) -> Result<()> {
         let apic = self.fd.get_lapic().map_err(MachineError::kvm("KVM_GET_LAPIC"))?;
         self.fd.set_lapic(&apic).map_err(MachineError::kvm("KVM_SET_LAPIC"))
     }
@@ -224,7 +203,7 @@ impl Vcpu {
 
     /// Lets KVM only take the state from the page and finish the instruction of the last exit (KVM_RUN with
     /// `immediate_exit`).
-    pub(super) fn settle(&mut self) -> Result<(), MachineError> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.fd.set_kvm_immediate_exit(1);
         let result = self.fd.run().map(|_| ());
         self.fd.set_kvm_immediate_exit(0);
@@ -247,7 +226,7 @@ impl Vcpu {
     }
 
     /// KVM_RUN, again after signals meant for others. `from` is for messages.
-    pub(super) fn run(&mut self, guard: &Guard, from: u64) -> Result<Exit, MachineError> {
+    pub(super) fn run(&mut self, guard: &Guard, from: u64) -> Result<Exit> {
         loop {
             let run = guard.enter();
             let result = self.fd.run();
@@ -280,7 +259,7 @@ impl Vcpu {
     }
 
     /// Registers at the last exit. The caller canonicalises those that depend on the KVM.
-    pub(super) fn regs(&self) -> Result<Regs, MachineError> {
+    pub(super) fn regs(&self) -> Result<Regs> {
         let kvm_sync_regs { regs, sregs, events } = self.fd.sync_regs();
         if events.interrupt.shadow != 0 {
             return Err(MachineError::Contract {
@@ -367,19 +346,19 @@ fn from_kvm(regs: &kvm_regs, sregs: &kvm_sregs, events: &kvm_vcpu_events) -> Reg
     }
 }
 
-fn events(regs: &Regs, inject: Inject) -> kvm_vcpu_events {
+fn events(regs: &Regs, stimulus: Option<Stimulus>) -> kvm_vcpu_events {
     let mut events = kvm_vcpu_events {
         flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
         ..kvm_vcpu_events::default()
     };
     events.nmi.masked = regs.nmi_masked.into();
-    match inject {
-        Inject::Nothing | Inject::Smi | Inject::MachineCheck => {}
-        Inject::Nmi => events.nmi.pending = 1,
-        Inject::Interrupt(vector) => {
+    match stimulus {
+        Some(Stimulus::Nmi) => events.nmi.pending = 1,
+        Some(Stimulus::Interrupt(vector)) => {
             events.interrupt.injected = 1;
             events.interrupt.nr = vector;
         }
+        _ => {}
     }
     events
 }
@@ -391,7 +370,6 @@ fn name(exit: &VcpuExit<'_>) -> String {
         VcpuExit::MmioRead(address, data) => format!("MMIO (read of {} bytes at {address:#x})", data.len()),
         VcpuExit::MmioWrite(address, data) => format!("MMIO (write of {data:02x?} at {address:#x})"),
         VcpuExit::Shutdown => "SHUTDOWN (triple fault)".into(),
-        VcpuExit::Hlt => "HLT".into(),
         VcpuExit::FailEntry(reason, cpu) => format!("FAIL_ENTRY (hardware reason {reason:#x}, CPU {cpu})"),
         VcpuExit::SystemEvent(kind, _) => format!("SYSTEM_EVENT (type {kind})"),
         VcpuExit::IoapicEoi(vector) => format!("IOAPIC_EOI (vector {vector})"),
@@ -402,41 +380,28 @@ fn name(exit: &VcpuExit<'_>) -> String {
             format!("MEMORY_FAULT (gpa {gpa:#x}, size {size}, flags {flags:#x})")
         }
         VcpuExit::Unsupported(reason) => format!("number {reason} ({})", number_name(*reason)),
-        VcpuExit::Unknown => "UNKNOWN".into(),
-        VcpuExit::Exception => "EXCEPTION".into(),
-        VcpuExit::Debug(_) => "DEBUG".into(),
-        VcpuExit::IrqWindowOpen => "IRQ_WINDOW_OPEN".into(),
-        VcpuExit::Intr => "INTR".into(),
-        VcpuExit::SetTpr => "SET_TPR".into(),
-        VcpuExit::TprAccess => "TPR_ACCESS".into(),
-        VcpuExit::S390Sieic => "S390_SIEIC".into(),
-        VcpuExit::S390Reset => "S390_RESET".into(),
-        VcpuExit::Dcr => "DCR".into(),
-        VcpuExit::Nmi => "NMI".into(),
-        VcpuExit::InternalError => "INTERNAL_ERROR".into(),
-        VcpuExit::Osi => "OSI".into(),
-        VcpuExit::PaprHcall => "PAPR_HCALL".into(),
-        VcpuExit::S390Ucontrol => "S390_UCONTROL".into(),
-        VcpuExit::Watchdog => "WATCHDOG".into(),
-        VcpuExit::S390Tsch => "S390_TSCH".into(),
-        VcpuExit::Epr => "EPR".into(),
-        VcpuExit::S390Stsi => "S390_STSI".into(),
-        VcpuExit::Hyperv => "HYPERV".into(),
+        // The others have no data: the wrapper's name, as the kernel writes it.
+        _ => {
+            let mut name = String::new();
+            for letter in format!("{exit:?}").chars() {
+                if letter.is_ascii_uppercase() && !name.is_empty() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_uppercase());
+            }
+            name
+        }
     }
 }
 
-/// Names of exits that the wrapper does not know (include/uapi/linux/kvm.h).
+/// Names of exits on x86 that the wrapper does not know (include/uapi/linux/kvm.h).
 fn number_name(reason: u32) -> &'static str {
     match reason {
-        28 => "ARM_NISV",
         31 => "DIRTY_RING_FULL",
         32 => "AP_RESET_HOLD",
         33 => "X86_BUS_LOCK",
         34 => "XEN",
-        35 => "RISCV_SBI",
-        36 => "RISCV_CSR",
         37 => "NOTIFY",
-        38 => "LOONGARCH_IOCSR",
         40 => "TDX",
         _ => "unknown to this version",
     }

@@ -5,7 +5,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use super::layout::{self, CpuPages};
 use super::memory::Memory;
-use super::{MachineError, image, mce, tables};
+use super::{MachineError, Result, image, mce, tables};
 
 /// Upper half of the number of a memory slot in the address space of system-management mode.
 const SMM_ADDRESS_SPACE: u32 = 1;
@@ -31,14 +31,13 @@ pub(super) struct Vm {
 
 impl Vm {
     /// Makes a VM with tables for `cpus` vCPUs.
-    pub fn new(cpus: usize, controller: Controller) -> Result<Vm, MachineError> {
+    pub fn new(cpus: usize, controller: Controller) -> Result<Vm> {
         let kvm = open()?;
-        if controller == Controller::InKernel {
-            for (cap, name) in [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")] {
-                if !kvm.check_extension(cap) {
-                    return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
-                }
-            }
+        let messages = [(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI")];
+        if controller == Controller::InKernel
+            && let Some(name) = lacks(&kvm, messages)
+        {
+            return Err(MachineError::NotHere(format!("KVM on this host lacks {name}")));
         }
         let fd = create_vm(&kvm)?;
         let memory = Memory::new()?;
@@ -60,7 +59,7 @@ impl Vm {
 }
 
 /// Retries after a signal that stops and continues the process.
-fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
+fn create_vm(kvm: &Kvm) -> Result<VmFd> {
     loop {
         match kvm.create_vm() {
             Err(error) if error.errno() == libc::EINTR => {}
@@ -69,7 +68,7 @@ fn create_vm(kvm: &Kvm) -> Result<VmFd, MachineError> {
     }
 }
 
-fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<(), MachineError> {
+fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<()> {
     let region = kvm_userspace_memory_region {
         slot: 0,
         flags: 0,
@@ -90,7 +89,7 @@ fn set_memory(kvm: &Kvm, fd: &VmFd, memory: &Memory) -> Result<(), MachineError>
 }
 
 /// Opens `/dev/kvm`, and checks what every machine needs of it.
-pub(super) fn open() -> Result<Kvm, MachineError> {
+pub(super) fn open() -> Result<Kvm> {
     let kvm = Kvm::new().map_err(|error| MachineError::NoKvm {
         reason: match error.errno() {
             libc::ENOENT => {
@@ -113,14 +112,18 @@ pub(super) fn open() -> Result<Kvm, MachineError> {
             });
         }
     }
-    for (cap, name) in [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")] {
-        if !kvm.check_extension(cap) {
-            return Err(MachineError::Unavailable(name.into()));
-        }
+    let needed = [(Cap::UserMemory, "KVM_CAP_USER_MEMORY"), (Cap::SyncRegs, "KVM_CAP_SYNC_REGS")];
+    if let Some(name) = lacks(&kvm, needed) {
+        return Err(MachineError::Unavailable(name.into()));
     }
     if kvm.check_extension_int(Cap::SyncRegs) & 7 != 7 {
         let what = "KVM_CAP_SYNC_REGS for registers, segments and events";
         return Err(MachineError::Unavailable(what.into()));
     }
     Ok(kvm)
+}
+
+/// The first of these capabilities that KVM lacks.
+fn lacks(kvm: &Kvm, needed: [(Cap, &'static str); 2]) -> Option<&'static str> {
+    needed.into_iter().find(|&(cap, _)| !kvm.check_extension(cap)).map(|(_, name)| name)
 }

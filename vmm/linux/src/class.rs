@@ -79,11 +79,9 @@ pub fn classes(images: &[Image], filter: &Filter) -> Vec<Class> {
     let mut classes: BTreeMap<Traits, Vec<Member>> = BTreeMap::new();
     for (image_index, image) in images.iter().enumerate() {
         let index = ByAddress::new(&image.tables.sites);
-        for (site_index, site) in image.tables.sites.iter().enumerate() {
-            let Some(traits) = filter.wants(image, site).then(|| traits(image, &index, site)).flatten()
-            else {
-                continue;
-            };
+        let wanted = image.tables.sites.iter().enumerate().filter(|(_, site)| filter.wants(image, site));
+        for (site_index, site) in wanted {
+            let Some(traits) = traits(image, &index, site) else { continue };
             classes.entry(traits).or_default().push(Member { image: image_index, site: site_index });
         }
     }
@@ -105,10 +103,7 @@ pub fn without_class(images: &[Image], filter: &Filter) -> BTreeMap<Kind, usize>
 
 fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
     let versions = Versions::of(image, site)?;
-    let range = site.address..site.end();
     let mut neighbours = index.touching(site.address, site.end());
-    let exceptions = &image.tables.exceptions;
-    let after = exceptions.partition_point(|exception| exception.address < site.address);
     let state = |version: usize| match site.kind {
         // The prefix, not the instruction that it precedes.
         Kind::Lock => State::of(&versions.bytes[version][..1]),
@@ -127,6 +122,6 @@ fn traits(image: &Image, index: &ByAddress<'_>, site: &Site) -> Option<Traits> {
             let kind = image.tables.sites[index].kind;
             kind != site.kind && kind != Kind::CallThunk
         }),
-        faulting: exceptions.get(after).is_some_and(|exception| range.contains(&exception.address)),
+        faulting: !image.tables.exceptions_in(site.address, site.end()).is_empty(),
     })
 }

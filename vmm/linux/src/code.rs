@@ -126,46 +126,16 @@ fn one(
 
 /// Why an instruction that continues with the next one cannot run elsewhere; `None` for arithmetic on registers.
 fn refusal(instruction: &Instruction) -> Option<&'static str> {
-    use Mnemonic as M;
+    use Mnemonic::*;
     const TAKEN: [Mnemonic; 32] = [
-        M::Mov,
-        M::Movzx,
-        M::Movsx,
-        M::Movsxd,
-        M::Lea,
-        M::Add,
-        M::Adc,
-        M::Sub,
-        M::Sbb,
-        M::And,
-        M::Or,
-        M::Xor,
-        M::Not,
-        M::Neg,
-        M::Inc,
-        M::Dec,
-        M::Cmp,
-        M::Test,
-        M::Shl,
-        M::Shr,
-        M::Sar,
-        M::Xchg,
-        M::Bswap,
-        M::Bt,
-        M::Bts,
-        M::Sete,
-        M::Cdq,
-        M::Cwde,
-        M::Clc,
-        M::Stc,
-        M::Cmc,
-        M::Cdqe,
+        Adc, Add, And, Bswap, Bt, Bts, Cdq, Cdqe, Clc, Cmc, Cmp, Cwde, Dec, Inc, Lea, Mov, Movsx, Movsxd,
+        Movzx, Neg, Not, Or, Sar, Sbb, Sete, Shl, Shr, Stc, Sub, Test, Xchg, Xor,
     ];
     if instruction.is_privileged() {
         return Some("it is privileged");
     }
     let mut factory = InstructionInfoFactory::new();
-    if instruction.mnemonic() != M::Lea && !factory.info(instruction).used_memory().is_empty() {
+    if instruction.mnemonic() != Lea && !factory.info(instruction).used_memory().is_empty() {
         return Some("it reads or writes memory");
     }
     if !TAKEN.contains(&instruction.mnemonic()) || instruction.encoding() != EncodingKind::Legacy {

@@ -73,14 +73,10 @@ fn grouped<'a>(images: &'a [Image], filter: &Filter) -> BTreeMap<Identity, Vec<(
     let mut groups: BTreeMap<Identity, Vec<_>> = BTreeMap::new();
     for image in images {
         // Another build may compress its modules differently, and kernels have their release in the file name.
-        let module = if image.binary.module {
-            image.name.split(".ko").next().unwrap_or_default().to_owned()
-        } else {
-            String::new()
-        };
+        let module = image.name.split(".ko").next().filter(|_| image.binary.module).unwrap_or_default();
         for site in image.tables.sites.iter().filter(|site| filter.wants(image, site)) {
             let key = site.key.map(|key| stable(&image.binary.symbols.label(key))).unwrap_or_default();
-            let identity = (site.kind, module.clone(), image.function(site).to_owned(), key);
+            let identity = (site.kind, module.to_owned(), image.function(site).to_owned(), key);
             groups.entry(identity).or_default().push((image, site));
         }
     }

@@ -1,9 +1,8 @@
 //! Errors of images, each with a place, a reason and a remedy.
 
-use std::fmt;
-
 /// The reason why an image cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{place}: {reason}\nhelp: {remedy}", .file.as_ref().map_or(String::new(), |file| format!("{file}: ")))]
 pub struct ImageError {
     /// The file, if known.
     pub file: Option<String>,
@@ -30,14 +29,5 @@ impl ImageError {
     pub fn in_file(mut self, file: &str) -> Self {
         self.file.get_or_insert_with(|| file.to_owned());
         self
-    }
-}
-
-impl fmt::Display for ImageError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(formatter, "{file}: ")?;
-        }
-        write!(formatter, "{}: {}\nhelp: {}", self.place, self.reason, self.remedy)
     }
 }

@@ -10,14 +10,17 @@ use crate::image::Image;
 use crate::site::{Kind, Site};
 
 /// How control arrives at an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
     /// By a direct branch or call.
+    #[strum(serialize = "a branch")]
     Branch,
     /// By the exception table.
+    #[strum(serialize = "an exception fixup")]
     Fixup,
     /// By a jump label that is on.
+    #[strum(serialize = "a jump label")]
     JumpLabel,
 }
 
@@ -99,6 +102,23 @@ pub fn instructions(image: &Image, mut visit: impl FnMut(&Instruction)) {
     }
 }
 
+/// Calls `visit` with the source and target of every direct branch, exception and jump label of an image.
+pub fn arrivals(image: &Image, mut visit: impl FnMut(u64, u64, Via)) {
+    instructions(image, |instruction| {
+        if let Some(to) = target(instruction) {
+            visit(instruction.ip(), to, Via::Branch);
+        }
+    });
+    for exception in &image.tables.exceptions {
+        visit(exception.address, exception.fixup, Via::Fixup);
+    }
+    for label in image.tables.sites.iter().filter(|site| site.kind == Kind::JumpLabel) {
+        if let Some(to) = label.target {
+            visit(label.address, to, Via::JumpLabel);
+        }
+    }
+}
+
 /// Finds the ways from outside into the middle of a site. Branches of an alternative's own code within it do not count.
 pub fn entries(image: &Image) -> Vec<Entry> {
     let sites = &image.tables.sites;
@@ -109,7 +129,7 @@ pub fn entries(image: &Image) -> Vec<Entry> {
         inside.set(site.address + 1, site.end());
     }
     let mut found = Vec::new();
-    let mut arrive = |from: u64, to: u64, via: Via| {
+    arrivals(image, |from, to, via| {
         if !inside.get(to) {
             return;
         }
@@ -120,20 +140,7 @@ pub fn entries(image: &Image) -> Vec<Entry> {
                 found.push(Entry { site, byte: to - address, from, via });
             }
         }
-    };
-    instructions(image, |instruction| {
-        if let Some(to) = target(instruction) {
-            arrive(instruction.ip(), to, Via::Branch);
-        }
     });
-    for exception in &image.tables.exceptions {
-        arrive(exception.address, exception.fixup, Via::Fixup);
-    }
-    for label in sites.iter().filter(|site| site.kind == Kind::JumpLabel) {
-        if let Some(target) = label.target {
-            arrive(label.address, target, Via::JumpLabel);
-        }
-    }
     found.sort_by_key(|entry| (entry.site, entry.byte, entry.from));
     found.dedup();
     found

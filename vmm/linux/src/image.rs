@@ -1,13 +1,16 @@
 //! Reads images: a kernel, a module, or a directory of modules.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::ImageError;
 use crate::hex::sha256;
 use crate::limits;
-use crate::read::elf::{Elf, FileKind};
+use crate::read::elf::Elf;
 use crate::read::payload::{Compression, unpack};
 use crate::read::{Binary, bzimage, module, vmlinux};
 use crate::site::Site;
@@ -40,11 +43,8 @@ impl Image {
     pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
         let digest = sha256(&bytes);
         let (bytes, compression) = open(bytes)?;
-        let kind = Elf::parse(&bytes)?.kind;
-        let binary = match kind {
-            FileKind::Relocatable => module::read(&bytes)?,
-            FileKind::Linked => vmlinux::read(bytes)?,
-        };
+        let relocatable = Elf::parse(&bytes)?.relocatable;
+        let binary = if relocatable { module::read(&bytes)? } else { vmlinux::read(bytes)? };
         let tables = table::read(&binary)?;
         Ok(Image { name: name.to_owned(), release: release(&binary), digest, compression, binary, tables })
     }
@@ -130,29 +130,25 @@ fn many(
     files: &[PathBuf],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Image>, ImageError> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
+    let read = Mutex::new(Ok(BTreeMap::new()));
     let work = || {
-        let mut read = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = files.get(index) else { return Ok(read) };
-            let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
-            let image = file(path, &name).inspect_err(|_| next.store(files.len(), Ordering::Relaxed))?;
-            read.push((index, image));
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, files.len());
+        while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let image = file(path, &path.strip_prefix(root).unwrap_or(path).display().to_string());
+            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *read, image) {
+                (Ok(images), Ok(image)) => {
+                    images.insert(path, image);
+                    progress(images.len(), files.len());
+                }
+                (Ok(_), Err(error)) => *read = Err(error),
+                (Err(_), _) => break,
+            }
         }
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let results: Vec<Result<Vec<(usize, Image)>, ImageError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    let mut images = results.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-    images.sort_by_key(|(index, _)| *index);
-    Ok(images.into_iter().map(|(_, image)| image).collect())
+    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+    Ok(read.into_inner().unwrap_or_else(PoisonError::into_inner)?.into_values().collect())
 }
 
 fn modules(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), ImageError> {

@@ -25,7 +25,7 @@ pub struct LengthRow {
 }
 
 /// Sites of one kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct KindRow {
     /// Name of the kind.
     pub kind: &'static str,
@@ -63,7 +63,7 @@ pub struct Entered {
 }
 
 /// The sites of images in numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Inventory {
     /// Release of the first image.
     pub release: Option<String>,
@@ -74,7 +74,7 @@ pub struct Inventory {
     /// Where the first image's symbols come from: `the symbol table` or `kallsyms`.
     pub names: &'static str,
     /// Format of each table's entries, in the first image that has the table.
-    pub formats: BTreeMap<&'static str, String>,
+    pub formats: BTreeMap<&'static str, &'static str>,
     /// Number of empty entries in each table.
     pub padding: BTreeMap<&'static str, usize>,
     /// The boundaries for which crossings are counted, in bytes.
@@ -93,22 +93,15 @@ pub struct Inventory {
 /// Counts the sites of images.
 pub fn inventory(images: &[Image]) -> Inventory {
     let first = images.first();
+    let unstripped = first.is_some_and(|image| image.binary.unstripped);
     let mut inventory = Inventory {
         release: first.and_then(|image| image.release.clone()),
         images: images.len(),
         compression: first.and_then(|image| image.compression).map(|compression| compression.name()),
-        names: if first.is_some_and(|image| image.binary.unstripped) {
-            "the symbol table"
-        } else {
-            "kallsyms"
-        },
-        formats: BTreeMap::new(),
-        padding: BTreeMap::new(),
+        names: if unstripped { "the symbol table" } else { "kallsyms" },
         boundaries: BOUNDARIES,
-        kinds: Vec::new(),
-        overlaps: Vec::new(),
-        entered: Vec::new(),
         exceptions: images.iter().map(|image| image.tables.exceptions.len()).sum(),
+        ..Inventory::default()
     };
     let mut rows = BTreeMap::new();
     let mut overlaps = BTreeMap::new();
@@ -116,9 +109,9 @@ pub fn inventory(images: &[Image]) -> Inventory {
         count(image, &mut rows);
         overlapping(&image.tables.sites, &mut overlaps);
         for (name, format) in &image.tables.formats {
-            inventory.formats.entry(name).or_insert_with(|| format.clone());
+            inventory.formats.entry(name).or_insert(format);
         }
-        for (name, zeros) in image.tables.padding.iter().filter(|(_, zeros)| **zeros > 0) {
+        for (name, zeros) in &image.tables.padding {
             *inventory.padding.entry(name).or_default() += zeros;
         }
         let entries = flow::entries(image);
@@ -153,26 +146,15 @@ fn cross(crossings: &mut Crossings, site: &Site) {
 }
 
 fn count(image: &Image, rows: &mut BTreeMap<Kind, KindRow>) {
-    let exceptions = &image.tables.exceptions;
     let mut last = None;
     for site in &image.tables.sites {
-        let row = rows.entry(site.kind).or_insert_with(|| KindRow {
-            kind: site.kind.name(),
-            sites: 0,
-            places: 0,
-            tail: 0,
-            lengths: Vec::new(),
-            crossings: Crossings::default(),
-            entered: 0,
-            faulting: 0,
-        });
+        let new = || KindRow { kind: site.kind.name(), ..KindRow::default() };
+        let row = rows.entry(site.kind).or_insert_with(new);
         row.sites += 1;
         row.tail += usize::from(site.tail);
         // Sites are sorted by kind and address.
         row.places += usize::from(last.replace((site.kind, site.address)) != last);
-        let after = exceptions.partition_point(|exception| exception.address < site.address);
-        row.faulting +=
-            usize::from(exceptions.get(after).is_some_and(|exception| exception.address < site.end()));
+        row.faulting += usize::from(!image.tables.exceptions_in(site.address, site.end()).is_empty());
         cross(&mut row.crossings, site);
         let at = row.lengths.partition_point(|row| row.length < site.len());
         if row.lengths.get(at).is_none_or(|row| row.length != site.len()) {

@@ -57,28 +57,19 @@ pub fn is_nop(instruction: &Instruction) -> bool {
 
 /// Merges runs of NOPs as `optimize_nops()` does. Older kernels only merge NOPs of one byte.
 pub fn optimise(bytes: &mut [u8], style: Style) {
+    let merges = |nop: &Instruction| is_nop(nop) && (style == Style::One || nop.len() == 1);
     let mut at = 0;
     while at < bytes.len() {
-        let instruction = Decoder::new(64, &bytes[at..], DecoderOptions::NONE).decode();
-        if instruction.is_invalid() {
+        let mut decoder = Decoder::new(64, &bytes[at..], DecoderOptions::NONE);
+        let first = decoder.decode();
+        if first.is_invalid() {
             return;
         }
-        let counts = |instruction: &Instruction| {
-            is_nop(instruction) && (style == Style::One || instruction.len() == 1)
-        };
-        let mut end = at + instruction.len();
-        if counts(&instruction) {
-            let first = end;
-            while end < bytes.len() {
-                let next = Decoder::new(64, &bytes[end..], DecoderOptions::NONE).decode();
-                if next.is_invalid() || !counts(&next) {
-                    break;
-                }
-                end += next.len();
-            }
-            if end > first {
-                fill(&mut bytes[at..end], style);
-            }
+        let more =
+            if merges(&first) { decoder.iter().take_while(merges).map(|nop| nop.len()).sum() } else { 0 };
+        let end = at + first.len() + more;
+        if more > 0 {
+            fill(&mut bytes[at..end], style);
         }
         at = end;
     }

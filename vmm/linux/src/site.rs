@@ -1,9 +1,10 @@
 //! Patch sites as data.
 
-use std::fmt;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// The kind of a site: the table that lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Kind {
     /// A static key's branch: a NOP or a jump.
     JumpLabel,
@@ -29,49 +30,17 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of reports.
-    pub const ALL: [Kind; 10] = [
-        Kind::JumpLabel,
-        Kind::StaticCall,
-        Kind::Mcount,
-        Kind::Alternative,
-        Kind::Paravirt,
-        Kind::Retpoline,
-        Kind::Return,
-        Kind::CallThunk,
-        Kind::Endbr,
-        Kind::Lock,
-    ];
+    pub const ALL: &[Kind] = Kind::VARIANTS;
 
     /// Its name, in reports and filters.
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::JumpLabel => "jump-label",
-            Kind::StaticCall => "static-call",
-            Kind::Mcount => "mcount",
-            Kind::Alternative => "alternative",
-            Kind::Paravirt => "paravirt",
-            Kind::Retpoline => "retpoline",
-            Kind::Return => "return",
-            Kind::CallThunk => "call-thunk",
-            Kind::Endbr => "endbr",
-            Kind::Lock => "lock",
-        }
-    }
-
-    /// The kind with a name.
-    pub fn of(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
+        self.into()
     }
 }
 
 /// The state of a version of a site: the type of its first instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// A NOP, in any of its forms.
     Nop,
@@ -86,6 +55,7 @@ pub enum State {
     /// A return.
     Ret,
     /// `xor eax, eax` with prefixes, which replaces a call of a function that returns 0.
+    #[strum(serialize = "xor")]
     Zero,
     /// ENDBR64.
     Endbr,
@@ -97,18 +67,7 @@ pub enum State {
 
 impl State {
     /// All states, in the order of reports.
-    pub const ALL: [State; 10] = [
-        State::Nop,
-        State::Jmp,
-        State::Jcc,
-        State::Call,
-        State::Indirect,
-        State::Ret,
-        State::Zero,
-        State::Endbr,
-        State::Lock,
-        State::Code,
-    ];
+    pub const ALL: &[State] = State::VARIANTS;
 
     /// The state of these bytes.
     pub fn of(bytes: &[u8]) -> State {
@@ -137,18 +96,7 @@ impl State {
 
     /// Its name, in reports and filters.
     pub fn name(self) -> &'static str {
-        match self {
-            State::Nop => "nop",
-            State::Jmp => "jmp",
-            State::Jcc => "jcc",
-            State::Call => "call",
-            State::Indirect => "indirect",
-            State::Ret => "ret",
-            State::Zero => "xor",
-            State::Endbr => "endbr",
-            State::Lock => "lock",
-            State::Code => "code",
-        }
+        self.into()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Symbols: names of addresses.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 /// A symbol with an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
@@ -20,28 +23,16 @@ pub struct Symbols {
 }
 
 /// Symbols of linker scripts, which share their address with a function or object (include/asm-generic/vmlinux.lds.h).
-const MARKERS: [&str; 16] = [
-    "_text",
-    "_stext",
-    "_etext",
-    "_sinittext",
-    "_einittext",
-    "_sdata",
-    "_edata",
-    "__irqentry_text_start",
-    "__softirqentry_text_start",
-    "__entry_text_start",
-    "__noinstr_text_start",
-    "__sched_text_start",
-    "__cpuidle_text_start",
-    "__lock_text_start",
-    "__kprobes_text_start",
-    "__static_call_text_start",
-];
+static MARKERS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    let names = "_text _stext _etext _sinittext _einittext _sdata _edata __irqentry_text_start \
+                 __softirqentry_text_start __entry_text_start __noinstr_text_start __sched_text_start \
+                 __cpuidle_text_start __lock_text_start __kprobes_text_start __static_call_text_start";
+    names.split(' ').collect()
+});
 
 fn rank(name: &str, local: bool) -> (bool, bool, usize) {
     let marker = ["__start_", "__stop_", "__pfx_"].iter().any(|prefix| name.starts_with(prefix));
-    (marker || MARKERS.contains(&name), local, name.len())
+    (marker || MARKERS.contains(name), local, name.len())
 }
 
 /// The lowest address of x86-64 kernel text and modules (Documentation/arch/x86/x86_64/mm.rst).

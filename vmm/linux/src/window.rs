@@ -13,21 +13,22 @@ use serde::Serialize;
 use crate::flow::{self, ByAddress, Via};
 use crate::hex::hex;
 use crate::image::Image;
-use crate::site::Kind;
 
 /// Length of a `jmp rel32` in bytes.
 pub const JUMP: u64 = 5;
 
 /// A reason why a jump may not replace a window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hazard {
     /// The function ends inside the window.
+    #[strum(to_string = "the function ends after {left} bytes")]
     FunctionEnd {
         /// Bytes up to the end of the function.
         left: u64,
     },
     /// Control arrives after the first byte, in the middle of the jump.
+    #[strum(to_string = "{via} at {from} arrives at byte {byte}")]
     Entered {
         /// The byte.
         byte: u64,
@@ -37,16 +38,19 @@ pub enum Hazard {
         via: Via,
     },
     /// A call in the window returns after the first byte.
+    #[strum(to_string = "a call in the window returns to byte {byte}")]
     Returned {
         /// The byte to which it returns.
         byte: u64,
     },
     /// The exception table lists an instruction of the window, which would fault at another address.
+    #[strum(to_string = "the instruction at byte {byte} is in the exception table")]
     Faulting {
         /// The byte at which it begins.
         byte: u64,
     },
     /// Something else patches these bytes.
+    #[strum(to_string = "a {kind} site begins at byte {byte}")]
     Patched {
         /// Name of the kind.
         kind: &'static str,
@@ -54,31 +58,11 @@ pub enum Hazard {
         byte: i64,
     },
     /// No valid instruction begins at this byte.
+    #[strum(to_string = "no valid instruction begins at byte {byte}")]
     Undecodable {
         /// The byte.
         byte: u64,
     },
-}
-
-impl Hazard {
-    /// The hazard as text.
-    pub fn text(&self) -> String {
-        match self {
-            Hazard::FunctionEnd { left } => format!("the function ends after {left} bytes"),
-            Hazard::Entered { byte, from, via } => {
-                let how = match via {
-                    Via::Branch => "a branch",
-                    Via::Fixup => "an exception fixup",
-                    Via::JumpLabel => "a jump label",
-                };
-                format!("{how} at {from} arrives at byte {byte}")
-            }
-            Hazard::Returned { byte } => format!("a call in the window returns to byte {byte}"),
-            Hazard::Faulting { byte } => format!("the instruction at byte {byte} is in the exception table"),
-            Hazard::Patched { kind, byte } => format!("a {kind} site begins at byte {byte}"),
-            Hazard::Undecodable { byte } => format!("no valid instruction begins at byte {byte}"),
-        }
-    }
 }
 
 /// A window that a jump might replace.
@@ -138,24 +122,11 @@ pub fn windows(image: &Image, pattern: &str) -> Vec<ProbeWindow> {
     };
     let mut context =
         Context { image, index: ByAddress::new(&image.tables.sites), arrivals: BTreeMap::new() };
-    let mut arrive = |from: u64, to: u64, via: Via| {
+    flow::arrivals(image, |from, to, via| {
         if wanted(to) {
             context.arrivals.entry(to).or_default().push((from, via));
         }
-    };
-    flow::instructions(image, |instruction| {
-        if let Some(to) = flow::target(instruction) {
-            arrive(instruction.ip(), to, Via::Branch);
-        }
     });
-    for exception in &image.tables.exceptions {
-        arrive(exception.address, exception.fixup, Via::Fixup);
-    }
-    for site in image.tables.sites.iter().filter(|site| site.kind == Kind::JumpLabel) {
-        if let Some(to) = site.target {
-            arrive(site.address, to, Via::JumpLabel);
-        }
-    }
     functions.into_iter().flat_map(|(start, end)| function(&context, start, end)).collect()
 }
 
@@ -199,9 +170,7 @@ fn window(context: &Context<'_>, rest: &[Instruction], end: u64) -> ProbeWindow 
             hazards.push(Hazard::Returned { byte: instruction.next_ip() - start });
         }
     }
-    let exceptions = &image.tables.exceptions;
-    let first = exceptions.partition_point(|exception| exception.address < start);
-    for exception in exceptions[first..].iter().take_while(|exception| exception.address < stop) {
+    for exception in image.tables.exceptions_in(start, stop) {
         hazards.push(Hazard::Faulting { byte: exception.address - start });
     }
     let mut patched: Vec<(&'static str, i64)> = context

@@ -4,51 +4,28 @@
 //! CACM 2010) every vCPU has a FIFO of stores. It finds its own stores at once; others find them once they have left
 //! the FIFO. Loads therefore pass older stores, and nothing else is out of order.
 
-use std::fmt;
-use std::str::FromStr;
-
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
-/// When the stores of programs reach memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A memory model.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, EnumString,
+)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Memory")]
+#[strum(serialize_all = "kebab-case")]
 pub enum MemoryModel {
-    /// In the order of each program, through a store buffer.
+    /// x86-TSO: a store waits in a store buffer, and the loads and fetches behind it may come first.
     #[default]
     Tso,
-    /// At once: sequential consistency. No x86 CPU is like that; it is there for comparison.
+    /// Sequential consistency, for comparison: at once. No x86 CPU keeps it.
     Sc,
 }
 
 impl MemoryModel {
-    /// All.
-    pub const ALL: [MemoryModel; 2] = [MemoryModel::Tso, MemoryModel::Sc];
-
-    /// Its name in scenarios, options and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            MemoryModel::Tso => "tso",
-            MemoryModel::Sc => "sc",
-        }
-    }
-
     /// True for the model that plans had before there was a choice: it leaves their digest as it was.
     pub fn is_sc(&self) -> bool {
         *self == MemoryModel::Sc
-    }
-}
-
-impl fmt::Display for MemoryModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for MemoryModel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<MemoryModel, String> {
-        let model = MemoryModel::ALL.into_iter().find(|model| model.name() == text);
-        model.ok_or_else(|| "memory models are tso and sc".into())
     }
 }

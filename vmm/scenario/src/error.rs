@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use iced_x86::IcedError;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 /// Why a scenario cannot be used.
@@ -40,6 +41,18 @@ impl ScenarioError {
         ScenarioError { message, source_code, span: None, label: "", help, kind }
     }
 
+    /// The assembler refuses the programs, for a limit of its own.
+    pub(super) fn of_assembler(reason: &str) -> Self {
+        let message = format!("the programs cannot be assembled: {reason}");
+        let help = "this is a limit of the compiler: simplify them".to_owned();
+        ScenarioError::whole(ErrorKind::Invalid, "programs", message, help)
+    }
+
+    /// The same error at this place, unless it has one.
+    pub(super) fn or_at(self, place: &Place) -> Self {
+        if self.span.is_some() { self } else { place.error(self.message, "here", self.help) }
+    }
+
     /// What sort of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -71,39 +84,44 @@ impl ScenarioError {
     }
 }
 
+impl From<IcedError> for ScenarioError {
+    fn from(error: IcedError) -> Self {
+        ScenarioError::of_assembler(&error.to_string())
+    }
+}
+
 /// The text that places refer to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source {
-    text: Arc<NamedSource<String>>,
+    /// The file's name, or path.
+    pub name: Arc<str>,
+    pub text: Arc<str>,
 }
 
 impl Source {
     pub(super) fn new(name: &str, text: &str) -> Self {
-        Source { text: Arc::new(NamedSource::new(name, text.to_owned()).with_language("TOML")) }
+        Source { name: name.into(), text: text.into() }
     }
 
     pub(super) fn at(&self, span: Range<usize>) -> Place {
-        Place { source: self.clone(), span }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.text.inner().len()
-    }
-
-    /// The file's name, or path.
-    pub(super) fn name(&self) -> &str {
-        self.text.name()
+        Place { source: self.clone(), start: span.start, end: span.end }
     }
 }
 
 /// A place in a scenario or in a protocol file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    source: Source,
-    span: Range<usize>,
+    pub source: Source,
+    start: usize,
+    end: usize,
 }
 
 impl Place {
+    /// The top of the same file.
+    pub(super) fn top(&self) -> Place {
+        self.source.at(0..1)
+    }
+
     /// What is wrong here, in the words of `label` under the caret, and what to change.
     pub(super) fn error(
         &self,
@@ -111,12 +129,12 @@ impl Place {
         label: &'static str,
         help: impl Into<String>,
     ) -> ScenarioError {
-        let len = self.source.len();
-        let start = self.span.start.min(len);
-        let end = self.span.end.clamp(start, len);
+        let Source { name, text } = &self.source;
+        let start = self.start.min(text.len());
+        let end = self.end.clamp(start, text.len());
         ScenarioError {
             message: message.into(),
-            source_code: Arc::clone(&self.source.text),
+            source_code: Arc::new(NamedSource::new(name, text.to_string()).with_language("TOML")),
             span: Some((start..end).into()),
             label,
             help: help.into(),
@@ -134,6 +152,12 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     let distance = |name: &'a str| (strsim::levenshtein(wrong, name), name);
     let (distance, name) = known.into_iter().map(distance).min()?;
     (distance <= 1 + name.len() / 4).then_some(name)
+}
+
+/// What to change about a misspelt name: the known one that is near, `otherwise` if there is none.
+pub(super) fn suggest(wrong: &str, known: &[&str], otherwise: &str) -> String {
+    let near = nearest(wrong, known.iter().copied());
+    near.map_or_else(|| otherwise.to_owned(), |name| format!("did you mean `{name}`?"))
 }
 
 #[cfg(test)]

@@ -8,39 +8,20 @@ use iced_x86::{OpAccess, Register};
 /// Longest instruction, in bytes (SDM vol. 2, 2.3.11).
 pub(super) const LONGEST: usize = 15;
 
-/// How the displacement of a named branch is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Displacement {
-    /// The name covers all bytes.
-    None,
-    /// One byte follows.
-    Rel8,
-    /// Four bytes follow.
-    Rel32,
-}
-
 /// An instruction that a site may have by name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
     pub name: &'static str,
     /// Its bytes, up to the displacement.
     pub opcode: &'static [u8],
-    pub displacement: Displacement,
+    /// How many bytes of a displacement follow: 0, 1 or 4.
+    pub displacement: usize,
     /// What it is, for people.
     pub meaning: &'static str,
 }
 
 const fn plain(name: &'static str, opcode: &'static [u8], meaning: &'static str) -> Named {
-    Named { name, opcode, displacement: Displacement::None, meaning }
-}
-
-const fn branch(
-    name: &'static str,
-    opcode: &'static [u8],
-    displacement: Displacement,
-    meaning: &'static str,
-) -> Named {
-    Named { name, opcode, displacement, meaning }
+    Named { name, opcode, displacement: 0, meaning }
 }
 
 /// The names. The NOPs are the recommended forms (SDM vol. 2, NOP; APM vol. 3, NOP).
@@ -54,9 +35,9 @@ pub(super) static NAMES: [Named; 24] = [
     plain("nop7", &[0x0f, 0x1f, 0x80, 0, 0, 0, 0], "NOP of 7 bytes"),
     plain("nop8", &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], "NOP of 8 bytes"),
     plain("nop9", &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], "NOP of 9 bytes"),
-    branch("jmp8", &[0xeb], Displacement::Rel8, "jump with a displacement of 8 bits"),
-    branch("jmp32", &[0xe9], Displacement::Rel32, "jump with a displacement of 32 bits"),
-    branch("call", &[0xe8], Displacement::Rel32, "near call with a displacement of 32 bits"),
+    Named { displacement: 1, ..plain("jmp8", &[0xeb], "jump with a displacement of 8 bits") },
+    Named { displacement: 4, ..plain("jmp32", &[0xe9], "jump with a displacement of 32 bits") },
+    Named { displacement: 4, ..plain("call", &[0xe8], "near call with a displacement of 32 bits") },
     plain("ret", &[0xc3], "near return to the caller"),
     plain("int3", &[0xcc], "breakpoint: it raises #BP"),
     plain("self-loop", &[0xeb, 0xfe], "jump to itself: it spins until it is patched"),
@@ -195,11 +176,7 @@ mod tests {
     fn every_name_is_one_explorable_instruction_of_its_length() {
         for Named { name, opcode, displacement, .. } in NAMES {
             let mut bytes = opcode.to_vec();
-            bytes.extend(match displacement {
-                Displacement::None => vec![],
-                Displacement::Rel8 => vec![0x10],
-                Displacement::Rel32 => vec![0x10, 0, 0, 0],
-            });
+            bytes.extend(&[0x10, 0, 0, 0][..displacement]);
             let instruction = decode(&bytes);
             assert_eq!(instruction.len(), bytes.len(), "{name}");
             assert_eq!(refusal(&instruction), None, "{name}");

@@ -39,6 +39,7 @@ pub use error::{ErrorKind, ScenarioError, nearest};
 pub use file::load;
 pub use mutants::Mutant;
 pub use reference::{Entry, Section, operations, reference, schema};
+pub use site::bytes;
 pub use tags::is_tag;
 
 use crossmod_model::fetch::FetchModel;
@@ -77,29 +78,11 @@ impl Scenario {
     ///
     /// See [`parse`].
     pub fn plan(&self, options: &Options) -> Result<Plan, ScenarioError> {
-        parse_as(&self.name, &self.path, &self.text, options)
+        resolve::plan(&self.name, self.file()?, options)
     }
 
-    /// The scenario with every single step of its patcher changed in turn; the first one is the scenario as it
-    /// is, with the steps of its protocol written out.
-    ///
-    /// # Errors
-    ///
-    /// See [`parse`]. A mutant that makes no sense is rejected when it is parsed.
-    pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
-        mutants::of(self)
-    }
-
-    /// The scenario in one piece: if it names a protocol's file, with what that says written in.
-    ///
-    /// # Errors
-    ///
-    /// See [`parse`].
-    pub fn in_one_piece(&self) -> Result<Scenario, ScenarioError> {
-        let source = Source::new(&self.path, &self.text);
-        let file: syntax::File = read(&source, &self.text)?;
-        let borrows = file.protocol.is_some_and(|name| name.get_ref().ends_with(".toml"));
-        if borrows { mutants::written(self) } else { Ok(self.clone()) }
+    fn file(&self) -> Result<syntax::File, ScenarioError> {
+        read(&Source::new(&self.path, &self.text))
     }
 
     /// The fetch models that the scenario asks for; one at least.
@@ -108,9 +91,7 @@ impl Scenario {
     ///
     /// See [`parse`].
     pub fn models(&self) -> Result<Vec<FetchModel>, ScenarioError> {
-        let source = Source::new(&self.path, &self.text);
-        let file: syntax::File = read(&source, &self.text)?;
-        models::asked(&source, file.fetch.as_ref())
+        models::asked(self.file()?.fetch.as_ref())
     }
 
     /// The tags of the scenario, in their order.
@@ -119,9 +100,7 @@ impl Scenario {
     ///
     /// See [`parse`].
     pub fn tags(&self) -> Result<Vec<String>, ScenarioError> {
-        let source = Source::new(&self.path, &self.text);
-        let file: syntax::File = read(&source, &self.text)?;
-        tags::resolve(&source, &file.tags)
+        tags::resolve(&self.file()?.tags)
     }
 
     /// The comment at the head of the file, without its marks; empty if there is none.
@@ -147,12 +126,6 @@ pub fn current_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Bytes as a scenario may give them: in hex, or by names of instructions without a displacement (`nop5`, `ret`), one
-/// after the other. `None` for anything else.
-pub fn bytes(text: &str) -> Option<Vec<u8>> {
-    site::bytes(text)
-}
-
 /// Names and texts of the shipped protocols, sorted by name.
 pub fn protocols() -> Vec<(String, &'static str)> {
     let mut protocols: Vec<_> = crossmod_scenarios::protocols().collect();
@@ -173,11 +146,5 @@ pub fn comment(text: &str) -> String {
 /// Of kind [`ErrorKind::Syntax`] or [`ErrorKind::Invalid`] with the place and a remedy;
 /// [`ErrorKind::Unsupported`] if only `options` make the scenario impossible.
 pub fn parse(name: &str, text: &str, options: &Options) -> Result<Plan, ScenarioError> {
-    parse_as(name, &format!("{name}.toml"), text, options)
-}
-
-fn parse_as(name: &str, path: &str, text: &str, options: &Options) -> Result<Plan, ScenarioError> {
-    let source = Source::new(path, text);
-    let file = read(&source, text)?;
-    resolve::plan(name, &source, file, options)
+    resolve::plan(name, read(&Source::new(&format!("{name}.toml"), text))?, options)
 }

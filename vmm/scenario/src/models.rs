@@ -1,115 +1,117 @@
 //! Fetch models that a scenario asks for, and what it expects under each.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use crossmod_model::fetch::{FetchModel, Order};
 use crossmod_model::property::Property;
 
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, suggest};
 use super::spanned::Spanned;
 use super::syntax;
 use super::syntax::{Expect, Fetch, OneOrMore};
 
 /// The models that the scenario asks for; `coherent` if it names none.
-pub(super) fn asked(
-    source: &Source,
-    given: Option<&Spanned<Fetch>>,
-) -> Result<Vec<FetchModel>, ScenarioError> {
+pub(super) fn asked(given: Option<&Spanned<Fetch>>) -> Result<Vec<FetchModel>, ScenarioError> {
     let Some(given) = given else { return Ok(vec![FetchModel::COHERENT]) };
-    let whole = source.at(given.span());
-    let names = match given.get_ref() {
-        Fetch::Custom(custom) => return Ok(vec![self::custom(source, custom)?]),
-        Fetch::Names(OneOrMore::One(name)) if name == "all" => return Ok(FetchModel::presets().collect()),
-        Fetch::Names(names) => spell(source, names, &whole),
-    };
-    if names.is_empty() {
-        return Err(whole.error("the list of fetch models is empty", "empty", "remove the key, or name one"));
-    }
-    let mut models = Vec::new();
-    for (name, place) in names {
-        let model = named(name, &place)?;
-        if models.contains(&model) {
-            return Err(place.error(format!("`{model}` is named twice"), "again", "name it once"));
+    match &given.value {
+        Fetch::Custom(custom) => Ok(vec![self::custom(custom)?]),
+        Fetch::Names(OneOrMore::One(name)) if name == "all" => Ok(FetchModel::presets().collect()),
+        Fetch::Names(names) => {
+            let empty = ["the list of fetch models is empty", "remove the key, or name one"];
+            each_once(names, &given.place, model, "is named twice", empty)
         }
-        models.push(model);
     }
-    Ok(models)
 }
 
-fn custom(source: &Source, custom: &syntax::Custom) -> Result<FetchModel, ScenarioError> {
-    let atom = u8::try_from(*custom.atom.get_ref()).ok().filter(|atom| FetchModel::ATOMS.contains(atom));
+fn custom(custom: &syntax::Custom) -> Result<FetchModel, ScenarioError> {
+    let place = &custom.atom.place;
+    let atom = u8::try_from(custom.atom.value).ok().filter(|atom| FetchModel::ATOMS.contains(atom));
     let Some(atom) = atom else {
-        return Err(source.at(custom.atom.span()).error(
-            format!("{} is not a block size", custom.atom.get_ref()),
+        return Err(place.error(
+            format!("{} is not a block size", custom.atom.value),
             "not possible",
             "choose 1, 8, 16, 32 or 64 bytes",
         ));
     };
-    let order = match (custom.stale, custom.order) {
-        (true, Some(syntax::Order::Block)) => Order::Block,
-        (true, Some(syntax::Order::Any)) => Order::Any,
-        (true, Some(syntax::Order::Program)) | (false, None) => Order::Program,
+    let (message, help) = match (custom.stale, custom.order) {
+        (true, Some(order)) => return Ok(FetchModel { atom, stale: true, order }),
+        (false, None) => return Ok(FetchModel { atom, stale: false, order: Order::Program }),
         (true, None) => {
-            return Err(source.at(custom.atom.span()).error(
-                "a model with stale fetches, but no order",
-                "belongs to this model",
-                "add order = \"program\", \"block\" or \"any\"",
-            ));
+            ("a model with stale fetches, but no order", "add order = \"program\", \"block\" or \"any\"")
         }
         (false, Some(_)) => {
-            return Err(source.at(custom.atom.span()).error(
-                "fetches that are never stale have no order",
-                "belongs to this model",
-                "remove `order`, or set stale = true",
-            ));
+            ("fetches that are never stale have no order", "remove `order`, or set stale = true")
         }
     };
-    Ok(FetchModel { atom, stale: custom.stale, order })
+    Err(place.error(message, "belongs to this model", help))
 }
 
-fn named(name: &str, place: &Place) -> Result<FetchModel, ScenarioError> {
-    name.parse().map_err(|message: String| {
-        let help = match nearest(name, FetchModel::preset_names()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => "name a preset; a single model may be given as { atom = ..., stale = ..., order = ... }"
-                .into(),
-        };
-        place.error(message, "unknown fetch model", help)
-    })
+/// What a name stands for.
+pub(super) fn named<T: FromStr<Err = String>>(
+    name: &str,
+    place: &Place,
+    label: &'static str,
+    known: &[&str],
+    otherwise: &str,
+) -> Result<T, ScenarioError> {
+    name.parse().map_err(|message: String| place.error(message, label, suggest(name, known, otherwise)))
 }
 
-fn spell<'a>(source: &Source, names: &'a OneOrMore, whole: &Place) -> Vec<(&'a str, Place)> {
-    match names {
-        OneOrMore::One(name) => vec![(name, whole.clone())],
-        OneOrMore::More(list) => {
-            list.iter().map(|name| (name.get_ref().as_str(), source.at(name.span()))).collect()
+fn model(name: &str, place: &Place) -> Result<FetchModel, ScenarioError> {
+    let known: Vec<&str> = FetchModel::preset_names().collect();
+    let otherwise = "name a preset; a single model may be given as { atom = ..., stale = ..., order = ... }";
+    named(name, place, "unknown fetch model", &known, otherwise)
+}
+
+fn property(name: &str, place: &Place) -> Result<Property, ScenarioError> {
+    let known = [&Property::ALL.map(Property::name)[..], &["safe"]].concat();
+    let otherwise = "list the properties that are violated, or write \"safe\" alone";
+    named(name, place, "unknown property", &known, otherwise)
+}
+
+/// What each name of a list stands for. `empty` is what is wrong with a list without names, and the remedy.
+fn each_once<T: PartialEq + Display>(
+    names: &OneOrMore,
+    whole: &Place,
+    named: fn(&str, &Place) -> Result<T, ScenarioError>,
+    twice: &str,
+    empty: [&str; 2],
+) -> Result<Vec<T>, ScenarioError> {
+    let mut found = Vec::new();
+    for (name, place) in names.items(whole) {
+        let one = named(name, place)?;
+        if found.contains(&one) {
+            return Err(place.error(format!("`{one}` {twice}"), "again", "name it once"));
         }
+        found.push(one);
     }
+    if found.is_empty() { Err(whole.error(empty[0], "empty", empty[1])) } else { Ok(found) }
 }
 
 /// What is expected under a model; nothing is violated where the file does not say.
 pub(super) fn expectation(
-    source: &Source,
     given: &Spanned<Expect>,
     fetch: FetchModel,
     asked: &[FetchModel],
     overridden: bool,
 ) -> Result<Vec<Property>, ScenarioError> {
-    let each = match given.get_ref() {
-        Expect::All(names) => return properties(source, names, &source.at(given.span())),
+    let each = match &given.value {
+        Expect::All(names) => return properties(names, &given.place),
         Expect::Each(each) => each,
     };
     let (mut default, mut own) = (None, None);
     for (key, names) in each {
-        let expect = properties(source, names.get_ref(), &source.at(names.span()))?;
-        if key.get_ref() == "default" {
+        let expect = properties(names, &names.place)?;
+        if key.value == "default" {
             default = Some(expect);
             continue;
         }
-        let place = source.at(key.span());
-        let model = named(key.get_ref(), &place)?;
+        let model = model(key, &key.place)?;
         if model == fetch {
             own = Some(expect);
         } else if !asked.contains(&model) && !overridden {
-            return Err(place.error(
+            return Err(key.place.error(
                 format!("`{model}` is not among the fetch models that this scenario asks for"),
                 "never searched",
                 format!("add it to `fetch`, as in `fetch = [\"{model}\"]`"),
@@ -119,33 +121,12 @@ pub(super) fn expectation(
     Ok(own.or(default).unwrap_or_default())
 }
 
-fn properties(source: &Source, names: &OneOrMore, whole: &Place) -> Result<Vec<Property>, ScenarioError> {
+fn properties(names: &OneOrMore, whole: &Place) -> Result<Vec<Property>, ScenarioError> {
     if matches!(names, OneOrMore::One(name) if name == "safe") {
         return Ok(Vec::new());
     }
-    let names = spell(source, names, whole);
-    if names.is_empty() {
-        return Err(whole.error(
-            "an expectation without a property",
-            "empty",
-            "write \"safe\" if nothing is to be violated",
-        ));
-    }
-    let mut expect = Vec::new();
-    for (name, place) in names {
-        let property: Property = name.parse().map_err(|message: String| {
-            let known = Property::ALL.iter().map(|property| property.name());
-            let help = match nearest(name, known.chain(["safe"])) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => "list the properties that are violated, or write \"safe\" alone".to_owned(),
-            };
-            place.error(message, "unknown property", help)
-        })?;
-        if expect.contains(&property) {
-            return Err(place.error(format!("`{property}` is expected twice"), "again", "name it once"));
-        }
-        expect.push(property);
-    }
+    let empty = ["an expectation without a property", "write \"safe\" if nothing is to be violated"];
+    let mut expect = each_once(names, whole, property, "is expected twice", empty)?;
     expect.sort_unstable();
     Ok(expect)
 }

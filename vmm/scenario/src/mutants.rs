@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::error::{ScenarioError, Source};
 use super::read::read;
-use super::syntax::File;
+use super::syntax::Protocol;
 use super::{Scenario, resolve, steps};
 
 /// A scenario with one change.
@@ -18,66 +18,78 @@ pub struct Mutant {
     pub scenario: Scenario,
 }
 
-/// A step as TOML has it.
-#[derive(Clone)]
-struct Step {
-    label: String,
-    table: Table,
+impl Scenario {
+    /// The scenario with every single step of its patcher changed in turn; the first one is the scenario as it
+    /// is, with the steps of its protocol written out.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`](super::parse). A mutant that makes no sense is rejected when it is parsed.
+    pub fn mutants(&self) -> Result<Vec<Mutant>, ScenarioError> {
+        let (frame, steps) = written_out(self)?;
+        let executors = self.plan(&super::Options::default())?.executors.len();
+        let mut mutants = Vec::new();
+        let mut add = |change: String, frame: &Table, steps: &[Table]| {
+            mutants.push(mutant(self, change, frame, steps));
+        };
+        add(String::new(), &frame, &steps);
+        for index in 0..steps.len() {
+            let mut fewer = steps.clone();
+            let step = fewer.remove(index);
+            if !fewer.is_empty() || frame.contains_key("program") {
+                add(format!("without {}", label(&step)), &frame, &fewer);
+            }
+        }
+        for (index, step) in steps.iter().enumerate() {
+            // What waits for a broadcast makes no sense without it: it goes, too.
+            let waits = waits_for(&steps, index);
+            if !waits.is_empty() {
+                let left = |at: &usize| *at != index && !waits.contains(at);
+                let fewer: Vec<Table> = (0..steps.len()).filter(left).map(|at| steps[at].clone()).collect();
+                add(format!("without {} and its waits", label(step)), &frame, &fewer);
+            }
+        }
+        for index in 1..steps.len() {
+            let mut swapped = steps.clone();
+            swapped.swap(index - 1, index);
+            add(format!("{} before {}", label(&steps[index]), label(&steps[index - 1])), &frame, &swapped);
+        }
+        for (change, mut programs) in programs(&frame, executors) {
+            let mut changed = frame.clone();
+            changed.remove("program");
+            // Drop functions that are no longer broadcast.
+            let all = [changed.clone().into(), steps.clone().into(), programs.clone().into()];
+            programs.retain(|name, _| all.iter().any(|value| mentions(value, name)));
+            changed.insert("program".into(), Value::Table(programs));
+            add(change, &changed, &steps);
+        }
+        for (index, step) in steps.iter().enumerate() {
+            for (change, table) in weakened(step, executors) {
+                let mut changed = steps.clone();
+                changed[index] = table;
+                add(format!("{} {change}", label(step)), &frame, &changed);
+            }
+        }
+        Ok(mutants)
+    }
+
+    /// The scenario in one piece: if it names a protocol's file, with what that says written in.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`](super::parse).
+    pub fn in_one_piece(&self) -> Result<Scenario, ScenarioError> {
+        if !self.file()?.protocol.is_some_and(|name| name.ends_with(".toml")) {
+            return Ok(self.clone());
+        }
+        let (frame, steps) = written_out(self)?;
+        Ok(mutant(self, String::new(), &frame, &steps).scenario)
+    }
 }
 
-pub(super) fn of(scenario: &Scenario) -> Result<Vec<Mutant>, ScenarioError> {
-    let (frame, steps) = written_out(scenario)?;
-    let executors = scenario.plan(&super::Options::default())?.executors.len();
-    let mut mutants = Vec::new();
-    let add = |mutants: &mut Vec<Mutant>, change: String, steps: &[Step]| {
-        mutants.push(Frame { frame: &frame, steps }.mutant(scenario, change));
-    };
-    add(&mut mutants, String::new(), &steps);
-    for index in 0..steps.len() {
-        let mut fewer = steps.clone();
-        let step = fewer.remove(index);
-        if !fewer.is_empty() || frame.contains_key("program") {
-            add(&mut mutants, format!("without {}", step.label), &fewer);
-        }
-    }
-    for (index, step) in steps.iter().enumerate() {
-        // What waits for a broadcast makes no sense without it: it goes, too.
-        let waits = waits_for(&steps, index);
-        if !waits.is_empty() {
-            let left = |(at, _): &(usize, &Step)| *at != index && !waits.contains(at);
-            let fewer: Vec<Step> =
-                steps.iter().enumerate().filter(left).map(|(_, step)| step.clone()).collect();
-            add(&mut mutants, format!("without {} and its waits", step.label), &fewer);
-        }
-    }
-    for index in 1..steps.len() {
-        let mut swapped = steps.clone();
-        swapped.swap(index - 1, index);
-        add(&mut mutants, format!("{} before {}", steps[index].label, steps[index - 1].label), &swapped);
-    }
-    for (change, mut programs) in programs(&frame, executors) {
-        let mut changed = frame.clone();
-        // Drop functions that are no longer broadcast.
-        let rest = Value::Table(changed.iter().filter(|(key, _)| *key != "program").map(own).collect());
-        let host = Value::Array(steps.iter().map(|step| Value::Table(step.table.clone())).collect());
-        let every = Value::Table(programs.clone());
-        programs.retain(|name, _| [&rest, &host, &every].into_iter().any(|value| mentions(value, name)));
-        changed.insert("program".into(), Value::Table(programs));
-        let whole = Frame { frame: &changed, steps: &steps };
-        mutants.push(whole.mutant(scenario, change));
-    }
-    for (index, step) in steps.iter().enumerate() {
-        for (change, table) in weakened(&step.table, executors) {
-            let mut changed = steps.clone();
-            changed[index].table = table;
-            add(&mut mutants, format!("{} {change}", step.label), &changed);
-        }
-    }
-    Ok(mutants)
-}
-
-fn own((key, value): (&String, &Value)) -> (String, Value) {
-    (key.clone(), value.clone())
+/// The label of a step that is written out.
+fn label(step: &Table) -> &str {
+    step.get("label").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// True if a text in a value is this one.
@@ -91,45 +103,29 @@ fn mentions(value: &Value, name: &str) -> bool {
 }
 
 /// The steps that wait for the broadcast at a place, and for no later one.
-fn waits_for(steps: &[Step], broadcast: usize) -> Vec<usize> {
-    if !steps[broadcast].table.contains_key("broadcast") {
+fn waits_for(steps: &[Table], broadcast: usize) -> Vec<usize> {
+    if !steps[broadcast].contains_key("broadcast") {
         return Vec::new();
     }
-    let sends = |step: &Step| ["broadcast", "sync"].iter().any(|kind| step.table.contains_key(*kind));
-    let waits = |step: &Step| {
-        let wait = step.table.get("wait").and_then(Value::as_table);
+    let sends = |step: &Table| ["broadcast", "sync"].iter().any(|kind| step.contains_key(*kind));
+    let waits = |step: &Table| {
+        let wait = step.get("wait").and_then(Value::as_table);
         wait.is_some_and(|wait| ["acks", "arrived"].iter().any(|key| wait.contains_key(*key)))
     };
-    let after = steps.iter().enumerate().skip(broadcast + 1).take_while(|(_, step)| !sends(step));
-    after.filter(|(_, step)| waits(step)).map(|(at, _)| at).collect()
+    let after = (broadcast + 1..steps.len()).take_while(|at| !sends(&steps[*at]));
+    after.filter(|at| waits(&steps[*at])).collect()
 }
 
-/// The scenario with everything that its protocol says written out.
-pub(super) fn written(scenario: &Scenario) -> Result<Scenario, ScenarioError> {
-    let (frame, steps) = written_out(scenario)?;
-    Ok(Frame { frame: &frame, steps: &steps }.mutant(scenario, String::new()).scenario)
-}
-
-/// A scenario in its parts.
-struct Frame<'a> {
-    frame: &'a Table,
-    steps: &'a [Step],
-}
-
-impl Frame<'_> {
-    /// Put together, and named after what was changed.
-    fn mutant(&self, scenario: &Scenario, change: String) -> Mutant {
-        let mut table = self.frame.clone();
-        if !self.steps.is_empty() {
-            let list = self.steps.iter().map(|step| Value::Table(step.table.clone())).collect();
-            table.insert("step".into(), Value::Array(list));
-        }
-        let name =
-            if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
-        let path = scenario.path.clone();
-        let scenario = Scenario { name: name.replace(' ', "-"), text: table.to_string(), path };
-        Mutant { change, scenario }
+/// The scenario from its parts, named after what was changed.
+fn mutant(scenario: &Scenario, change: String, frame: &Table, steps: &[Table]) -> Mutant {
+    let mut table = frame.clone();
+    if !steps.is_empty() {
+        table.insert("step".into(), steps.to_vec().into());
     }
+    let name = if change.is_empty() { scenario.name.clone() } else { format!("{}#{change}", scenario.name) };
+    let path = scenario.path.clone();
+    let scenario = Scenario { name: name.replace(' ', "-"), text: table.to_string(), path };
+    Mutant { change, scenario }
 }
 
 /// The scenario's programs with one step left out or weakened, each with what was changed. Passes and declarations of
@@ -176,17 +172,15 @@ fn programs(frame: &Table, executors: usize) -> Vec<(String, Table)> {
 }
 
 /// The scenario without steps, and its steps in order: the protocol's are written out.
-fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Step>), ScenarioError> {
-    let source = Source::new(&scenario.path, &scenario.text);
-    let mut file: File = read(&source, &scenario.text)?;
-    let mut frame: Table = read(&source, &scenario.text)?;
+fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Table>), ScenarioError> {
+    let mut file = scenario.file()?;
+    let mut frame: Table = read(&Source::new(&scenario.path, &scenario.text))?;
     let mut tables = Vec::new();
-    let mut protocol = None;
+    let mut protocol = Protocol::default();
     if let Some(name) = &file.protocol {
-        let place = source.at(name.span());
-        protocol = Some(resolve::protocol(name.get_ref(), &place, &scenario.path)?);
-        let (path, text) = resolve::protocol_text(name.get_ref(), &place, &scenario.path)?;
-        let mut borrowed: Table = read(&Source::new(&path, &text), &text)?;
+        let source = resolve::protocol(name)?;
+        protocol = read(&source)?;
+        let mut borrowed: Table = read(&source)?;
         tables.extend(take_steps(&mut borrowed));
         // The scenario's own settings go before those of the protocol.
         for key in ["handler", "events", "words", "each", "program"] {
@@ -199,15 +193,14 @@ fn written_out(scenario: &Scenario) -> Result<(Table, Vec<Step>), ScenarioError>
         }
     }
     tables.extend(take_steps(&mut frame));
-    let items =
-        steps::collect(&source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
+    let items = steps::collect(&mut file, &mut protocol)?;
     for key in ["protocol", "without", "order"] {
         frame.remove(key);
     }
     let steps = items.into_iter().filter_map(|item| {
         let mut table = tables.get(item.index)?.clone();
-        table.insert("label".into(), Value::String(item.label.clone()));
-        Some(Step { label: item.label, table })
+        table.insert("label".into(), Value::String(item.label));
+        Some(table)
     });
     Ok((frame, steps.collect()))
 }
@@ -263,7 +256,7 @@ mod tests {
         let text = "title = \"t\"\nexpect = \"safe\"\nprotocol = \"text_poke_fixup\"\nwithout = [\"disarm\"]\n\
             [handler]\nresume = \"next\"\n[site]\nold = \"nop5\"\nnew = \"jmp32\"\noffset = 0x100\n";
         let scenario = Scenario { name: "x/t".into(), text: text.into(), path: "t.toml".into() };
-        let mutants = of(&scenario).expect("mutants");
+        let mutants = scenario.mutants().expect("mutants");
         let changes: Vec<&str> = mutants.iter().map(|mutant| mutant.change.as_str()).collect();
         let without = ["arm", "int3", "sync-int3", "tail", "sync-tail", "first", "sync-first"];
         assert_eq!(changes[0], "");

@@ -2,11 +2,13 @@
 
 use serde::de::DeserializeOwned;
 
-use super::error::{ErrorKind, ScenarioError, Source, nearest};
+use super::error::{ErrorKind, ScenarioError, Source, suggest};
+use super::spanned::reading;
 
 /// Reads a table.
-pub(super) fn read<T: DeserializeOwned>(source: &Source, text: &str) -> Result<T, ScenarioError> {
-    toml::from_str(text).map_err(|error| {
+pub(super) fn read<T: DeserializeOwned>(source: &Source) -> Result<T, ScenarioError> {
+    let text = &source.text;
+    reading(source, || toml::from_str(text)).map_err(|error: toml::de::Error| {
         let message = error.message().to_owned();
         let span = error.span().unwrap_or(0..0);
         let help = if text.trim().is_empty() {
@@ -25,10 +27,7 @@ fn remedy(message: &str, at_end: bool) -> String {
         .split_first()
         .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))
     {
-        return match nearest(wrong, known.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("remove it, or use one of {}", known.join(", ")),
-        };
+        return suggest(wrong, known, &format!("remove it, or use one of {}", known.join(", ")));
     }
     if message.starts_with("missing field") {
         return format!("add {}", quoted.first().map_or("it".into(), |name| format!("`{name} = ...`")));

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::built_in::WORDS;
 use super::fields::fields;
-use super::instruction::{Displacement, NAMES};
+use super::instruction::NAMES;
 use super::operation::{Operation, Performer};
 use super::syntax::{self, File, Protocol, Step};
 
 /// What a key, a step or a name means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What it is, for people: `a key`.
     pub kind: &'static str,
@@ -180,7 +180,7 @@ fn entry(table: &Table, key: &str) -> Entry {
             text.push(part);
         }
     }
-    let performer = performer(&example, key).filter(|_| table.prefix == "step.");
+    let performer = performer(key).filter(|_| table.prefix == "step.");
     let performed = performer.is_some();
     if let Some(performer) = performer {
         facts.push(("Performed by", performer.into()));
@@ -210,30 +210,16 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Who performs a step, from its example; `None` for keys that are not operations.
-fn performer(example: &str, key: &str) -> Option<&'static str> {
-    let steps = steps(example);
-    let operation = steps.iter().flat_map(Step::operations).find(|operation| operation.name() == key)?;
-    Some(match operation.performer() {
+/// Who performs a step; `None` for keys that are not operations.
+fn performer(key: &str) -> Option<&'static str> {
+    let (_, performer) = Operation::ALL.iter().find(|(name, _)| *name == key)?;
+    Some(match performer {
         Performer::Host => "the patcher of the host",
         Performer::HostAndPrograms => "the patcher of the host, programs",
         Performer::Programs => "programs",
         Performer::Executors => "programs that are the `role` of an executor",
         Performer::Handler => "the program of `[handler]`",
     })
-}
-
-/// The steps of an example, those of its programs included.
-fn steps(example: &str) -> Vec<Step> {
-    #[derive(Default, serde::Deserialize)]
-    struct Steps {
-        #[serde(default)]
-        step: Vec<Step>,
-        #[serde(default)]
-        program: std::collections::BTreeMap<String, Vec<Step>>,
-    }
-    let steps: Steps = toml::from_str(example).unwrap_or_default();
-    steps.step.into_iter().chain(steps.program.into_values().flatten()).collect()
 }
 
 /// A value as TOML; `None` for an empty value of a missing key.
@@ -334,9 +320,8 @@ fn words() -> Section {
         path: format!("words.{name}"),
         summary: (*meaning).into(),
         facts: vec![("Type", "32-bit word, shared by all executors and the patcher, 0 at the start".into())],
-        values: Vec::new(),
-        text: String::new(),
         example: format!("[[step]]\nset = {{ {name} = 1 }}\n"),
+        ..Entry::default()
     });
     Section {
         title: "Built-in words".into(),
@@ -348,25 +333,22 @@ fn words() -> Section {
 fn instructions() -> Section {
     let entries = NAMES.iter().map(|known| {
         let bytes: Vec<String> = known.opcode.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (rest, target) = match known.displacement {
-            Displacement::None => (0, None),
-            Displacement::Rel8 => (1, Some("8 bits")),
-            Displacement::Rel32 => (4, Some("32 bits")),
+        let length = known.opcode.len() + known.displacement;
+        let rest = match known.displacement {
+            0 => String::new(),
+            bytes => format!(", then a displacement of {} bits", 8 * bytes),
         };
-        let mut facts = vec![("Length", bytes_of(known.opcode.len() + rest))];
-        facts.push(match target {
-            None => ("Bytes", format!("`{}`", bytes.join(" "))),
-            Some(bits) => ("Bytes", format!("`{}`, then a displacement of {bits}", bytes.join(" "))),
-        });
         Entry {
             kind: "an instruction",
             name: known.name.into(),
             path: format!("instruction.{}", known.name),
             summary: format!("{}.", capital(known.meaning)),
-            facts,
-            values: Vec::new(),
-            text: String::new(),
-            example: format!("[site]\n{}\n", shown_in(known.name, known.opcode.len() + rest)),
+            facts: vec![
+                ("Length", format!("{length} byte{}", if length == 1 { "" } else { "s" })),
+                ("Bytes", format!("`{}`{rest}", bytes.join(" "))),
+            ],
+            example: format!("[site]\n{}\n", shown_in(known.name, length)),
+            ..Entry::default()
         }
     });
     Section { title: "Instructions".into(), text: INSTRUCTIONS.into(), entries: entries.collect() }
@@ -376,10 +358,6 @@ const INSTRUCTIONS: &str = "Names for `site.old` and `site.new`. Any other instr
     can be explored are instructions of the integer set whose result depends on registers alone: no privileged ones, no \
     vector or FPU instructions, no indirect branches, no memory operands except on the stack, and none that writes R12, \
     R15 or the stack pointer other than by an 8-byte PUSH, POP, CALL or RET.";
-
-fn bytes_of(length: usize) -> String {
-    format!("{length} byte{}", if length == 1 { "" } else { "s" })
-}
 
 /// Keys of a site that has the instruction. The minimal scenario emulates the new version, so that is a NOP or a branch.
 fn shown_in(name: &str, length: usize) -> String {
@@ -399,5 +377,5 @@ fn shown_in(name: &str, length: usize) -> String {
 
 /// All names of operations, as the keys are spelt.
 pub fn operations() -> Vec<&'static str> {
-    Operation::names().collect()
+    Operation::ALL.iter().map(|(name, _)| *name).collect()
 }

@@ -4,100 +4,108 @@ use std::path::Path;
 
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{
-    Action, Declared, Events, Executor, Finals, Handler, HandlerVariant, Op, OpKind, Plan, Programs, Role,
-    Start,
+    Action, Declared, Events, Executor, Finals, Function, Handler, HandlerVariant, Op, OpKind, Plan,
+    Programs, Role, Start,
 };
 use crossmod_model::x86::VendorRule;
 
 use super::built_in::{MOST_EVENTS, NOTHING, RUNS, SITE};
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, Source, suggest};
 use super::executors::Listed;
 use super::guest_code::{self, Body, Library, Use};
-use super::patcher::{self, Context};
 use super::read::read;
 use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
 use super::symbols::{Home, Names};
-use super::syntax::{self, Combination, File, Memory, Nest, Protocol, Resume, Rule, Side, Switch, Variant};
-use super::{Options, executors, models, protocols, steps, tags, value};
+use super::syntax::{
+    self, Broadcast, Combination, File, Nest, Protocol, Resume, Side, Switch, Text, Variant,
+};
+use super::{Options, executors, models, patcher, protocols, steps, tags, value};
 
-/// Resolves a scenario that was read from `source`.
-pub(super) fn plan(
-    name: &str,
-    source: &Source,
-    mut file: File,
-    options: &Options,
-) -> Result<Plan, ScenarioError> {
-    let title = title(source, &file)?;
-    tags::resolve(source, &file.tags)?;
-    let asked = models::asked(source, file.fetch.as_ref())?;
+/// Everything that steps are checked and compiled against.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub site: &'a Resolved,
+    pub names: &'a Names,
+    /// What its vCPUs run.
+    pub library: &'a Library,
+    /// What a claimed trap does, if the scenario says so.
+    pub handler: Option<&'a Handler>,
+    pub fetch: FetchModel,
+    /// How many executors there are.
+    pub executors: usize,
+}
+
+impl Context<'_> {
+    /// What a broadcast runs, and at which executors.
+    pub fn broadcast(&self, broadcast: &Spanned<Broadcast>) -> Result<(Function, u32), ScenarioError> {
+        let mask = value::mask(broadcast.to.as_ref(), &broadcast.place, self.executors)?;
+        Ok((self.library.function(&broadcast.run)?, mask))
+    }
+}
+
+/// Resolves a scenario.
+pub(super) fn plan(name: &str, mut file: File, options: &Options) -> Result<Plan, ScenarioError> {
+    let title = title(&file)?;
+    tags::resolve(&file.tags)?;
+    let asked = models::asked(file.fetch.as_ref())?;
     let fetch = options.fetch.or(asked.first().copied()).unwrap_or(FetchModel::COHERENT);
     let mut protocol = match &file.protocol {
-        Some(name) => Some(protocol(name.get_ref(), &source.at(name.span()), source.name())?),
-        None => None,
+        Some(name) => read(&protocol(name)?)?,
+        None => Protocol::default(),
     };
-    let items =
-        steps::collect(source, &mut file, protocol.as_mut().map(|(source, table)| (&*source, table)))?;
-    let (names, library) = vocabulary(source, &mut file, protocol.as_mut())?;
-    let int3 = items.iter().any(steps::Item::plants_int3) || library.plants_int3();
-    let site = site::resolve(source, &file.site, int3)?;
-    let borrowed = protocol.as_ref().map(|(source, table)| (source, table));
-    let handler = handler(&handlers(source, &file, borrowed), &site, &library)?;
-    let against =
-        executors::Against { source, site: &site, library: &library, handled: handler.is_some(), options };
-    let Listed { mut executors, starts } = executors::resolve(&against, &file)?;
-    let context = Context {
-        site: &site,
-        descriptor: handler.as_ref().is_some_and(|handler| handler.variant != HandlerVariant::Program),
-        executors: executors.len(),
-        has_handler: handler.is_some(),
-        names: &names,
-        programs: &library,
-    };
+    let items = steps::collect(&mut file, &mut protocol)?;
+    // Words and programs of the scenario, then those of its protocol that it does not have itself.
+    let (mut names, mut library) = (Names::default(), Library::default());
+    names.add(&file.words, &file.each)?;
+    library.add(std::mem::take(&mut file.program), true)?;
+    names.add(&protocol.words, &protocol.each)?;
+    library.add(std::mem::take(&mut protocol.program), false)?;
+    let int3 = items.iter().any(Item::plants_int3) || library.plants_int3();
+    let site = site::resolve(&file.site, int3)?;
+    let tables: Vec<_> = [&file.handler, &protocol.handler].into_iter().flatten().collect();
+    let handler = handler(&tables, &site, &library)?;
+    let handled = handler.as_ref();
+    let context =
+        Context { site: &site, names: &names, library: &library, handler: handled, fetch, executors: 0 };
+    let executors = executors::resolve(&context, &mut file, options.ring)?;
+    let context = Context { executors: executors.len(), ..context };
     let program = patcher::lower(&context, &items)?;
     let stores = items.iter().chain(library.items()).filter(|item| item.step.store.is_some());
     let unnamed = stores.filter(|item| site.site.parts.len() > 1 && item.step.site.is_none());
     let unnamed_stores = unnamed.map(|item| item.label.clone()).collect();
-    let events =
-        events(source, &file.events, borrowed.map(|(source, table)| (source, &table.events)), &library)?;
-    let target = guest_code::Target {
-        site: &site,
-        names: &names,
-        fetch,
-        executors: executors.len(),
-        park: guest_code::park(),
-    };
-    let (programs, entries) = library.compile(&target)?;
-    enter_programs(&mut executors, &starts, &library, &programs, &entries);
-    somebody_patches(source, &executors, &program)?;
-    somebody_completes(&source.at(file.title.span()), &items, &program, &programs)?;
+    let events = events(&file.events, &protocol.events, &library)?;
+    let (programs, entries) = library.compile(&context)?;
+    let executors = entered(executors, &library, &programs, &entries);
+    somebody_patches(&file.title.place, &executors, &program)?;
+    somebody_completes(&file.title.place, &items, &program, &programs)?;
     Ok(Plan {
         name: name.to_owned(),
         title,
         handler: described(handler, &program, &library, &site),
-        forbidden: forbidden(source, file.forbid.as_deref().unwrap_or_default(), &site)?,
-        expect: models::expectation(source, &file.expect, fetch, &asked, options.fetch.is_some())?,
+        forbidden: forbidden(file.forbid.as_deref().unwrap_or_default(), &site)?,
+        expect: models::expectation(&file.expect, fetch, &asked, options.fetch.is_some())?,
         site: site.site,
         pads: site.pads,
         executors,
         events,
         program,
-        memory: options.memory.or(file.memory.map(Memory::model)).unwrap_or_default(),
-        rule: file.rule.map(Rule::vendor).or(fetch.rule()).unwrap_or(VendorRule::Intel),
+        memory: options.memory.or(file.memory).unwrap_or_default(),
+        rule: file.rule.or(fetch.rule()).unwrap_or(VendorRule::Intel),
         fetch,
         programs,
-        finals: file.r#final.as_ref().map(|table| finals(source, table, &names)).transpose()?,
+        finals: file.r#final.as_ref().map(|table| finals(table, &names)).transpose()?,
         unnamed_stores,
         words: names.words,
         each: names.each,
     })
 }
 
-fn title(source: &Source, file: &File) -> Result<String, ScenarioError> {
-    let title = file.title.get_ref().trim();
+fn title(file: &File) -> Result<String, ScenarioError> {
+    let title = file.title.trim();
     if title.is_empty() || title.chars().any(char::is_control) {
-        return Err(source.at(file.title.span()).error(
+        return Err(file.title.place.error(
             "a title is one line of text",
             "not one line",
             "summarise the scenario in one line; longer text belongs in a comment",
@@ -106,52 +114,17 @@ fn title(source: &Source, file: &File) -> Result<String, ScenarioError> {
     Ok(title.to_owned())
 }
 
-/// The words and programs of the scenario, then those of its protocol that it does not have itself.
-fn vocabulary(
-    source: &Source,
-    file: &mut File,
-    protocol: Option<&mut (Source, Protocol)>,
-) -> Result<(Names, Library), ScenarioError> {
-    let (mut names, mut library) = (Names::default(), Library::default());
-    names.add(source, &file.words, &file.each)?;
-    library.add(source, std::mem::take(&mut file.program), true)?;
-    if let Some((source, table)) = protocol {
-        names.add(source, &table.words, &table.each)?;
-        library.add(source, std::mem::take(&mut table.program), false)?;
-    }
-    Ok((names, library))
-}
-
-/// The tables `[handler]` that count: the scenario's own first, then that of its protocol.
-fn handlers<'a>(
-    source: &'a Source,
-    file: &'a File,
-    borrowed: Option<(&'a Source, &'a Protocol)>,
-) -> Vec<(&'a Source, &'a Spanned<syntax::Handler>)> {
-    let own = file.handler.as_ref().map(|table| (source, table));
-    let borrowed = borrowed.and_then(|(source, table)| table.handler.as_ref().map(|table| (source, table)));
-    [own, borrowed].into_iter().flatten().collect()
-}
-
 /// Turns the numbers of uses into addresses, once the programs are compiled.
-fn enter_programs(
-    executors: &mut [Executor],
-    starts: &[(usize, String)],
-    library: &Library,
-    programs: &Programs,
-    entries: &[u64],
-) {
-    for (slot, label) in starts {
-        if let Role::Program(number) = executors[*slot].role {
-            let at = library.step_address(programs, number as usize, label);
-            executors[*slot].start = at.map_or(Start::Outside, Start::At);
-        }
-    }
-    for executor in executors {
+fn entered(listed: Vec<Listed>, library: &Library, programs: &Programs, entries: &[u64]) -> Vec<Executor> {
+    let entered = listed.into_iter().map(|Listed { mut executor, step }| {
         if let Role::Program(number) = executor.role {
+            let at = step.and_then(|label| library.step_address(programs, number as usize, &label));
+            executor.start = at.map_or(executor.start, Start::At);
             executor.role = Role::Program(entries[number as usize]);
         }
-    }
+        executor
+    });
+    entered.collect()
 }
 
 /// The handler of the plan. A program can arm the handler, but does not describe what it does.
@@ -170,12 +143,12 @@ fn described(handler: Option<Handler>, program: &[Op], library: &Library, site: 
     handler
 }
 
-fn somebody_patches(source: &Source, executors: &[Executor], program: &[Op]) -> Result<(), ScenarioError> {
+fn somebody_patches(title: &Place, executors: &[Executor], program: &[Op]) -> Result<(), ScenarioError> {
     let programs = executors.iter().any(|executor| matches!(executor.role, Role::Program(_)));
     if programs || !program.is_empty() {
         return Ok(());
     }
-    Err(source.at(0..1).error(
+    Err(title.top().error(
         "there are no steps, and no executor runs a program: nothing patches the site",
         "nothing to do",
         "add a [[step]], name a `protocol`, or give executors a program as `role`",
@@ -202,23 +175,21 @@ fn somebody_completes(
 
 /// Combinations of versions that no pass may show.
 fn forbidden(
-    source: &Source,
     list: &[Spanned<Combination>],
     site: &Resolved,
 ) -> Result<Vec<Vec<Option<Declared>>>, ScenarioError> {
     let mut out = Vec::new();
     for one in list {
         let mut combination = vec![None; site.site.parts.len()];
-        if one.get_ref().is_empty() {
-            return Err(source.at(one.span()).error(
+        if one.is_empty() {
+            return Err(one.place.error(
                 "a combination without a version",
                 "empty",
                 "name versions of sites",
             ));
         }
-        for (name, side) in one.get_ref() {
-            let part = site.part(name.get_ref(), &source.at(name.span()))?;
-            combination[part] = Some(match side.get_ref() {
+        for (name, side) in &one.value {
+            combination[site.part(name, &name.place)?] = Some(match side.value {
                 Side::Old => Declared::Old,
                 Side::New => Declared::New,
             });
@@ -229,80 +200,57 @@ fn forbidden(
 }
 
 /// The combinations of values that words may hold at the end.
-fn finals(source: &Source, table: &Spanned<syntax::Final>, names: &Names) -> Result<Finals, ScenarioError> {
-    let syntax::Final { words, exactly } = table.get_ref();
-    let word = |name: &syntax::Text| {
-        let place = source.at(name.span());
-        match names.word(name.get_ref(), &place)? {
-            Home::Shared(word) => Ok(word),
-            Home::Each(_) => Err(place.error(
-                format!("every executor has a word `{}` of its own", name.get_ref()),
-                "which one?",
-                "name shared words",
-            )),
-        }
+fn finals(table: &syntax::Final, names: &Names) -> Result<Finals, ScenarioError> {
+    let word = |name: &Text| match names.word(name, &name.place)? {
+        Home::Shared(word) => Ok(word),
+        Home::Each(_) => Err(name.place.error(
+            format!("every executor has a word `{}` of its own", name.value),
+            "which one?",
+            "name shared words",
+        )),
     };
-    let words = words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
-    let mut combinations = Vec::new();
-    for combination in exactly {
-        let values = combination.get_ref();
-        if values.len() != words.len() {
-            return Err(source.at(combination.span()).error(
-                format!("{} values for {} words", values.len(), words.len()),
+    let words = table.words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
+    let mut exactly = Vec::new();
+    for combination in &table.exactly {
+        if combination.len() != words.len() {
+            return Err(combination.place.error(
+                format!("{} values for {} words", combination.len(), words.len()),
                 "one value for each word",
                 "give the values in the order of `words`",
             ));
         }
-        let value = |number| value::ranged(source, number, "a word", 0, u32::MAX.into());
-        let values = values.iter().map(|number| Ok(value(number)? as u32));
-        combinations.push(values.collect::<Result<Vec<_>, ScenarioError>>()?);
+        let value = |number| value::ranged(number, "a word", 0, u32::MAX.into()).map(|value| value as u32);
+        exactly.push(combination.iter().map(value).collect::<Result<Vec<_>, _>>()?);
     }
-    combinations.sort_unstable();
-    combinations.dedup();
-    Ok(Finals { words, exactly: combinations })
+    exactly.sort_unstable();
+    exactly.dedup();
+    Ok(Finals { words, exactly })
 }
 
 /// The protocol that a scenario names: a shipped one, or a file relative to the directory of the scenario.
-pub(super) fn protocol(name: &str, place: &Place, from: &str) -> Result<(Source, Protocol), ScenarioError> {
-    let (path, text) = protocol_text(name, place, from)?;
-    let source = Source::new(&path, &text);
-    let table = read(&source, &text)?;
-    Ok((source, table))
-}
-
-/// Path and text of a protocol.
-pub(super) fn protocol_text(
-    name: &str,
-    place: &Place,
-    from: &str,
-) -> Result<(String, String), ScenarioError> {
-    if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
-        let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
+pub(super) fn protocol(name: &Text) -> Result<Source, ScenarioError> {
+    if Path::new(&name.value).extension().is_some_and(|extension| extension == "toml") {
+        let from = Path::new(&*name.place.source.name);
+        let path = from.parent().unwrap_or(Path::new("")).join(&name.value);
         let shown = path.display().to_string();
-        let unread = |reason: &str| {
-            place.error(
-                format!("the protocol's file {shown} cannot be read: {reason}"),
+        return match super::load(&path) {
+            Ok(protocol) => Ok(Source::new(&shown, &protocol.text)),
+            Err(error) => Err(name.place.error(
+                format!("the protocol's file {shown} cannot be read: {error}"),
                 "from here",
                 "the path is relative to the directory of the scenario",
-            )
-        };
-        return match super::load(&path) {
-            Ok(protocol) => Ok((shown, protocol.text)),
-            Err(error) => Err(unread(&error.to_string())),
+            )),
         };
     }
     let shipped = protocols();
-    let Some((_, text)) = shipped.iter().find(|(known, _)| known == name) else {
-        let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
-        let help = match nearest(name, names.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => {
-                format!("the protocols are {}; or name a file, or write the [[step]]s here", names.join(", "))
-            }
-        };
-        return Err(place.error(format!("there is no protocol `{name}`"), "unknown protocol", help));
-    };
-    Ok((format!("protocols/{name}.toml"), (*text).to_owned()))
+    if let Some((known, text)) = shipped.iter().find(|(known, _)| *known == name.value) {
+        return Ok(Source::new(&format!("protocols/{known}.toml"), text));
+    }
+    let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
+    let otherwise =
+        format!("the protocols are {}; or name a file, or write the [[step]]s here", names.join(", "));
+    let help = suggest(name, &names, &otherwise);
+    Err(name.place.error(format!("there is no protocol `{}`", name.value), "unknown protocol", help))
 }
 
 fn next(site: &Resolved) -> u64 {
@@ -311,25 +259,16 @@ fn next(site: &Resolved) -> u64 {
 
 /// The handler: the scenario's own settings, then those of the protocol, then defaults.
 fn handler(
-    tables: &[(&Source, &Spanned<syntax::Handler>)],
+    tables: &[&Spanned<syntax::Handler>],
     site: &Resolved,
     library: &Library,
 ) -> Result<Option<Handler>, ScenarioError> {
-    let Some((first, table)) = tables.first() else { return Ok(None) };
-    let resume = tables
-        .iter()
-        .find_map(|(source, table)| {
-            table.get_ref().resume.as_ref().map(|resume| (*resume.get_ref(), source.at(resume.span())))
-        })
-        .unwrap_or_else(|| (Resume::New, first.at(table.span())));
-    let variant = tables
-        .iter()
-        .find_map(|(source, table)| table.get_ref().variant.as_ref().map(|found| (found, *source)));
-    let run =
-        tables.iter().find_map(|(source, table)| table.get_ref().run.as_ref().map(|run| (run, *source)));
-    let armed_at_start = tables.iter().find_map(|(_, table)| table.get_ref().armed).unwrap_or(false);
+    let Some(first) = tables.first() else { return Ok(None) };
+    let variant = tables.iter().find_map(|table| table.variant.as_ref());
+    let run = tables.iter().find_map(|table| table.run.as_ref());
+    let armed_at_start = tables.iter().find_map(|table| table.armed).unwrap_or(false);
     let mut handler = Handler {
-        variant: match variant.map(|(variant, _)| *variant.get_ref()) {
+        variant: match variant.map(|variant| variant.value) {
             None | Some(Variant::Plain) => HandlerVariant::Plain,
             Some(Variant::Counting) => HandlerVariant::Counting,
             Some(Variant::Traced) => HandlerVariant::Traced,
@@ -337,21 +276,22 @@ fn handler(
         actions: Vec::new(),
         described_at_start: armed_at_start,
         armed_at_start,
-        interrupts: tables.iter().find_map(|(_, table)| table.get_ref().interrupts) == Some(Switch::On),
+        interrupts: tables.iter().find_map(|table| table.interrupts) == Some(Switch::On),
     };
-    if let Some((run, source)) = run {
-        if let Some((variant, source)) = variant {
-            return Err(source.at(variant.span()).error(
+    if let Some(run) = run {
+        if let Some(variant) = variant {
+            return Err(variant.place.error(
                 "a handler that is a program cannot have a variant",
                 "besides `run`",
                 "keep one of them",
             ));
         }
-        library.use_as(Use::Trap, Body::Program(library.find(run, source, &[])?));
+        library.use_as(Use::Trap, Body::Program(library.find(run, &[])?));
         handler.variant = HandlerVariant::Program;
         return Ok(Some(handler));
     }
-    let (resume, place) = resume;
+    let resume = tables.iter().find_map(|table| table.resume.as_ref());
+    let (resume, place) = resume.map_or((Resume::New, &first.place), |resume| (resume.value, &resume.place));
     let emulated = |new: bool| {
         let version = site.version(0, new);
         site::emulate(version, next(site)).is_none() && guest_code::can_emulate(version)
@@ -371,14 +311,13 @@ fn handler(
         return Ok(Some(handler));
     }
     for part in 0..site.site.parts.len() {
-        handler.actions.push(action(resume, &place, site, part)?);
+        handler.actions.push(action(resume, place, site, part)?);
     }
     Ok(Some(handler))
 }
 
 fn action(resume: Resume, place: &Place, site: &Resolved, part: usize) -> Result<Action, ScenarioError> {
-    let base = site.site.address + site.site.parts[part].offset as u64;
-    let next = base + site.site.parts[part].len as u64;
+    let (base, next) = (site.begin(part), site.end(part));
     let emulate = |version: &Version, name: &str| {
         site::emulate(version, next).ok_or_else(|| {
             place.error(
@@ -414,65 +353,54 @@ fn action(resume: Resume, place: &Place, site: &Resolved, part: usize) -> Result
 
 /// Budgets are the scenario's own; what the handlers run may come from the protocol.
 fn events(
-    source: &Source,
-    table: &syntax::Events,
-    borrowed: Option<(&Source, &syntax::Events)>,
+    own: &syntax::Events,
+    borrowed: &syntax::Events,
     library: &Library,
 ) -> Result<Events, ScenarioError> {
     let budget = |number: &Option<syntax::Int>| match number {
-        Some(number) => {
-            value::ranged(source, number, "an event budget", 0, MOST_EVENTS).map(|number| number as u8)
-        }
+        Some(number) => value::ranged(number, "an event budget", 0, MOST_EVENTS).map(|number| number as u8),
         None => Ok(0),
     };
-    if let Some((source, table)) = borrowed
-        && let Some(number) = [&table.nmi, &table.irq, &table.smi, &table.mce].into_iter().flatten().next()
-    {
-        return Err(source.at(number.span()).error(
+    let theirs = [&borrowed.nmi, &borrowed.irq, &borrowed.smi, &borrowed.mce];
+    if let Some(number) = theirs.into_iter().flatten().next() {
+        return Err(number.place.error(
             "a protocol cannot have event budgets",
             "not here",
             "give the budgets in the scenario",
         ));
     }
-    let runs = |pick: fn(&syntax::Events) -> &Option<syntax::Text>| {
-        let theirs = borrowed.and_then(|(source, table)| pick(table).as_ref().map(|name| (source, name)));
-        let (source, name) = pick(table).as_ref().map(|name| (source, name)).or(theirs)?;
-        Some((source, name))
-    };
-    let body = |given: Option<(&Source, &syntax::Text)>| {
-        Ok(match given {
-            None => Body::Site,
-            Some((source, name)) => match name.get_ref().as_str() {
-                SITE => Body::Site,
-                NOTHING => Body::Nothing,
-                _ => Body::Program(library.find(name, source, &RUNS.map(|(name, _)| name))?),
-            },
+    let body = |name: Option<&Text>| -> Result<Body, ScenarioError> {
+        Ok(match name.map(|name| (name, name.as_str())) {
+            None | Some((_, SITE)) => Body::Site,
+            Some((_, NOTHING)) => Body::Nothing,
+            Some((name, _)) => Body::Program(library.find(name, &RUNS.map(|(name, _)| name))?),
         })
     };
-    let nest = table.nmi_nest.or_else(|| borrowed.and_then(|(_, table)| table.nmi_nest)).unwrap_or_default();
-    let nmi = body(runs(|events| &events.nmi_runs))?;
+    let nest = own.nmi_nest.or(borrowed.nmi_nest).unwrap_or_default();
+    let nmi = body(own.nmi_runs.as_ref().or(borrowed.nmi_runs.as_ref()))?;
     if nest != Nest::Fixed || matches!(nmi, Body::Program(_)) {
         library.use_as(Use::Nmi(nest), nmi);
     }
-    let irq = body(runs(|events| &events.irq_runs))?;
+    let irq = body(own.irq_runs.as_ref().or(borrowed.irq_runs.as_ref()))?;
     if matches!(irq, Body::Program(_)) {
         library.use_as(Use::Irq, irq);
     }
-    let mce = body(runs(|events| &events.mce_runs))?;
-    if let (Body::Program(_), Some((source, name))) = (mce, runs(|events| &events.mce_runs)) {
-        return Err(source.at(name.span()).error(
+    let mce_runs = own.mce_runs.as_ref().or(borrowed.mce_runs.as_ref());
+    let mce = body(mce_runs)?;
+    if let (Body::Program(_), Some(name)) = (mce, mce_runs) {
+        return Err(name.place.error(
             "the machine-check handler cannot run a program",
             "not possible",
             "use \"site\" or \"nothing\"",
         ));
     }
     Ok(Events {
-        nmi: budget(&table.nmi)?,
+        nmi: budget(&own.nmi)?,
         nmi_runs_site: nmi == Body::Site,
-        irq: budget(&table.irq)?,
+        irq: budget(&own.irq)?,
         irq_runs_site: irq == Body::Site,
-        smi: budget(&table.smi)?,
-        mce: budget(&table.mce)?,
+        smi: budget(&own.smi)?,
+        mce: budget(&own.mce)?,
         mce_runs_site: mce == Body::Site,
     })
 }

@@ -1,30 +1,47 @@
 //! A value with its place in the file.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::cell::RefCell;
+use std::ops::Deref;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-/// [`toml::Spanned`] with a schema: that of the value.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Spanned<T>(toml::Spanned<T>);
+use super::error::{Place, Source};
 
-impl<T> Spanned<T> {
-    /// The value.
-    pub fn get_ref(&self) -> &T {
-        self.0.get_ref()
+thread_local! {
+    /// The text that is being read: a deserializer knows offsets, but not in which file.
+    static READ: RefCell<Source> = RefCell::default();
+}
+
+/// Reads values from this text, in which their places are.
+pub(super) fn reading<T>(source: &Source, read: impl FnOnce() -> T) -> T {
+    let before = READ.replace(source.clone());
+    let value = read();
+    READ.set(before);
+    value
+}
+
+/// [`toml::Spanned`] that knows its file, and has a schema: that of the value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spanned<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+impl<T> Deref for Spanned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
     }
+}
 
-    /// Its position, in bytes from the start of the file.
-    pub fn span(&self) -> Range<usize> {
-        self.0.span()
-    }
-
-    /// The value alone.
-    pub fn into_inner(self) -> T {
-        self.0.into_inner()
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = toml::Spanned::deserialize(deserializer)?;
+        let place = READ.with_borrow(|source| source.at(read.span()));
+        Ok(Spanned { value: read.into_inner(), place })
     }
 }
 

@@ -3,7 +3,7 @@
 use crossmod_model::plan::{Datum, Word};
 
 use super::built_in::WORDS;
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, suggest};
 use super::syntax::Words;
 use super::tags::is_tag;
 use super::value;
@@ -32,37 +32,30 @@ pub(super) enum Home {
 
 impl Names {
     /// Adds the words of a file; words that exist already, from the scenario itself, take precedence.
-    pub fn add(&mut self, source: &Source, words: &Words, each: &Words) -> Result<(), ScenarioError> {
+    pub fn add(&mut self, words: &Words, each: &Words) -> Result<(), ScenarioError> {
         let lists = [(words, false, crossmod_abi::shared::WORDS), (each, true, crossmod_abi::private::WORDS)];
         for (table, own, most) in lists {
             for (name, number) in table {
-                let place = source.at(name.span());
-                let text = name.get_ref();
+                let text = &name.value;
                 if !is_tag(text) || TAKEN.contains(&text.as_str()) {
-                    return Err(place.error(
+                    return Err(name.place.error(
                         format!("`{text}` cannot be the name of a word"),
                         "not a name",
                         format!("use small letters, digits and `-`, and none of {}", TAKEN.join(", ")),
                     ));
                 }
-                let value = value::ranged(source, number, "a word", 0, LARGEST)? as u32;
-                if self.find(text).is_some() {
-                    if own == matches!(self.find(text), Some(Home::Each(_))) {
+                let value = value::ranged(number, "a word", 0, LARGEST)? as u32;
+                if let Some(home) = self.find(text) {
+                    if own == matches!(home, Home::Each(_)) {
                         continue;
                     }
-                    return Err(place.error(
-                        format!("there is a word `{text}` of another kind"),
-                        "taken",
-                        "choose another name",
-                    ));
+                    let message = format!("there is a word `{text}` of another kind");
+                    return Err(name.place.error(message, "taken", "choose another name"));
                 }
                 let list = if own { &mut self.each } else { &mut self.words };
                 if list.len() as u64 == most {
-                    return Err(place.error(
-                        format!("more than {most} words of this kind"),
-                        "one too many",
-                        "let several share a word",
-                    ));
+                    let message = format!("more than {most} words of this kind");
+                    return Err(name.place.error(message, "one too many", "let several share a word"));
                 }
                 list.push(Datum { name: text.clone(), value });
             }
@@ -85,10 +78,8 @@ impl Names {
         self.find(name).ok_or_else(|| {
             let own = self.words.iter().chain(&self.each).map(|datum| datum.name.as_str());
             let known: Vec<&str> = WORDS.iter().map(|(name, ..)| *name).chain(own).collect();
-            let help = match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("name it under [words] or [each], or use one of {}", known.join(", ")),
-            };
+            let otherwise = format!("name it under [words] or [each], or use one of {}", known.join(", "));
+            let help = suggest(name, &known, &otherwise);
             place.error(format!("there is no word `{name}`"), "unknown word", help)
         })
     }

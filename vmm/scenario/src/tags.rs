@@ -1,6 +1,6 @@
 //! Tags: words by which scenarios are selected.
 
-use super::error::{ScenarioError, Source};
+use super::error::ScenarioError;
 use super::syntax::Text;
 
 /// Whether a text is a tag: words of a-z and 0-9, joined by single hyphens, at most 40 characters.
@@ -11,25 +11,21 @@ pub fn is_tag(text: &str) -> bool {
 }
 
 /// The tags of a scenario, in their order.
-pub(super) fn resolve(source: &Source, given: &[Text]) -> Result<Vec<String>, ScenarioError> {
+pub(super) fn resolve(given: &[Text]) -> Result<Vec<String>, ScenarioError> {
     let mut tags: Vec<String> = Vec::new();
     for tag in given {
-        let place = source.at(tag.span());
-        if !is_tag(tag.get_ref()) {
-            return Err(place.error(
-                format!("`{}` is not a tag", tag.get_ref().escape_debug()),
+        if !is_tag(tag) {
+            return Err(tag.place.error(
+                format!("`{}` is not a tag", tag.escape_debug()),
                 "not a tag",
                 "write words of a-z and 0-9, joined by hyphens, as in \"stop-machine\"; at most 40 characters",
             ));
         }
-        if tags.contains(tag.get_ref()) {
-            return Err(place.error(
-                format!("the tag `{}` is given twice", tag.get_ref()),
-                "again",
-                "give it once",
-            ));
+        if tags.contains(tag) {
+            let message = format!("the tag `{}` is given twice", tag.value);
+            return Err(tag.place.error(message, "again", "give it once"));
         }
-        tags.push(tag.get_ref().clone());
+        tags.push(tag.value.clone());
     }
     Ok(tags)
 }

@@ -1,53 +1,41 @@
 //! Checks of single values.
 
-use super::error::{Place, ScenarioError, Source};
-use super::syntax::{Int, Mask};
+use super::error::{Place, ScenarioError};
+use super::spanned::Spanned;
+use super::syntax::{Int, Mask, Operand, Values};
 
 /// A number within bounds, both included.
-pub(super) fn ranged(
-    source: &Source,
-    number: &Int,
-    what: &str,
-    low: i64,
-    high: i64,
-) -> Result<i64, ScenarioError> {
-    let value = *number.get_ref();
+pub(super) fn ranged(number: &Int, what: &str, low: i64, high: i64) -> Result<i64, ScenarioError> {
+    let value = number.value;
     if (low..=high).contains(&value) {
         return Ok(value);
     }
-    Err(source.at(number.span()).error(
+    Err(number.place.error(
         format!("{value} is not a valid value for {what}"),
         "out of range",
         format!("choose a number from {low} to {high}"),
     ))
 }
 
-/// The bit mask of the executors meant; at least one.
+/// The bit mask of the executors to whom something goes: all, if nobody is named.
 pub(super) fn mask(
-    source: &Source,
+    to: Option<&Spanned<Mask>>,
     place: &Place,
-    mask: &Mask,
     executors: usize,
 ) -> Result<u32, ScenarioError> {
-    match mask {
-        Mask::All => Ok((1 << executors) - 1),
-        Mask::These(list) => these(source, place, list, executors),
+    match to.map(|to| &to.value) {
+        None | Some(Mask::All) => Ok((1 << executors) - 1),
+        Some(Mask::These(list)) => these(place, list, executors),
     }
 }
 
 /// The bit mask of the executors in a list; at least one.
-pub(super) fn these(
-    source: &Source,
-    place: &Place,
-    list: &[Int],
-    executors: usize,
-) -> Result<u32, ScenarioError> {
+pub(super) fn these(place: &Place, list: &[Int], executors: usize) -> Result<u32, ScenarioError> {
     let mut bits = 0;
     for number in list {
-        let value = *number.get_ref();
-        let Some(index) = usize::try_from(value).ok().filter(|index| *index < executors) else {
-            return Err(source.at(number.span()).error(
-                format!("there is no executor {value}"),
+        let Some(index) = usize::try_from(number.value).ok().filter(|index| *index < executors) else {
+            return Err(number.place.error(
+                format!("there is no executor {}", number.value),
                 "does not exist",
                 format!(
                     "executors are numbered from 0 to {}; add one, or remove the number",
@@ -65,6 +53,20 @@ pub(super) fn these(
         ));
     }
     Ok(bits)
+}
+
+/// The only entry of a step's values, besides those with these keys.
+pub(super) fn only<'v>(
+    values: &'v Spanned<Values>,
+    besides: &[&str],
+    message: &str,
+    help: &str,
+) -> Result<(&'v str, &'v Spanned<Operand>), ScenarioError> {
+    let mut entries = values.iter().filter(|(name, _)| !besides.contains(&name.as_str()));
+    match (entries.next(), entries.next()) {
+        (Some((name, operand)), None) => Ok((name, operand)),
+        _ => Err(values.place.error(message, "none or several", help)),
+    }
 }
 
 /// Parses pairs of hex digits.

@@ -26,21 +26,16 @@ impl Checker {
         let property = violation.property;
         let (initial, states) = self.run_on_oracle(plan, &schedule)?;
         let replayed = self.run_live(plan, &schedule)?;
+        let inconsistent = |how: &str| {
+            Err(CheckError::Inconsistent(format!("{}: {property} is not reproduced{how}", plan.name)))
+        };
         if let Some(index) = (0..states.len()).find(|&at| states.get(at) != replayed.states.get(at)) {
-            return Err(CheckError::Inconsistent(format!(
-                "{}: {property} is not reproduced: the live run {} move {} of {} (`{}`)",
-                plan.name,
-                if replayed.impossible == Some(index) { "cannot make" } else { "differs after" },
-                index + 1,
-                schedule.len(),
-                schedule[index],
-            )));
+            let what = if replayed.impossible == Some(index) { "cannot make" } else { "differs after" };
+            let (number, all, step) = (index + 1, schedule.len(), schedule[index]);
+            return inconsistent(&format!(": the live run {what} move {number} of {all} (`{step}`)"));
         }
         if replayed.initial != initial || !replayed.shows(property) {
-            return Err(CheckError::Inconsistent(format!(
-                "{}: {property} is not reproduced by its own schedule",
-                plan.name
-            )));
+            return inconsistent(" by its own schedule");
         }
         let moves = schedule.iter().zip(&replayed.states);
         let trace = Trace {

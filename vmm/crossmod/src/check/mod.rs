@@ -163,7 +163,7 @@ impl Checker {
             let replayed = self.run_live(&plan, &witness.schedule)?;
             witness.rendering = trace::render(&plan, &replayed.rows, options.width);
         }
-        report.assists = self.assists().since(before);
+        report.assists = self.assists() - before;
         Ok(report)
     }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crossmod::machine::MachineError;
 use crossmod::results::{Report, Status};
 use crossmod::{CheckError, suite::SuiteError};
+use itertools::Itertools;
 use thiserror::Error;
 
 /// How a command ended; the value is the exit status.
@@ -144,11 +145,5 @@ impl From<SuiteError> for Failure {
 
 /// An error with its sources.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
+    std::iter::successors(Some(error), |error| error.source()).join(": ")
 }

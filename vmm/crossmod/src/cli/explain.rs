@@ -7,8 +7,9 @@ use clap::Args;
 use crossmod::fetch::FetchModel;
 use crossmod::property::{Property, expectation};
 use crossmod::reference;
-use crossmod::scenario::{self, Entry, Scenario, nearest};
-use crossmod::suite::{self, Case};
+use crossmod::scenario::{self, Entry, Scenario, ScenarioError, nearest};
+use crossmod::suite;
+use itertools::Itertools;
 
 use super::{Exit, Failure, answer};
 
@@ -25,33 +26,33 @@ const SHOWN: usize = 8;
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let library = scenario::library();
-    let cases = suite::cases(&library, &[])?;
     let Some(name) = &arguments.name else {
-        return answer(&overview(&library, &cases));
+        return answer(&overview(&library)?);
     };
     if name == "language" {
         return answer(&reference::markdown());
     }
     // A name may be one of several kinds: `interior` is a property and a tag.
     let plain = name.trim_start_matches("protocols/").trim_end_matches(".toml");
-    let mut found: Vec<String> = reference::find(name).iter().map(|entry| described(entry, &cases)).collect();
-    if found.is_empty() {
+    let mut entries = reference::find(name);
+    if entries.is_empty() {
         // Parameters of a fetch model, which are no name of the reference.
-        found.extend(name.parse().ok().map(|model| described(&reference::model(model), &cases)));
+        entries.extend(name.parse().ok().map(reference::model));
     }
+    let mut found = entries.iter().map(|entry| described(entry, &library)).collect::<Result<Vec<_>, _>>()?;
     let protocols = scenario::protocols();
     let known = protocols.iter().find(|(known, _)| known == plain);
     found.extend(known.map(|(known, text)| protocol(known, text, &library)));
     let known = library.iter().find(|scenario| scenario.name == plain);
-    found.extend(known.map(|known| self::scenario(known, &cases)));
-    found.extend(tag(name, &cases));
+    found.extend(known.map(self::scenario).transpose()?);
+    found.extend(tag(name, &library)?);
     if found.is_empty() {
-        return Err(unknown(name, &library, &cases));
+        return Err(unknown(name, &library)?);
     }
     answer(&found.join("\n"))
 }
 
-fn overview(library: &[Scenario], cases: &[Case]) -> String {
+fn overview(library: &[Scenario]) -> Result<String, Failure> {
     let mut out = String::from("properties\n");
     for property in Property::ALL {
         let _ = writeln!(out, "  {:16}{}", property.name(), property.describe());
@@ -66,7 +67,7 @@ fn overview(library: &[Scenario], cases: &[Case]) -> String {
         let summary = table(text).get("summary").and_then(|value| value.as_str().map(str::to_owned));
         let _ = writeln!(out, "  {name:23} {}", summary.unwrap_or_default());
     }
-    let _ = writeln!(out, "\ntags, with the number of scenarios\n  {}", counted(&tags(cases)));
+    let _ = writeln!(out, "\ntags, with the number of scenarios\n  {}", counted(&tags(library)?));
     let _ = write!(
         out,
         "\n{} scenarios: `crossmod list`. `crossmod explain NAME` says more about each of these, about a scenario, and about \
@@ -74,27 +75,38 @@ fn overview(library: &[Scenario], cases: &[Case]) -> String {
          `crossmod show reference` prints all of that",
         library.len()
     );
-    out
+    Ok(out)
 }
 
-/// An entry of the reference; of a property or fetch model also which cases are about it.
-fn described(entry: &Entry, cases: &[Case]) -> String {
-    let mut out = reference::plain(entry);
-    let of_kind = |kind| entry.kind == kind;
-    let property: Option<Property> = entry.name.parse().ok().filter(|_| of_kind("a property"));
-    let model: Option<FetchModel> = entry.name.parse().ok().filter(|_| of_kind("a fetch model"));
-    let mut select = |how: &str, option: &str, about: &dyn Fn(&Case) -> bool| {
-        let names = some(cases.iter().filter(|case| about(case)).map(|case| case.scenario.name.as_str()));
-        let _ = write!(out, "\n  {how:16}{names}\n  select          crossmod check --{option}\n");
+/// An entry of the reference; of a property or fetch model also which scenarios are about it.
+fn described(entry: &Entry, library: &[Scenario]) -> Result<String, Failure> {
+    let (mut out, name) = (reference::plain(entry), &entry.name);
+    let (how, option, about) = match entry.kind {
+        "a property" => {
+            // Only what mentions the property can expect it.
+            let about = library.iter().filter(|scenario| scenario.text.contains(name)).cloned();
+            let mut cases = suite::cases(&about.collect::<Vec<_>>(), &[])?;
+            cases.retain(|case| case.plan.expect.iter().any(|property| property.name() == name));
+            let about: Vec<String> = cases.into_iter().map(|case| case.scenario.name).collect();
+            ("expected by", "property", about)
+        }
+        "a fetch model" => {
+            let asks = |models: Vec<FetchModel>| models.iter().any(|model| model.to_string() == *name);
+            ("asked for by", "fetch", which(library, |scenario| scenario.models().map(asks))?)
+        }
+        _ => return Ok(out),
     };
-    if let Some(property) = property {
-        let expects = |case: &Case| case.plan.expect.contains(&property);
-        select("expected by", &format!("property {property}"), &expects);
-    }
-    if let Some(model) = model {
-        select("asked for by", &format!("fetch {model}"), &|case| case.model == model);
-    }
-    out
+    let _ = write!(out, "\n  {how:16}{}\n  select          crossmod check --{option} {name}\n", some(about));
+    Ok(out)
+}
+
+/// The names of some scenarios.
+fn which(
+    library: &[Scenario],
+    wanted: impl Fn(&Scenario) -> Result<bool, ScenarioError>,
+) -> Result<Vec<String>, ScenarioError> {
+    let name = |scenario: &Scenario| Ok(wanted(scenario)?.then(|| scenario.name.clone()));
+    library.iter().filter_map(|scenario| name(scenario).transpose()).collect()
 }
 
 fn protocol(name: &str, text: &str, library: &[Scenario]) -> String {
@@ -107,24 +119,24 @@ fn protocol(name: &str, text: &str, library: &[Scenario]) -> String {
     for step in table.get("step").and_then(|steps| steps.as_array()).into_iter().flatten() {
         let label = step.get("label").and_then(|label| label.as_str()).unwrap_or("-");
         let what = step.as_table().into_iter().flatten().filter(|(key, _)| *key != "label");
-        let what: Vec<String> = what.map(|(key, value)| format!("{key} = {value}")).collect();
-        let _ = writeln!(out, "    {label:14}{}", what.join(", "));
+        let what = what.map(|(key, value)| format!("{key} = {value}")).join(", ");
+        let _ = writeln!(out, "    {label:14}{what}");
     }
     if let Some(handler) = table.get("handler").and_then(|handler| handler.as_table()) {
-        let keys: Vec<String> = handler.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let _ = writeln!(out, "  handler         {}", keys.join(", "));
+        let keys = handler.iter().map(|(key, value)| format!("{key} = {value}")).join(", ");
+        let _ = writeln!(out, "  handler         {keys}");
     }
     let named = |scenario: &&Scenario| {
         self::table(&scenario.text).get("protocol").and_then(|value| value.as_str()) == Some(name)
     };
-    let users = library.iter().filter(named);
-    let _ = writeln!(out, "  used by         {}", some(users.map(|scenario| scenario.name.as_str())));
+    let users = library.iter().filter(named).map(|scenario| scenario.name.clone());
+    let _ = writeln!(out, "  used by         {}", some(users.collect()));
     let _ = writeln!(out, "  as a file       crossmod show protocols/{name}");
     out
 }
 
-fn scenario(scenario: &Scenario, cases: &[Case]) -> String {
-    let own: Vec<&Case> = cases.iter().filter(|case| case.scenario.name == scenario.name).collect();
+fn scenario(scenario: &Scenario) -> Result<String, Failure> {
+    let own = suite::cases(std::slice::from_ref(scenario), &[])?;
     let title = own.first().map_or("", |case| case.plan.title.as_str());
     let mut out = format!("{}: {title}\n", scenario.name);
     for line in scenario.comment().lines() {
@@ -139,24 +151,23 @@ fn scenario(scenario: &Scenario, cases: &[Case]) -> String {
         let _ = writeln!(out, "  tags            {}", case.tags.join(", "));
     }
     let _ = writeln!(out, "  as a file       crossmod show {}", scenario.name);
-    out
+    Ok(out)
 }
 
-fn tag(name: &str, cases: &[Case]) -> Option<String> {
-    let tagged: Vec<&Case> = cases.iter().filter(|case| case.tags.iter().any(|tag| tag == name)).collect();
-    if tagged.is_empty() {
-        return None;
-    }
-    let names = some(tagged.iter().map(|case| case.scenario.name.as_str()));
-    Some(format!("{name}: a tag\n  on              {names}\n  select          crossmod check --tag {name}\n"))
+fn tag(name: &str, library: &[Scenario]) -> Result<Option<String>, Failure> {
+    let tagged = which(library, |scenario| Ok(scenario.tags()?.iter().any(|tag| tag == name)))?;
+    let text = |names| {
+        format!("{name}: a tag\n  on              {names}\n  select          crossmod check --tag {name}\n")
+    };
+    Ok((!tagged.is_empty()).then(|| text(some(tagged))))
 }
 
-fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
-    let (tags, protocols, names) = (tags(cases), scenario::protocols(), reference::names());
+fn unknown(name: &str, library: &[Scenario]) -> Result<Failure, Failure> {
+    let (tags, protocols, names) = (tags(library)?, scenario::protocols(), reference::names());
     let mut known: Vec<&str> = names.iter().map(String::as_str).collect();
     known.extend(protocols.iter().map(|(name, _)| name.as_str()));
     known.extend(library.iter().map(|scenario| scenario.name.as_str()));
-    known.extend(tags.keys().copied());
+    known.extend(tags.keys().map(String::as_str));
     let nearest = nearest(name, known.iter().copied());
     let inside = known.into_iter().filter(|known| name.len() >= 3 && known.contains(name));
     let inside = inside.filter(|known| Some(*known) != nearest).take(SHOWN);
@@ -165,31 +176,28 @@ fn unknown(name: &str, library: &[Scenario], cases: &[Case]) -> Failure {
         [] => "`crossmod explain` lists what there is".to_owned(),
         _ => format!("did you mean `{}`?", near.join("`, `")),
     };
-    Failure::unusable(format_args!(
+    Ok(Failure::unusable(format_args!(
         "`{name}` is unknown: it is neither in the reference nor the name of a protocol, tag or shipped \
          scenario\n{help}"
-    ))
+    )))
 }
 
 /// Tags, each with the number of scenarios that have it.
-pub fn tags(cases: &[Case]) -> BTreeMap<&str, usize> {
-    let scenarios: BTreeMap<&str, &Case> =
-        cases.iter().map(|case| (case.scenario.name.as_str(), case)).collect();
+pub fn tags(library: &[Scenario]) -> Result<BTreeMap<String, usize>, Failure> {
     let mut tags = BTreeMap::new();
-    for tag in scenarios.values().flat_map(|case| &case.tags) {
-        *tags.entry(tag.as_str()).or_default() += 1;
+    for scenario in library {
+        scenario.tags()?.into_iter().for_each(|tag| *tags.entry(tag).or_default() += 1);
     }
-    tags
+    Ok(tags)
 }
 
 /// `abort 2, call 3`.
-pub fn counted(tags: &BTreeMap<&str, usize>) -> String {
-    tags.iter().map(|(tag, count)| format!("{tag} {count}")).collect::<Vec<_>>().join(", ")
+pub fn counted(tags: &BTreeMap<String, usize>) -> String {
+    tags.iter().map(|(tag, count)| format!("{tag} {count}")).join(", ")
 }
 
 /// The first of many names, and how many there are.
-fn some<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<&str> = names.collect();
+fn some(mut names: Vec<String>) -> String {
     names.dedup();
     match names.len() {
         0 => "nothing that is shipped".into(),

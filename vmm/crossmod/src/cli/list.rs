@@ -5,6 +5,7 @@ use crossmod::property::expectation;
 use crossmod::reference;
 use crossmod::scenario;
 use crossmod::suite::{self, Case};
+use itertools::Itertools;
 
 use super::explain::{counted, tags};
 use super::selection::FilterArguments;
@@ -29,9 +30,8 @@ pub struct ShowArguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let all = suite::cases(&scenario::library(), &[])?;
-    let known = counted(&tags(&all));
-    let wanted = arguments.filter.filter().apply(all)?;
+    let library = scenario::library();
+    let wanted = arguments.filter.filter().apply(suite::cases(&library, &[])?)?;
     // A row is a scenario with its selected cases; it shows the expectation under the first of them.
     let shown = |row: &[Case]| {
         let Case { scenario, plan, .. } = &row[0];
@@ -55,8 +55,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(filter) = arguments.contains.as_ref().filter(|_| rows.is_empty()) {
         text.push_str(&format!("no shipped scenario has `{filter}` in its name, title or expectation\n"));
     }
-    let protocols: Vec<String> = scenario::protocols().into_iter().map(|(name, _)| name).collect();
-    text.push_str(&format!("\nprotocols: {}\ntags: {known}\n", protocols.join(", ")));
+    let protocols = scenario::protocols().into_iter().map(|(name, _)| name).join(", ");
+    text.push_str(&format!("\nprotocols: {protocols}\ntags: {}\n", counted(&tags(&library)?)));
     answer(&text)
 }
 

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use crossmod::Report;
 use crossmod::report;
 use crossmod::results::{Results, Shard, Status};
+use itertools::Itertools;
 use serde::Serialize;
 
 use super::{Exit, Failure, print};
@@ -86,9 +87,8 @@ impl TextOptions<'_> {
         }
         if let Some(directory) = self.traces {
             // Verdicts from a journal have no trace here: it was written when they were new.
-            let written =
-                reports.iter().flat_map(|report| &report.findings).filter(|one| one.trace.is_some());
-            let traces = written.count();
+            let findings = reports.iter().flat_map(|report| &report.findings);
+            let traces = findings.filter(|finding| finding.trace.is_some()).count();
             text.push_str(&format!("{traces} traces written to {}\n", directory.display()));
         }
         if results.shard != Shard::WHOLE {
@@ -108,9 +108,9 @@ impl TextOptions<'_> {
             text.push_str(&format!("\n{}", host.line()));
         }
         let modelled = reports.iter().filter(|report| !report.modelled.is_empty());
-        let modelled: Vec<&str> = modelled.map(|report| report.name.as_str()).collect();
+        let modelled = modelled.map(|report| &report.name).join(", ");
         if !modelled.is_empty() && (reports.len() > 1 && !self.verbose) {
-            text.push_str(&format!("\nmodelled {}: {}", report::MODELLED_SMI, modelled.join(", ")));
+            text.push_str(&format!("\nmodelled {}: {modelled}", report::MODELLED_SMI));
         }
         text
     }

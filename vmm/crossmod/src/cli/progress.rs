@@ -23,15 +23,12 @@ pub fn show(bar: &ProgressBar, tick: SearchProgress, timed: bool) {
         let rate = count / tick.elapsed.as_secs_f64().max(1e-6) / 1e6;
         if timed { format!(" ({rate:.1} M/s)") } else { String::new() }
     };
+    let SearchProgress { states, expanded, transitions, .. } = tick;
+    let (of_states, of_transitions) = (rate(states as f64), rate(transitions as f64));
+    let (left, remembered, mebibytes) = (states - expanded, tick.hit_rate * 100.0, tick.memory >> 20);
     bar.set_message(format!(
-        "{} states{}, {} to expand, {} transitions{}, {:.1} % remembered, {} MiB",
-        tick.states,
-        rate(tick.states as f64),
-        tick.states - tick.expanded,
-        tick.transitions,
-        rate(tick.transitions as f64),
-        tick.hit_rate * 100.0,
-        tick.memory >> 20,
+        "{states} states{of_states}, {left} to expand, {transitions} transitions{of_transitions}, {remembered:.1} % \
+         remembered, {mebibytes} MiB"
     ));
     bar.tick();
 }

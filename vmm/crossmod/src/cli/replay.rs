@@ -33,10 +33,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     catch_signals()?;
     let mut checker = Checker::new()?;
     for (path, trace) in traces {
-        let (mut steps, times) = (0, arguments.times.max(1));
+        let (path, mut steps, times) = (path.display(), 0, arguments.times.max(1));
         for time in 0..times {
             if stop_requested() {
-                print(&format!("{}: interrupted after {time} of {times} replays", path.display()));
+                print(&format!("{path}: interrupted after {time} of {times} replays"));
                 return Err(Failure::Interrupted);
             }
             let report = checker.replay(&trace, width())?;
@@ -46,23 +46,17 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
                 print(&format!("{}: {property}: {detail}\n\n{}\n", trace.scenario, report.rendering));
             }
             if let Some(difference) = report.difference {
-                return Err(Failure::NotReproduced(format!(
-                    "{}: not reproduced (replay {}): {difference}",
-                    path.display(),
-                    time + 1
-                )));
+                let number = time + 1;
+                let message = format!("{path}: not reproduced (replay {number}): {difference}");
+                return Err(Failure::NotReproduced(message));
             }
         }
+        let (property, moves) = (trace.violation.property, trace.moves.len());
+        // A schedule can only reach the state; that no schedule completes from there is a fact about the whole graph.
+        let progress = matches!(property, Property::Deadlock | Property::Livelock);
+        let done = if progress { "reached" } else { "reproduced" };
         print(&format!(
-            "{}: `{}` {} {times} of {times}; {} moves, every state equal; {steps} steps on KVM",
-            path.display(),
-            trace.violation.property,
-            // A schedule can only reach the state; that no schedule completes from there is a fact about the whole graph.
-            match trace.violation.property {
-                Property::Deadlock | Property::Livelock => "reached",
-                _ => "reproduced",
-            },
-            trace.moves.len()
+            "{path}: `{property}` {done} {times} of {times}; {moves} moves, every state equal; {steps} steps on KVM"
         ));
     }
     Ok(Exit::Held)

@@ -26,12 +26,8 @@ impl<'a> ReplayEngine<'a> {
         machine.reset(plan).map_err(failed)?;
         machine.write_shared(&SharedState::initial(plan).shared).map_err(failed)?;
         let aside = SteppingEngine::new(aside, plan)?;
-        Ok(ReplayEngine {
-            machine,
-            aside,
-            site: plan.site.address,
-            started: vec![false; plan.executors.len()],
-        })
+        let (site, started) = (plan.site.address, vec![false; plan.executors.len()]);
+        Ok(ReplayEngine { machine, aside, site, started })
     }
 }
 

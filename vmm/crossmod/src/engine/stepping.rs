@@ -46,34 +46,8 @@ impl Engine for SteppingEngine<'_> {
         Ok(Executed { cpu, landing, shared: self.machine.read_shared().map_err(failed)? })
     }
 
-    fn execute_aside(
-        &mut self,
-        cpu: &Cpu,
-        stimulus: Stimulus,
-        text: &[u8],
-        shared: &Shared,
-    ) -> Result<Executed> {
-        self.execute(0, cpu, stimulus, text, shared, None)
-    }
-
-    fn stored(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
     fn data(&self, bytes: &mut [u8]) -> Result<()> {
         self.machine.read_master(self.site, bytes).map_err(failed)
-    }
-
-    fn word_stored(&mut self, _: usize, _: u8, _: u32) -> Result<()> {
-        Ok(())
-    }
-
-    fn shared_stored(&mut self, _: &Shared) -> Result<()> {
-        Ok(())
-    }
-
-    fn ack_cleared(&mut self, _: usize) -> Result<()> {
-        Ok(())
     }
 
     fn image(&self) -> &Image {

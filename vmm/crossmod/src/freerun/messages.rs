@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::MachineError;
 use crate::machine::free::{Injector, Message};
+use crate::machine::{MachineError, Result};
 
 /// One in this many messages starts a burst, whose members do not wait for each other.
 const BURSTS: u32 = 8;
@@ -16,7 +17,7 @@ const BURST: u32 = 3;
 const LONGEST: f64 = 0.1;
 
 /// Messages of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, AddAssign)]
 pub struct Messages {
     /// Messages sent.
     pub injected: u64,
@@ -37,12 +38,7 @@ impl Messages {
     ///
     /// [`MachineError::Messages`]: more messages are missing than can have coalesced, or handlers counted more than were
     /// sent.
-    pub(super) fn account(
-        injected: u64,
-        delivered: u64,
-        crowded: u64,
-        settled: bool,
-    ) -> Result<Messages, MachineError> {
+    pub(super) fn account(injected: u64, delivered: u64, crowded: u64, settled: bool) -> Result<Messages> {
         let messages = Messages { injected, delivered, crowded, ..Messages::default() };
         match injected.checked_sub(delivered) {
             Some(missing) if !settled => Ok(Messages { pending: missing, ..messages }),
@@ -67,22 +63,12 @@ impl Messages {
         message: Message,
         crowded: [u64; 2],
         settled: bool,
-    ) -> Result<Messages, MachineError> {
+    ) -> Result<Messages> {
         let sum = |count: &dyn Fn(usize) -> u64| (0..injector.executors()).map(count).sum::<u64>();
         // In this order: what a handler counts in between was sent before.
         let delivered = sum(&|executor| injector.counted(message, executor));
         let injected = sum(&|executor| injector.sent(message, executor));
         Messages::account(injected, delivered, crowded[message as usize], settled)
-    }
-
-    /// Adds those of another machine.
-    pub(super) fn add(&mut self, other: &Messages) {
-        let Messages { injected, delivered, coalesced, pending, crowded } = other;
-        self.injected += injected;
-        self.delivered += delivered;
-        self.coalesced += coalesced;
-        self.pending += pending;
-        self.crowded += crowded;
     }
 }
 
@@ -106,13 +92,24 @@ pub struct Rates {
     pub irq: f64,
 }
 
-/// Sends messages until `stop` is set. Returns the number of crowded ones of each kind.
-pub(super) fn inject(
+/// Sends messages while `run` runs. Returns the number of crowded ones of each kind with its result.
+pub(super) fn injecting<T>(
     injector: Injector<'_>,
     rates: Rates,
     seed: u64,
-    stop: &AtomicBool,
-) -> Result<[u64; 2], MachineError> {
+    run: impl FnOnce() -> T,
+) -> Result<(T, [u64; 2])> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
+        let result = run();
+        stop.store(true, Ordering::Relaxed);
+        Ok((result, sender.join().expect("the sender has nothing that can panic")?))
+    })
+}
+
+/// Sends messages until `stop` is set. Returns the number of crowded ones of each kind.
+fn inject(injector: Injector<'_>, rates: Rates, seed: u64, stop: &AtomicBool) -> Result<[u64; 2]> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0x6e6d_6921);
     let mut crowded = [0; 2];
     let all = rates.nmi + rates.irq;
@@ -159,7 +156,7 @@ mod tests {
         assert_eq!((owed.coalesced, owed.pending), (0, 2));
         assert!(owed.to_string().contains("3 counted in the guest + 0 coalesced + 2 pending"));
         let mut sum = owed;
-        sum.add(&Messages::account(4, 3, 1, true).unwrap());
+        sum += Messages::account(4, 3, 1, true).unwrap();
         assert_eq!(sum, Messages { injected: 9, delivered: 6, coalesced: 1, pending: 2, crowded: 1 });
     }
 }

@@ -1,5 +1,7 @@
 //! The words that reports use.
 
+use itertools::Itertools;
+
 use crate::scenario::{Entry, Section};
 
 /// The words, in the order in which a reader of a report meets them: each a heading, a line that says what it means, and
@@ -7,7 +9,7 @@ use crate::scenario::{Entry, Section};
 const WORDS: &str = include_str!("words.md");
 
 pub(super) fn words() -> Section {
-    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let one_line = |text: &str| text.split_whitespace().join(" ");
     let entries = WORDS.trim_start_matches("# ").split("\n# ").map(|word| {
         let (name, rest) = word.split_once('\n').unwrap_or((word, ""));
         let (summary, text) = rest.split_once("\n\n").unwrap_or((rest, ""));

@@ -6,6 +6,8 @@ mod page;
 
 pub use page::{markdown, plain};
 
+use itertools::Itertools;
+
 use crate::fetch::FetchModel;
 use crate::property::Property;
 use crate::scenario::{self, Entry, Scenario, Section};
@@ -44,9 +46,7 @@ pub fn names() -> Vec<String> {
         }));
         names.extend([entry.path, entry.name]);
     }
-    names.sort();
-    names.dedup();
-    names
+    names.into_iter().sorted().dedup().collect()
 }
 
 fn properties() -> Section {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use itertools::Itertools;
+
 use crate::scenario::{Entry, Section};
 
 /// How a scenario is put together.
@@ -32,8 +34,7 @@ pub fn markdown() -> String {
 }
 
 fn links(section: &Section) -> String {
-    let link = |entry: &Entry| format!("[`{}`](#{})", entry.name, entry.path);
-    section.entries.iter().map(link).collect::<Vec<_>>().join(", ")
+    section.entries.iter().map(|entry| format!("[`{}`](#{})", entry.name, entry.path)).join(", ")
 }
 
 /// The anchor that a heading gets where Markdown is shown.
@@ -54,11 +55,8 @@ fn write_entry(out: &mut String, entry: &Entry) {
         let _ = writeln!(out, "* Values:");
         for (value, meaning) in &entry.values {
             let value = if is_value(value) { format!("`{value}`") } else { value.clone() };
-            let _ = if meaning.is_empty() {
-                writeln!(out, "  * {value}")
-            } else {
-                writeln!(out, "  * {value}: {meaning}")
-            };
+            let separator = if meaning.is_empty() { "" } else { ": " };
+            let _ = writeln!(out, "  * {value}{separator}{meaning}");
         }
     }
     if !entry.text.is_empty() {

@@ -1,5 +1,6 @@
 //! Charts as SVG: no script, colours from the page, so that they are right in the light and in the dark.
 
+use itertools::Itertools;
 use maud::{Markup, PreEscaped, html};
 
 /// Colours of series, and what charts look like. Also part of a picture that stands alone.
@@ -105,10 +106,9 @@ pub(super) fn lines(title: &str, x: (Scale, &str), y: (Scale, &str), series: &[S
     let up = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - 16.0);
     let at = |&(a, b): &(f64, f64)| (across(x.0.place(a)), up(y.0.place(b)));
     // Names from the top down, none over another.
-    let ends =
-        series.iter().enumerate().filter_map(|(index, series)| Some((at(series.points.last()?).1, index)));
-    let mut names: Vec<(f64, usize)> = ends.collect();
-    names.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let end = |(index, series): (usize, &Series)| Some((at(series.points.last()?).1, index));
+    let ends = series.iter().enumerate().filter_map(end);
+    let mut names: Vec<(f64, usize)> = ends.sorted_by(|a, b| a.0.total_cmp(&b.0)).collect();
     let room = 14.0;
     for index in 1..names.len() {
         names[index].0 = names[index].0.max(names[index - 1].0 + room);

@@ -42,10 +42,6 @@ pub fn ktap(reports: &[Report]) -> String {
     out
 }
 
-fn reason(report: &Report) -> String {
-    report.reason.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
 /// JUnit XML.
 ///
 /// # Errors
@@ -55,29 +51,25 @@ pub fn junit(reports: &[Report]) -> Result<String, String> {
     let mut junit = Junit::new("crossmod");
     let mut suite = TestSuite::new("crossmod check");
     for report in reports {
-        let mut status = match (report.status, report.as_expected) {
-            (Status::Skipped, _) => TestCaseStatus::skipped(),
-            (Status::HarnessError, _) => TestCaseStatus::non_success(NonSuccessKind::Error),
-            (_, true) => TestCaseStatus::success(),
-            (_, false) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        let without = |mut status: TestCaseStatus| {
+            status.set_message(report.reason.as_ref().map(ToString::to_string).unwrap_or_default());
+            status
         };
-        match report.status {
-            Status::Skipped | Status::HarnessError => {
-                status.set_message(reason(report));
+        let failed = |message: &str| {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(message).set_description(detail(report));
+            status
+        };
+        let status = match (report.status, report.as_expected) {
+            (Status::Skipped, _) => without(TestCaseStatus::skipped()),
+            (Status::HarnessError, _) => without(TestCaseStatus::non_success(NonSuccessKind::Error)),
+            (_, true) => TestCaseStatus::success(),
+            (Status::NotDecided, _) => {
+                failed(&format!("not decided: {}", short(report).unwrap_or("not exhaustive")))
             }
-            Status::Vacuous => {
-                let why = report.vacuous.join("; ");
-                status.set_message(format!("vacuous: {why}")).set_description(detail(report));
-            }
-            _ if report.as_expected => {}
-            Status::NotDecided => {
-                let why = short(report).unwrap_or("not exhaustive");
-                status.set_message(format!("not decided: {why}")).set_description(detail(report));
-            }
-            _ => {
-                status.set_message("the expectation did not hold").set_description(detail(report));
-            }
-        }
+            (Status::Vacuous, _) => failed(&format!("vacuous: {}", report.vacuous.join("; "))),
+            _ => failed("the expectation did not hold"),
+        };
         let mut case = TestCase::new(report.case(), status);
         if let Some(seconds) = report.counts.seconds {
             case.set_time(std::time::Duration::from_secs_f64(seconds));

@@ -44,10 +44,9 @@ impl SavedResults {
             Saved::Bench(bench) => self.bench.replace(*bench).is_some(),
         };
         if twice {
-            Err("the second of its kind: a page has one survey and one benchmark".into())
-        } else {
-            Ok(())
+            return Err("the second of its kind: a page has one survey and one benchmark".into());
         }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crossmod_model::property::Property;
+use itertools::Itertools;
 
 use super::survey::per_million;
 use crate::freerun::stress::Stress;
@@ -14,8 +15,8 @@ pub fn text(stress: &Stress) -> String {
     let passes = counts.passes + counts.handler_passes;
     let _ = writeln!(
         out,
-        "  {} rounds in {:.1} s, {} passes ({} by interrupt handlers): {} old, {} new; {} traps claimed",
-        stress.rounds, stress.seconds, passes, counts.handler_passes, counts.old, counts.new, counts.claimed
+        "  {} rounds in {:.1} s, {passes} passes ({} by interrupt handlers): {} old, {} new; {} traps claimed",
+        stress.rounds, stress.seconds, counts.handler_passes, counts.old, counts.new, counts.claimed
     );
     let _ = writeln!(out, "  {:16}  {:>12}  {:>12}  expected", "property", "seen", "per million");
     for &property in &stress.claims {
@@ -25,10 +26,9 @@ pub fn text(stress: &Stress) -> String {
         let line = format!("  {:16}  {seen:>12}  {rate:>12}  {expected}", property.name());
         let _ = writeln!(out, "{}", line.trim_end());
     }
-    let silent: Vec<&str> =
-        stress.expect.iter().filter(|property| !stress.claims.contains(property)).map(|p| p.name()).collect();
+    let silent = stress.expect.iter().filter(|property| !stress.claims.contains(property)).join(", ");
     if !silent.is_empty() {
-        let _ = writeln!(out, "  expected, but not visible at full speed: {}", silent.join(", "));
+        let _ = writeln!(out, "  expected, but not visible at full speed: {silent}");
     }
     if stress.two_valued {
         out.push_str("  two-valued site: neither version has room for a number, so there is no claim about `stale` and `order`\n");
@@ -46,8 +46,7 @@ pub fn text(stress: &Stress) -> String {
     }
     let unexpected = stress.unexpected();
     if !unexpected.is_empty() {
-        let names: Vec<&str> = unexpected.iter().map(|property| property.name()).collect();
-        let _ = writeln!(out, "  NOT EXPECTED by the scenario: {}", names.join(", "));
+        let _ = writeln!(out, "  NOT EXPECTED by the scenario: {}", unexpected.iter().join(", "));
     }
     let _ = write!(
         out,

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crossmod_explore::Ended;
 use crossmod_explore::schedule::Sampled;
+use crossmod_explore::{Ended, MemoStats};
 use crossmod_model::checks::stall::Stall;
 use crossmod_model::property::expectation;
 use crossmod_model::x86::VendorRule;
+use itertools::Itertools;
 
-use crate::results::{Bounds, FinalValues, Outcome, Report, SearchCounts, Status, Witness};
+use crate::results::{Bounds, FinalValues, Report, SearchCounts, Status, Witness};
 
 /// One line: verdict, name, violated properties, counts.
 pub fn line(report: &Report, name_width: usize) -> String {
@@ -22,7 +23,9 @@ pub fn line(report: &Report, name_width: usize) -> String {
     let verdict = match report.status {
         Status::Safe => "safe".to_owned(),
         Status::Vacuous => format!("vacuous: {}", report.vacuous.join("; ")),
-        Status::Hazard => violated(report) + &short(report).map_or(String::new(), |why| format!(" ({why})")),
+        Status::Hazard => {
+            report.violated().join(", ") + &short(report).map_or(String::new(), |why| format!(" ({why})"))
+        }
         Status::NotDecided => format!("not decided: {}", short(report).unwrap_or("not exhaustive")),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
@@ -85,11 +88,6 @@ pub(super) fn short(report: &Report) -> Option<&'static str> {
 
 fn rule(report: &Report) -> &'static str {
     report.rule.map_or("-", VendorRule::name)
-}
-
-/// The violated properties, separated by commas.
-fn violated(report: &Report) -> String {
-    report.violated().map(|property| property.name()).collect::<Vec<_>>().join(", ")
 }
 
 fn no_verdict(report: &Report) -> String {
@@ -177,13 +175,11 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
     let time = seconds.map_or(String::new(), |seconds| format!(", {seconds:.3} s"));
     let explored = format!("{states} states, {transitions} transitions, depth {depth}{time}");
     let bounded = sampled.is_none() && report.ended.and_then(cut_short).is_some();
-    let covered = format!(
-        "{expanded} states with all their successors: every schedule of fewer than {} moves",
-        depth + 1
-    );
+    let covered = "states with all their successors: every schedule of fewer than";
+    let covered = format!("{expanded} {covered} {} moves", depth + 1);
     let mebibytes = memory as f64 / f64::from(1 << 20);
     let memory = format!("{mebibytes:.1} MiB, {} bytes a state", memory / states.max(1));
-    let outcomes: Vec<String> = report.outcomes.iter().map(Outcome::to_string).collect();
+    let (outcomes, unreached) = (report.outcomes.iter().join("; "), report.unreached.join(", "));
     let measured = match report.stalls.is_empty() {
         false => Some(format!("longest interrupts-off window: {}", stalls(&report.stalls))),
         true if report.ended == Some(Ended::Exhausted) && sampled.is_none() => Some("not measured".into()),
@@ -201,13 +197,9 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
         ("tier", Some(format!("{}: single-stepped on KVM, not timed", report.tier))),
         ("modelled", (!report.modelled.is_empty()).then(|| MODELLED_SMI.into())),
         ("executed", Some(executed(&report.counts))),
-        ("outcomes", (!outcomes.is_empty()).then(|| outcomes.join("; "))),
+        ("outcomes", (!outcomes.is_empty()).then_some(outcomes)),
         ("final", report.finals.as_ref().map(finals)),
-        (
-            "unreached",
-            (!report.unreached.is_empty())
-                .then(|| format!("no schedule reached {}", report.unreached.join(", "))),
-        ),
+        ("unreached", (!unreached.is_empty()).then(|| format!("no schedule reached {unreached}"))),
         ("stall", measured),
         ("hash", (!report.digest.is_empty()).then(|| format!("{}{again}", report.digest))),
     ]
@@ -230,31 +222,25 @@ fn finals(finals: &FinalValues) -> String {
 }
 
 fn coverage_of_sample(sampled: &Sampled) -> String {
-    let bound = match sampled.bound {
-        Some(bound) => format!(
+    let Sampled { runs, completed, moves, longest, uncovered, .. } = sampled;
+    let bound = sampled.bound.map_or("no bound on what may have been missed".into(), |bound| {
+        format!(
             "a violation of the chosen depth, if there is one, is found by a run with probability at least {:.1e}; {} runs \
-             count, in {} a spinning actor had to be set back or there were more than {} moves",
+             count, in {uncovered} a spinning actor had to be set back or there were more than {} moves",
             bound.chance,
-            sampled.runs - sampled.uncovered,
-            sampled.uncovered,
+            runs - uncovered,
             bound.length
-        ),
-        None => "no bound on what may have been missed".into(),
-    };
-    format!(
-        "{} runs, {} complete, {} moves, longest {}; NOT exhaustive: {bound}",
-        sampled.runs, sampled.completed, sampled.moves, sampled.longest
-    )
+        )
+    });
+    format!("{runs} runs, {completed} complete, {moves} moves, longest {longest}; NOT exhaustive: {bound}")
 }
 
 fn executed(counts: &SearchCounts) -> String {
-    let memo = &counts.memo;
+    let MemoStats { executed, moves, rechecked, outcome_hits, .. } = counts.memo;
+    let uses = counts.lookups.max(outcome_hits);
     format!(
-        "{} steps on KVM for {} moves of executors; remembered for {} uses, {} of them executed again and compared",
-        memo.executed,
-        memo.moves,
-        counts.lookups.max(memo.outcome_hits),
-        memo.rechecked
+        "{executed} steps on KVM for {moves} moves of executors; remembered for {uses} uses, {rechecked} of them executed \
+         again and compared"
     )
 }
 
@@ -265,10 +251,7 @@ fn stalls(stalls: &[Stall]) -> String {
     };
     match stalls {
         [first, rest @ ..] if rest.iter().all(|stall| stall == first) => window(first),
-        _ => {
-            let each = stalls.iter().enumerate();
-            each.map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).collect::<Vec<_>>().join(", ")
-        }
+        _ => (0..).zip(stalls).map(|(cpu, stall)| format!("CPU {cpu} {}", window(stall))).join(", "),
     }
 }
 
@@ -282,12 +265,8 @@ fn finding(report: &Report, index: usize) -> String {
         let _ = writeln!(out, "  the schedule is that of `{}` above", earlier.violation.property);
         return out;
     }
-    let _ = writeln!(
-        out,
-        "  {}, {}\n",
-        number(finding.schedule.len(), "move", "moves"),
-        number(finding.switches, "context switch", "context switches")
-    );
+    let moves = number(finding.schedule.len(), "move", "moves");
+    let _ = writeln!(out, "  {moves}, {}\n", number(finding.switches, "context switch", "context switches"));
     for line in finding.rendering.lines() {
         let _ = writeln!(out, "  {line}");
     }
@@ -299,13 +278,12 @@ fn number(count: usize, one: &str, many: &str) -> String {
 }
 
 fn list(numbers: &[u8]) -> String {
-    numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
+    numbers.iter().join(", ")
 }
 
 /// The number that all have, if there is one.
 fn uniform(numbers: &[u8]) -> Option<u8> {
-    let (first, rest) = numbers.split_first()?;
-    rest.iter().all(|other| other == first).then_some(*first)
+    numbers.iter().all_equal_value().ok().copied()
 }
 
 /// `2 passes each`, or the number of each executor in turn.
@@ -321,7 +299,7 @@ fn verdict(report: &Report) -> String {
     let text = match report.status {
         Status::Safe => "safe within the bounds below".to_owned(),
         Status::Vacuous => format!("vacuous, not safe: {}", report.vacuous.join("; ")),
-        Status::Hazard => format!("hazard: {}", violated(report)),
+        Status::Hazard => format!("hazard: {}", report.violated().join(", ")),
         Status::NotDecided => "not decided: no violation found".to_owned(),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };

@@ -10,6 +10,4 @@ mod values;
 
 pub use report::{Finding, Report, Witness, case_name};
 pub use run::{Results, Selection, Shard};
-pub use values::{
-    Bounds, FinalValues, Modelled, Outcome, PlanDigest, Reason, SearchCounts, SiteVersion, Status, Tier,
-};
+pub use values::{Bounds, FinalValues, Modelled, Outcome, Reason, SearchCounts, SiteVersion, Status, Tier};

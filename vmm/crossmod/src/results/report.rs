@@ -14,7 +14,7 @@ use crossmod_model::x86::VendorRule;
 use serde::{Deserialize, Serialize};
 
 use super::as_text;
-use super::values::{Bounds, FinalValues, Modelled, Outcome, PlanDigest, Reason, SearchCounts, Status, Tier};
+use super::values::{Bounds, FinalValues, Modelled, Outcome, Reason, SearchCounts, Status, Tier};
 use crate::trace::Trace;
 
 /// Name of a case: that of its scenario, followed by `@model` unless the fetch model is the coherent one.
@@ -68,8 +68,8 @@ pub struct Report {
     /// Memory model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryModel>,
-    /// Digest of the plan.
-    pub plan: PlanDigest,
+    /// SHA-256 of the resolved plan, in hex; empty if there is none.
+    pub plan: String,
     /// Bounds of the verdict.
     pub bounds: Option<Bounds>,
     /// What was modelled instead of executed, because KVM on the host cannot raise it.
@@ -125,7 +125,7 @@ impl Report {
             fetch: plan.fetch,
             rule: Some(plan.rule),
             memory: Some(plan.memory),
-            plan: PlanDigest::of(plan),
+            plan: plan.digest(),
             bounds: Some(Bounds::of(plan)),
             expect: plan.expect.clone(),
             reason: None,

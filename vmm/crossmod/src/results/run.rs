@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crossmod_kvm::host::Host;
+use crossmod_linux::sha256;
 use crossmod_model::image::Image;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::report::Report;
 
@@ -22,18 +22,14 @@ pub struct Selection {
 impl Selection {
     /// From names, each with the text that identifies what the name stands for.
     pub(crate) fn new(cases: impl IntoIterator<Item = (String, String)>) -> Selection {
-        let (mut hash, mut names) = (Sha256::new(), Vec::new());
-        for (name, rest) in cases {
-            hash.update(format!("{name}\n{rest}\n"));
-            names.push(name);
-        }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Selection { digest, cases: names }
+        let (cases, texts): (_, Vec<String>) =
+            cases.into_iter().map(|(name, rest)| (name.clone(), format!("{name}\n{rest}\n"))).unzip();
+        Selection { digest: sha256(texts.concat()), cases }
     }
 
     /// The cases of `reports`.
     pub(crate) fn of_reports(reports: &[Report]) -> Selection {
-        Selection::new(reports.iter().map(|report| (report.case(), report.plan.to_string())))
+        Selection::new(reports.iter().map(|report| (report.case(), report.plan.clone())))
     }
 }
 

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use crossmod_explore::MemoStats;
 use crossmod_model::plan::Plan;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
 /// Verdict of a check.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, IntoStaticStr, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// No violation within the bounds, all of them searched.
     Safe,
@@ -18,41 +20,31 @@ pub enum Status {
     /// At least one violation.
     Hazard,
     /// No violation, but not everything was searched.
+    #[strum(serialize = "not decided")]
     NotDecided,
     /// Not run.
     #[default]
     Skipped,
     /// The host or Crossmod failed: there is no verdict.
+    #[strum(serialize = "harness error")]
     HarnessError,
 }
 
 impl Status {
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Status::Safe => "safe",
-            Status::Vacuous => "vacuous",
-            Status::Hazard => "hazard",
-            Status::NotDecided => "not decided",
-            Status::Skipped => "skipped",
-            Status::HarnessError => "harness error",
-        }
+        self.into()
     }
 }
 
 /// How a result was obtained.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "lowercase")]
 pub enum Tier {
     /// Deterministic stepping, no measurement of silicon.
     #[default]
     Explore,
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("explore")
-    }
 }
 
 /// What was modelled instead of executed, because KVM on the host cannot raise it.
@@ -63,54 +55,19 @@ pub enum Modelled {
     Smi,
 }
 
-/// SHA-256 of a resolved plan, in hex; empty in the report of a case that has no plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PlanDigest(String);
-
-impl PlanDigest {
-    /// The digest of `plan`.
-    pub fn of(plan: &Plan) -> PlanDigest {
-        PlanDigest(plan.digest())
-    }
-
-    /// The first 12 digits, or `none`.
-    pub fn short(&self) -> &str {
-        self.0.get(..12).unwrap_or("none")
-    }
-}
-
-impl fmt::Display for PlanDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Why a report has no verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Display, EnumString, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum Reason {
     /// A signal arrived before the case started.
+    #[strum(serialize = "interrupted before its turn")]
     BeforeItsTurn,
     /// A signal arrived after the search, while its findings were executed again.
+    #[strum(serialize = "interrupted before its findings were proved")]
     BeforeConfirmed,
     /// The host or the options exclude the scenario, or the harness failed.
+    #[strum(default, transparent)]
     Other(String),
-}
-
-impl Reason {
-    const BEFORE_ITS_TURN: &str = "interrupted before its turn";
-    const BEFORE_CONFIRMED: &str = "interrupted before its findings were proved";
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::BeforeItsTurn => Reason::BEFORE_ITS_TURN,
-            Reason::BeforeConfirmed => Reason::BEFORE_CONFIRMED,
-            Reason::Other(text) => text,
-        })
-    }
 }
 
 impl From<Reason> for String {
@@ -121,11 +78,7 @@ impl From<Reason> for String {
 
 impl From<String> for Reason {
     fn from(text: String) -> Reason {
-        match text.as_str() {
-            Reason::BEFORE_ITS_TURN => Reason::BeforeItsTurn,
-            Reason::BEFORE_CONFIRMED => Reason::BeforeConfirmed,
-            _ => Reason::Other(text),
-        }
+        text.parse().unwrap_or(Reason::Other(text))
     }
 }
 
@@ -207,9 +160,11 @@ pub struct Outcome {
 }
 
 /// Which version of the site a pass was equal to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum SiteVersion {
     /// Both: they have the same effect.
+    #[strum(serialize = "old = new")]
     Either,
     /// The old version.
     Old,
@@ -219,26 +174,12 @@ pub enum SiteVersion {
     Neither,
 }
 
-impl SiteVersion {
-    const ALL: [SiteVersion; 4] =
-        [SiteVersion::Either, SiteVersion::Old, SiteVersion::New, SiteVersion::Neither];
-
-    fn name(self) -> &'static str {
-        match self {
-            SiteVersion::Either => "old = new",
-            SiteVersion::Old => "old",
-            SiteVersion::New => "new",
-            SiteVersion::Neither => "neither",
-        }
-    }
-}
-
 const TRAPPED: &str = " through the trap";
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.trapped { TRAPPED } else { "" };
-        write!(f, "{}: {}{how}", self.context, self.version.name())
+        write!(f, "{}: {}{how}", self.context, self.version)
     }
 }
 
@@ -248,8 +189,7 @@ impl FromStr for Outcome {
     fn from_str(text: &str) -> Result<Outcome, String> {
         let rest = text.strip_suffix(TRAPPED);
         let parts = rest.unwrap_or(text).rsplit_once(": ").and_then(|(context, name)| {
-            let version = SiteVersion::ALL.into_iter().find(|version| version.name() == name)?;
-            Some(Outcome { context: context.into(), version, trapped: rest.is_some() })
+            Some(Outcome { context: context.into(), version: name.parse().ok()?, trapped: rest.is_some() })
         });
         parts.ok_or_else(|| format!("`{text}` is not the outcome of a pass"))
     }
@@ -261,7 +201,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_read_as_they_are_displayed() {
-        for version in SiteVersion::ALL {
+        for version in [SiteVersion::Either, SiteVersion::Old, SiteVersion::New, SiteVersion::Neither] {
             for trapped in [false, true] {
                 let outcome = Outcome { context: "handler: inner".into(), version, trapped };
                 assert_eq!(outcome.to_string().parse(), Ok(outcome));

@@ -5,9 +5,8 @@
 //! until every CPU has left it. If control may arrive at a byte inside, no wait helps: an executor starts there while the
 //! window is patched.
 
-use std::fmt::Write;
-
 use crossmod_linux::{Hazard, JUMP, ProbeWindow};
+use itertools::Itertools;
 
 use crate::scenario::Scenario;
 
@@ -47,26 +46,28 @@ impl Shape {
 
     /// The scenario of the shape, with the name of a window.
     pub fn scenario(&self, name: &str) -> Scenario {
-        let old: Vec<String> = self.lengths.iter().map(|length| format!("\"nop{length}\"")).collect();
+        let old = self.lengths.iter().map(|length| format!("\"nop{length}\"")).join(", ");
         let rest: u64 = self.lengths.iter().sum::<u64>() - JUMP;
-        let new = ["\"jmp32\""].into_iter().chain((0..rest).map(|_| "\"nop1\"")).collect::<Vec<_>>();
-        let (expect, grace) = match self.arrival {
+        let new = ["\"jmp32\""].into_iter().chain((0..rest).map(|_| "\"nop1\"")).join(", ");
+        let (expect, start, grace) = match self.arrival {
             None => (
                 "expect = \"safe\"\norder = [\"arm\", \"int3\", \"sync-int3\", \"grace\", \"tail\", \"sync-tail\", \
                  \"first\", \"sync-first\", \"disarm\"]",
+                String::new(),
                 "[[step]]\nlabel = \"grace\"\nquiesce = {}\n",
             ),
-            Some(_) => ("expect = [\"torn\", \"interior\", \"unserialised\"]", ""),
+            Some(byte) => (
+                "expect = [\"torn\", \"interior\", \"unserialised\"]",
+                format!("start = {{ interior = {byte} }}\n"),
+                "",
+            ),
         };
-        let mut text = format!(
+        let text = format!(
             "title = \"whole instructions become a jump\"\nprotocol = \"text_poke_fixup\"\n{expect}\n\
-             site = {{ old = [{}], new = [{}], offset = {:#x} }}\n",
-            old.join(", "),
-            new.join(", "),
+             site = {{ old = [{old}], new = [{new}], offset = {:#x} }}\n\
+             [[executor]]\npasses = 1\n{start}[[executor]]\npasses = 1\n{grace}",
             self.offset
         );
-        let start = self.arrival.map_or(String::new(), |byte| format!("start = {{ interior = {byte} }}\n"));
-        let _ = write!(text, "[[executor]]\npasses = 1\n{start}[[executor]]\npasses = 1\n{grace}");
         Scenario { name: format!("windows/{name}"), text, path: format!("{name}.toml") }
     }
 }

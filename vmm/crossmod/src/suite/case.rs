@@ -3,9 +3,10 @@
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{Plan, Ring};
 use crossmod_scenario::{Options, Scenario, ScenarioError};
+use itertools::Itertools;
 use thiserror::Error;
 
-use crate::results::{PlanDigest, Selection, case_name};
+use crate::results::{Selection, case_name};
 
 /// Why a suite cannot be assembled.
 #[derive(Debug, Error)]
@@ -36,12 +37,12 @@ pub struct Case {
 impl Case {
     /// Digest of the plan with every executor at `ring`, or at the rings of the scenario; none if the scenario cannot
     /// run at that ring.
-    pub fn digest(&self, ring: Option<Ring>) -> Option<PlanDigest> {
+    pub fn digest(&self, ring: Option<Ring>) -> Option<String> {
         if ring.is_none() {
-            return Some(PlanDigest::of(&self.plan));
+            return Some(self.plan.digest());
         }
         let options = Options { ring, fetch: Some(self.model), memory: Some(self.plan.memory) };
-        self.scenario.plan(&options).ok().map(|plan| PlanDigest::of(&plan))
+        self.scenario.plan(&options).ok().map(|plan| plan.digest())
     }
 }
 
@@ -49,8 +50,7 @@ impl Selection {
     /// The selection of `cases`.
     pub fn of(cases: &[Case]) -> Selection {
         Selection::new(cases.iter().map(|case| {
-            let expect: Vec<&str> = case.plan.expect.iter().map(|property| property.name()).collect();
-            (case.name.clone(), format!("{} {}", case.plan.digest(), expect.join(" ")))
+            (case.name.clone(), format!("{} {}", case.plan.digest(), case.plan.expect.iter().join(" ")))
         }))
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crossmod_model::property::Property;
 use crossmod_scenario::{current_name, is_tag, nearest};
+use itertools::Itertools;
 
 use super::{Case, SuiteError};
 
@@ -37,11 +38,13 @@ impl fmt::Display for TagRule {
 }
 
 /// The expectation that a selected case has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Wanted {
     /// No property is violated.
     Safe,
     /// This property is violated.
+    #[strum(transparent)]
     Violated(Property),
 }
 
@@ -52,15 +55,6 @@ impl FromStr for Wanted {
         match text {
             "safe" => Ok(Wanted::Safe),
             name => name.parse().map(Wanted::Violated).map_err(|error: String| format!("{error}, or safe")),
-        }
-    }
-}
-
-impl fmt::Display for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Wanted::Safe => f.write_str("safe"),
-            Wanted::Violated(property) => write!(f, "{property}"),
         }
     }
 }
@@ -96,7 +90,7 @@ impl Filter {
             let help = match nearest(&rule.tag, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if known.is_empty() => "none has any; add tags = [\"...\"] to the file".into(),
-                None => format!("there are {}", Vec::from_iter(known.iter().copied()).join(", ")),
+                None => format!("there are {}", known.iter().join(", ")),
             };
             let message = format!("no scenario here has the tag `{}`: {help}", rule.tag);
             return Err(SuiteError::Selection(message));
@@ -115,8 +109,7 @@ impl Filter {
 /// As the end of a sentence: `has the tags nmi, !mutant and expects torn`.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tags = self.tags.iter().map(TagRule::to_string).collect::<Vec<_>>().join(" and ");
-        let wanted = self.wanted.iter().map(Wanted::to_string).collect::<Vec<_>>().join(" and ");
+        let (tags, wanted) = (self.tags.iter().join(" and "), self.wanted.iter().join(" and "));
         match (self.tags.is_empty(), self.wanted.is_empty()) {
             (true, _) => write!(f, "expects {wanted}"),
             (false, true) => write!(f, "has the tags {tags}"),

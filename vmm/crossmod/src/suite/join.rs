@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crossmod_model::property::Property;
+use itertools::Itertools;
 use thiserror::Error;
 
 use crate::results::{Report, Results, Selection, Shard, Status};
@@ -55,12 +55,10 @@ pub fn join(files: &[(String, Results)]) -> Result<Results, JoinError> {
                 results.selection.digest == selection.digest && results.shard == Shard { index, count }
             })
         };
-        let missing: Vec<String> =
-            (1..=count).filter(|&index| !has(index)).map(|index| index.to_string()).collect();
+        let missing = (1..=count).filter(|&index| !has(index)).join(", ");
         if !missing.is_empty() {
             return Err(JoinError(format!(
-                "shard {} of {count} is missing: {path} has the results of another shard; give those of every shard",
-                missing.join(", ")
+                "shard {missing} of {count} is missing: {path} has the results of another shard; give those of every shard"
             )));
         }
         for case in &selection.cases {
@@ -100,25 +98,23 @@ fn agree<'a>(
     one: (&'a str, &'a Report),
     other: (&'a str, &'a Report),
 ) -> Result<(&'a str, &'a Report), JoinError> {
-    let found = |report: &Report| report.violated().collect::<Vec<Property>>();
-    let verdict = |report: &Report| (report.status, report.as_expected, found(report), report.plan.clone());
-    match (one.1.status, other.1.status) {
+    let verdict = |report: &Report| {
+        (report.status, report.as_expected, report.violated().collect::<Vec<_>>(), report.plan.clone())
+    };
+    let ((first, left), (second, right)) = (one, other);
+    match (left.status, right.status) {
         (_, Status::Skipped) => Ok(one),
         (Status::Skipped, _) => Ok(other),
-        _ if verdict(one.1) == verdict(other.1) => Ok(one),
+        _ if verdict(left) == verdict(right) => Ok(one),
         _ => {
             let say = |report: &Report| {
-                let names: Vec<&str> = found(report).iter().map(|property| property.name()).collect();
-                let plan = report.plan.short();
-                format!("{} {} (plan {plan})", report.status.name(), names.join(", ")).replace("  ", " ")
+                let (names, plan) = (report.violated().join(", "), report.plan.get(..12).unwrap_or("none"));
+                format!("{} {names} (plan {plan})", report.status.name()).replace("  ", " ")
             };
+            let (case, left, right) = (left.case(), say(left), say(right));
             Err(JoinError(format!(
-                "{} and {} disagree about `{}`: {}, and {}; if one repeats a run that failed, leave the failed one out",
-                one.0,
-                other.0,
-                one.1.case(),
-                say(one.1),
-                say(other.1)
+                "{first} and {second} disagree about `{case}`: {left}, and {right}; if one repeats a run that failed, leave \
+                 the failed one out"
             )))
         }
     }

@@ -12,6 +12,7 @@ use crossmod_model::property::Violation;
 use crossmod_model::state::Actor;
 use crossmod_model::state::store_buffer::Pending;
 use crossmod_model::x86::decode;
+use itertools::Itertools;
 
 /// One transition of a schedule.
 #[derive(Debug, Clone)]
@@ -76,9 +77,7 @@ fn patcher(model: &Model<'_>, state: &State) -> String {
         if mask == plan.everyone() {
             return "all".to_owned();
         }
-        let slots: Vec<String> =
-            (0..plan.executors.len()).filter(|i| mask & (1 << i) != 0).map(|i| i.to_string()).collect();
-        slots.join(", ")
+        (0..plan.executors.len()).filter(|slot| mask & (1 << slot) != 0).join(", ")
     };
     let what = match &op.kind {
         OpKind::Store { .. } => "store".into(),

@@ -10,7 +10,7 @@ use super::render::{TraceRow, describe};
 use crate::engine::ReplayEngine;
 
 /// The live run of a schedule.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Replayed {
     /// Digest of the initial state.
     pub initial: u128,
@@ -52,14 +52,7 @@ pub fn run(
     let mut engine = ReplayEngine::new(live, aside, plan)?;
     let mut model = Model::new(plan, &mut engine, Memo::disabled())?;
     let mut state = model.initial()?;
-    let mut replayed = Replayed {
-        initial: model.digest(&state),
-        states: Vec::with_capacity(schedule.len()),
-        rows: Vec::with_capacity(schedule.len()),
-        violations: Vec::new(),
-        impossible: None,
-        steps: 0,
-    };
+    let mut replayed = Replayed { initial: model.digest(&state), ..Replayed::default() };
     let mut transitions = Vec::new();
     for (index, &step) in schedule.iter().enumerate() {
         model.transitions(&state, Reduction::None, &mut transitions)?;

@@ -9,15 +9,11 @@ use crate::layout::{self, CpuPages};
 /// A guest's memory. Values of this type do not outlive the machine's run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GuestWords {
-    base: u64,
+    /// Host address of the machine's memory, which outlives the value.
+    pub base: u64,
 }
 
 impl GuestWords {
-    /// `base` is the host address of the machine's memory, which outlives the value.
-    pub fn new(base: u64) -> GuestWords {
-        GuestWords { base }
-    }
-
     fn read(self, address: u64) -> u64 {
         // SAFETY: an aligned word of the guest memory, which outlives this value; volatile, no reference.
         unsafe { std::ptr::read_volatile((self.base + address) as *const u64) }
@@ -35,12 +31,12 @@ impl GuestWords {
 
     /// A word of a vCPU's private page.
     pub fn own(self, cpu: usize, offset: u64) -> u64 {
-        self.read(CpuPages::of(cpu).private() + offset)
+        self.read(CpuPages::of(cpu).private + offset)
     }
 
     /// Stores a word of a vCPU's private page.
     pub fn set_own(self, cpu: usize, offset: u64, value: u64) {
-        self.write(CpuPages::of(cpu).private() + offset, value);
+        self.write(CpuPages::of(cpu).private + offset, value);
     }
 
     /// Host address of `len` bytes of the site pages.

@@ -9,7 +9,7 @@ use kvm_ioctls::VmFd;
 
 use super::APIC;
 use super::guest_words::GuestWords;
-use crate::MachineError;
+use crate::{MachineError, Result};
 
 /// The data of an NMI message: its delivery mode (SDM vol. 3, 11.11.2).
 pub(super) const NMI: u32 = 4 << 8;
@@ -19,14 +19,14 @@ pub(super) const NMI: u32 = 4 << 8;
 /// KVM returns the number of vCPUs whose local APIC accepted it. An NMI or a fixed vector that coalesces with a pending
 /// one counts as accepted. A return value of 0 (no such APIC, or one that is disabled) therefore means a lost message, and
 /// executors do not disable their APIC.
-pub(super) fn send(vm: &VmFd, executor: usize, data: u32) -> Result<(), MachineError> {
+pub(super) fn send(vm: &VmFd, executor: usize, data: u32) -> Result<()> {
     let address_lo = APIC as u32 | (executor as u32) << 12;
     let message = kvm_msi { address_lo, data, ..kvm_msi::default() };
     let taken = vm.signal_msi(message).map_err(MachineError::kvm("KVM_SIGNAL_MSI"))?;
     delivered(executor, taken)
 }
 
-fn delivered(executor: usize, taken: i32) -> Result<(), MachineError> {
+fn delivered(executor: usize, taken: i32) -> Result<()> {
     if taken > 0 {
         return Ok(());
     }
@@ -74,30 +74,21 @@ pub enum Message {
 /// Sends messages from another thread than the patcher's.
 #[derive(Clone, Copy)]
 pub struct Injector<'a> {
-    words: GuestWords,
-    vm: &'a VmFd,
-    ledgers: &'a [Ledger],
+    pub(super) words: GuestWords,
+    pub(super) vm: &'a VmFd,
+    pub(super) ledgers: &'a [Ledger],
     /// Where handlers count each kind, in a vCPU's private page.
-    counts: [u64; 2],
+    pub(super) counts: [u64; 2],
 }
 
-impl<'a> Injector<'a> {
-    pub(super) fn new(
-        words: GuestWords,
-        vm: &'a VmFd,
-        ledgers: &'a [Ledger],
-        counts: [u64; 2],
-    ) -> Injector<'a> {
-        Injector { words, vm, ledgers, counts }
-    }
-
+impl Injector<'_> {
     /// Number of executors.
     pub fn executors(self) -> usize {
         self.ledgers.len()
     }
 
     /// Sends a message.
-    pub fn send(self, message: Message, executor: usize) -> Result<(), MachineError> {
+    pub fn send(self, message: Message, executor: usize) -> Result<()> {
         let data = match message {
             Message::Nmi => NMI,
             Message::Irq => u32::from(vector::IRQ),

@@ -7,7 +7,27 @@
 //! All vCPUs fetch from *one* copy of the site pages, unlike those of [`Machine`](crate::Machine), and there are no
 //! exits between the passes of a batch.
 
+/// Declares labels of assembled code that is copied to [`CODE`]: its start, its end, and others.
+macro_rules! guest_code {
+    ($start:ident $end:ident $($name:ident)*) => {
+        unsafe extern "C" { static $start: u8; static $end: u8; $(static $name: u8;)* }
+
+        /// Offset of a label in [`bytes`].
+        fn offset(label: *const u8) -> u64 {
+            label as u64 - &raw const $start as u64
+        }
+
+        /// All of it, to be copied into a guest.
+        pub fn bytes() -> &'static [u8] {
+            let length = offset(&raw const $end) as usize;
+            // SAFETY: both labels are in one section of this program's text, which is readable and never changes.
+            unsafe { std::slice::from_raw_parts(&raw const $start, length) }
+        }
+    };
+}
+
 pub mod bench;
+mod executors;
 mod guest_words;
 mod message;
 pub mod stress;
@@ -17,12 +37,13 @@ use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, port, va};
 use crossmod_model::image::Image;
+use crossmod_model::x86::cpu::{Regs, reg};
 
-use crate::MachineError;
 use crate::layout::CpuPages;
 use crate::tables::{self, HANDLERS};
 use crate::vcpu::Exit;
 use crate::vm::{Controller, Vm};
+use crate::{MachineError, Result};
 
 pub use message::{Injector, Message};
 
@@ -74,7 +95,7 @@ pub fn spin(time: Duration) {
 }
 
 /// A VM whose vCPUs fetch from one copy of the site pages, with `code` at [`CODE`] and the plain handlers.
-fn vm_with_one_text(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm, MachineError> {
+fn vm_with_one_text(cpus: usize, controller: Controller, code: &[u8]) -> Result<Vm> {
     let vm = Vm::new(cpus, controller)?;
     vm.memory.write(CODE, code)?;
     vm.memory.write(FINISH, &[0xe6, port::STOP, 0xf4])?; // out STOP, al; hlt
@@ -86,6 +107,11 @@ fn vm_with_one_text(cpus: usize, controller: Controller, code: &[u8]) -> Result<
         tables::gate(&vm.memory, vector, image.label(name)?)?;
     }
     Ok(vm)
+}
+
+/// Guest-physical address of the return address of a loop that starts with these registers.
+fn return_slot(cpu: usize, regs: &Regs) -> u64 {
+    CpuPages::of(cpu).private + (regs.gpr[reg::RSP] - va::PRIVATE)
 }
 
 fn unexpected(exit: &Exit, rip: u64, from: u64) -> MachineError {

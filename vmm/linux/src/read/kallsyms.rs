@@ -13,6 +13,8 @@
 //! If any offset is negative, negative offsets count up from the base and the others are per-CPU or absolute values
 //! (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`, kernel/kallsyms.c, `kallsyms_sym_address()`); otherwise all count from the base.
 
+use memchr::memmem;
+
 use crate::limits;
 use crate::symbols::Symbol;
 
@@ -28,9 +30,6 @@ const DIGIT: usize = b'0' as usize;
 const MARKED: usize = 256;
 /// Minimum number of symbols in a table.
 const FEWEST: u64 = 4;
-
-/// A symbol: address, kind as in nm(1), name.
-type Entry = (u64, char, String);
 
 struct Tokens<'a> {
     strings: Vec<&'a [u8]>,
@@ -52,19 +51,12 @@ fn kernel_address(address: u64) -> bool {
 
 /// The symbols that name addresses, if the data contains kallsyms. Absolute values are dropped.
 pub fn find(data: &[u8]) -> Option<Vec<Symbol>> {
-    let symbol = |(address, kind, name): Entry| {
-        (!matches!(kind, 'a' | 'A')).then(|| Symbol::new(name, address, 0, kind.is_ascii_lowercase()))
-    };
-    Some(entries(data)?.into_iter().filter_map(symbol).collect())
-}
-
-fn entries(data: &[u8]) -> Option<Vec<Entry>> {
     // Every digit is a token of its own, so every token table contains this.
     const NEEDLE: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
     let mut budget = [limits::KALLSYMS_LOOKS, limits::KALLSYMS_TRIES];
     let mut from = 0;
     for _ in 0..TABLES {
-        let at = from + memmem(data.get(from..)?, NEEDLE)?;
+        let at = from + memmem::find(data.get(from..)?, NEEDLE)?;
         from = at + 1;
         if let Some(tokens) = tokens(data, at)
             && let Some(symbols) = symbols(data, &tokens, &mut budget)
@@ -73,12 +65,6 @@ fn entries(data: &[u8]) -> Option<Vec<Entry>> {
         }
     }
     None
-}
-
-fn memmem(data: &[u8], needle: &[u8]) -> Option<usize> {
-    // The first byte is rare enough that the rest is seldom compared.
-    (0..data.len().checked_sub(needle.len())? + 1)
-        .find(|&at| data[at] == needle[0] && data[at..].starts_with(needle))
 }
 
 /// The token table around the digits at `at`, if the token index after it agrees.
@@ -104,7 +90,7 @@ fn tokens(data: &[u8], at: usize) -> Option<Tokens<'_>> {
     agrees.then_some(Tokens { strings, start, index_end: align(next) + 512 })
 }
 
-fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) -> Option<Vec<Entry>> {
+fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) -> Option<Vec<Symbol>> {
     let lowest = align(tokens.start.saturating_sub(REACH));
     // Search backwards from the token table: the number of symbols, the names, the markers and the table are adjacent.
     for number_at in (lowest..tokens.start.saturating_sub(15)).step_by(8).rev() {
@@ -130,13 +116,11 @@ fn symbols(data: &[u8], tokens: &Tokens<'_>, [looks, tries]: &mut [usize; 2]) ->
             addresses(data.get(offsets_at..offsets_at.checked_add(4 * count)?)?, base)
         });
         if let Some(addresses) = found {
-            return Some(
-                addresses
-                    .into_iter()
-                    .zip(names)
-                    .map(|(address, (kind, name))| (address, kind, name))
-                    .collect(),
-            );
+            let named = addresses.into_iter().zip(names).filter(|(_, (kind, _))| !matches!(kind, 'a' | 'A'));
+            let symbol = |(address, (kind, name)): (u64, (char, String))| {
+                Symbol::new(name, address, 0, kind.is_ascii_lowercase())
+            };
+            return Some(named.map(symbol).collect());
         }
     }
     None
@@ -173,7 +157,7 @@ fn since(data: &[u8], index_end: usize, count: usize) -> Option<(usize, u64)> {
     Some((offsets_at, base))
 }
 
-/// Decodes `count` names, if there are as many and the markers after them agree.
+/// Decodes `count` names, each with its kind as in nm(1), if there are as many and the markers after them agree.
 fn names(
     data: &[u8],
     tokens: &Tokens<'_>,

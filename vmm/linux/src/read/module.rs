@@ -10,8 +10,11 @@
 
 use std::collections::HashMap;
 
+use object::LittleEndian as LE;
+use object::elf::{self, Rela64, SymbolSection};
+
 use super::Binary;
-use super::elf::{Elf, Section, SectionIndex, Symbol};
+use super::elf::{Elf, Section, Symbol};
 use crate::error::ImageError;
 use crate::limits;
 use crate::memory::{Memory, Region};
@@ -29,13 +32,6 @@ const PAGE: u64 = 4096;
 /// Maximum alignment of a section in bytes.
 const ALIGNMENT: u64 = 1 << 21;
 
-const R_64: u32 = 1;
-const R_PC32: u32 = 2;
-const R_PLT32: u32 = 4;
-const R_32: u32 = 10;
-const R_32S: u32 = 11;
-const R_PC64: u32 = 24;
-
 /// Lays out and relocates a module.
 ///
 /// # Errors
@@ -44,8 +40,8 @@ const R_PC64: u32 = 24;
 pub fn read(bytes: &[u8]) -> Result<Binary, ImageError> {
     let elf = Elf::parse(bytes)?;
     let addresses = lay_out(&elf.sections)?;
-    let mut symbols = elf.symbols()?;
-    let values = resolve(&mut symbols, &addresses)?;
+    let symbols = elf.symbols()?;
+    let values = resolve(&symbols, &addresses)?;
     let mut buffer = Vec::new();
     let mut regions = Vec::new();
     let mut starts = vec![None; elf.sections.len()];
@@ -61,25 +57,25 @@ pub fn read(bytes: &[u8]) -> Result<Binary, ImageError> {
         regions.push(Region { name, address, data, executable });
     }
     let mut left = limits::RELOCATIONS;
-    for section in elf.sections.iter().filter(|section| section.relocates()) {
-        let (Some(Some(start)), Some(Some(base))) = (starts.get(section.info), addresses.get(section.info))
-        else {
-            continue;
-        };
-        let length = elf.sections[section.info].data.len();
-        let target = buffer.get_mut(*start..*start + length).unwrap_or_default();
-        relocate(&elf, section, target, *base, &values, &mut left)?;
+    for section in &elf.sections {
+        let Some(relocations) = elf.relocations(section) else { continue };
+        let to = section.header.sh_info.get(LE) as usize;
+        let (Some(Some(start)), Some(Some(base))) = (starts.get(to), addresses.get(to)) else { continue };
+        let target = buffer.get_mut(*start..*start + elf.sections[to].data.len()).unwrap_or_default();
+        relocate(&section.name, relocations, target, *base, &values, &mut left)?;
     }
+    // Absolute values are no addresses; symbols of other files have one now, so labels can use their names.
+    let addresses = symbols.into_iter().zip(values).filter(|(symbol, _)| !section_of(symbol).is_reserved());
     Ok(Binary {
         memory: Memory::new(buffer, regions),
-        symbols: symbols.into_iter().filter_map(Symbol::named).collect(),
+        symbols: addresses.filter_map(|(symbol, value)| symbol.naming(value?)).collect(),
         module: true,
         unstripped: true,
     })
 }
 
 /// Addresses of the sections that are in memory when the module runs.
-fn lay_out(sections: &[Section]) -> Result<Vec<Option<u64>>, ImageError> {
+fn lay_out(sections: &[Section<'_>]) -> Result<Vec<Option<u64>>, ImageError> {
     let mut addresses = vec![None; sections.len()];
     let mut next = [CORE, INIT];
     for executable in [true, false] {
@@ -88,15 +84,16 @@ fn lay_out(sections: &[Section]) -> Result<Vec<Option<u64>>, ImageError> {
                 continue;
             }
             let place = || format!("section {}", section.name);
-            if !section.align.is_power_of_two() || section.align > ALIGNMENT {
-                let reason = format!("its alignment is {} bytes", section.align);
+            let (align, size) = (section.header.sh_addralign.get(LE).max(1), section.header.sh_size.get(LE));
+            if !align.is_power_of_two() || align > ALIGNMENT {
+                let reason = format!("its alignment is {align} bytes");
                 return Err(ImageError::damaged(place(), reason));
             }
             let which = usize::from(section.name.starts_with(".init"));
-            let address = next[which].next_multiple_of(section.align);
-            next[which] = address.saturating_add(section.size);
+            let address = next[which].next_multiple_of(align);
+            next[which] = address.saturating_add(size);
             if next[which] > [CORE, INIT][which] + ROOM {
-                let reason = format!("its {} bytes make the module larger than any", section.size);
+                let reason = format!("its {size} bytes make the module larger than any");
                 return Err(ImageError::damaged(place(), reason));
             }
             addresses[index] = Some(address);
@@ -107,71 +104,67 @@ fn lay_out(sections: &[Section]) -> Result<Vec<Option<u64>>, ImageError> {
     Ok(addresses)
 }
 
-/// Turns the values of symbols into addresses; returns the value of each symbol in relocations.
-fn resolve(symbols: &mut [Symbol], addresses: &[Option<u64>]) -> Result<Vec<Option<u64>>, ImageError> {
-    let mut foreign: HashMap<String, u64> = HashMap::new();
+/// The section that defines a symbol.
+fn section_of(symbol: &Symbol<'_>) -> SymbolSection {
+    symbol.entry.st_shndx.get(LE)
+}
+
+/// The value of each symbol in relocations.
+fn resolve(symbols: &[Symbol<'_>], addresses: &[Option<u64>]) -> Result<Vec<Option<u64>>, ImageError> {
+    let mut foreign: HashMap<&str, u64> = HashMap::new();
     let mut values = Vec::with_capacity(symbols.len());
     for symbol in symbols {
-        let value = match symbol.section {
-            SectionIndex::Absolute => Some(symbol.value),
-            SectionIndex::Defined(index) => {
-                let address = addresses.get(index).ok_or_else(|| {
+        let value = symbol.entry.st_value.get(LE);
+        values.push(match section_of(symbol) {
+            section if section.is_reserved() => Some(value),
+            elf::SHN_UNDEF if symbol.name.is_empty() => None,
+            elf::SHN_UNDEF => {
+                let next = FOREIGN + foreign.len() as u64 * FOREIGN_SIZE;
+                Some(*foreign.entry(&symbol.name).or_insert(next))
+            }
+            SymbolSection(index) => {
+                let address = addresses.get(usize::from(index)).ok_or_else(|| {
                     ImageError::damaged(
                         format!("symbol {}", symbol.name),
                         format!("it is in section {index}, which does not exist"),
                     )
                 })?;
-                address.map(|address| address.wrapping_add(symbol.value))
+                address.map(|address| address.wrapping_add(value))
             }
-            SectionIndex::Undefined if symbol.name.is_empty() => None,
-            SectionIndex::Undefined => {
-                let next = FOREIGN + foreign.len() as u64 * FOREIGN_SIZE;
-                let address = *foreign.entry(symbol.name.clone()).or_insert(next);
-                // The symbol now has an address, so labels can use its name.
-                symbol.section = SectionIndex::Defined(0);
-                Some(address)
-            }
-        };
-        symbol.value = value.unwrap_or_default();
-        values.push(value);
+        });
     }
     Ok(values)
 }
 
 fn relocate(
-    elf: &Elf<'_>,
-    section: &Section,
+    section: &str,
+    relocations: &[Rela64<LE>],
     target: &mut [u8],
     base: u64,
     values: &[Option<u64>],
     left: &mut usize,
 ) -> Result<(), ImageError> {
-    for (index, relocation) in elf.relocations(section).enumerate() {
-        let wrong =
-            |reason: String| ImageError::damaged(format!("section {}, entry {index}", section.name), reason);
+    for (index, relocation) in relocations.iter().enumerate() {
+        let wrong = |reason: String| ImageError::damaged(format!("section {section}, entry {index}"), reason);
         *left = left.checked_sub(1).ok_or_else(|| wrong("more relocations than any module has".into()))?;
+        let (symbol, offset) = (relocation.r_sym(LE, false) as usize, relocation.r_offset.get(LE));
         let known = values
-            .get(relocation.symbol)
-            .ok_or_else(|| wrong(format!("it refers to symbol {} of {}", relocation.symbol, values.len())))?;
+            .get(symbol)
+            .ok_or_else(|| wrong(format!("it refers to symbol {symbol} of {}", values.len())))?;
         // Symbols of sections that are not in memory, such as debug information, do not concern patched code.
         let Some(value) = known else { continue };
-        let sum = value.wrapping_add_signed(relocation.addend);
-        let place = base.wrapping_add(relocation.offset);
-        let (result, width) = match relocation.kind {
-            R_64 => (sum, 8),
-            R_PC64 => (sum.wrapping_sub(place), 8),
-            R_32 | R_32S => (sum, 4),
-            R_PC32 | R_PLT32 => (sum.wrapping_sub(place), 4),
-            0 => continue,
-            other => {
-                return Err(wrong(format!("modules do not use relocations of type {other}")));
-            }
+        let sum = value.wrapping_add_signed(relocation.r_addend.get(LE));
+        let place = base.wrapping_add(offset);
+        let (result, width) = match relocation.r_type(LE, false) {
+            elf::R_X86_64_64 => (sum, 8),
+            elf::R_X86_64_PC64 => (sum.wrapping_sub(place), 8),
+            elf::R_X86_64_32 | elf::R_X86_64_32S => (sum, 4),
+            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => (sum.wrapping_sub(place), 4),
+            elf::R_X86_64_NONE => continue,
+            other => return Err(wrong(format!("modules do not use relocations of type {}", other.0))),
         };
-        let offset = usize::try_from(relocation.offset).ok();
-        let bytes = offset.and_then(|offset| target.get_mut(offset..)?.get_mut(..width));
-        let Some(bytes) = bytes else {
-            return Err(wrong(format!("byte {:#x} is outside the section", relocation.offset)));
-        };
+        let bytes = usize::try_from(offset).ok().and_then(|at| target.get_mut(at..)?.get_mut(..width));
+        let bytes = bytes.ok_or_else(|| wrong(format!("byte {offset:#x} is outside the section")))?;
         bytes.copy_from_slice(&result.to_le_bytes()[..width]);
     }
     Ok(())

@@ -9,7 +9,8 @@ use crate::error::ImageError;
 use crate::limits;
 
 /// A compression format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Compression {
     /// gzip, RFC 1952.
     Gzip,
@@ -44,14 +45,7 @@ impl Compression {
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        match self {
-            Compression::Gzip => "gzip",
-            Compression::Bzip2 => "bzip2",
-            Compression::Lzma => "lzma",
-            Compression::Xz => "xz",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        }
+        self.into()
     }
 }
 
@@ -71,42 +65,31 @@ pub fn unpack(
     let damaged = |reason: &dyn std::fmt::Display| {
         ImageError::damaged(place, format!("the {name} stream is damaged: {reason}"))
     };
-    match compression {
-        Compression::Gzip => bounded(flate2::read::GzDecoder::new(bytes), place, name, limit),
-        Compression::Bzip2 => bounded(bzip2::read::BzDecoder::new(bytes), place, name, limit),
-        Compression::Xz => {
-            let reader = lzma_rust2::XzReader::new_mem_limit(bytes, false, limits::DICTIONARY_KIB);
-            bounded(reader, place, name, limit)
-        }
+    let (dictionary, window) = (limits::DICTIONARY_KIB, u64::from(limits::DICTIONARY_KIB) << 10);
+    let reader: Box<dyn Read + '_> = match compression {
+        Compression::Gzip => Box::new(flate2::read::GzDecoder::new(bytes)),
+        Compression::Bzip2 => Box::new(bzip2::read::BzDecoder::new(bytes)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(bytes, false, dictionary)),
         Compression::Lzma => {
-            let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, limits::DICTIONARY_KIB, None)
-                .map_err(|error| damaged(&error))?;
-            bounded(reader, place, name, limit)
+            let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, dictionary, None);
+            Box::new(reader.map_err(|error| damaged(&error))?)
         }
         Compression::Zstd => {
-            let window = u64::from(limits::DICTIONARY_KIB) << 10;
-            let reader = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, window)
-                .map_err(|error| damaged(&error))?;
-            bounded(reader, place, name, limit)
+            let reader = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, window);
+            Box::new(reader.map_err(|error| damaged(&error))?)
         }
-        Compression::Lz4 => lz4_legacy(bytes, place, limit),
-    }
-}
-
-fn too_long(place: &str, name: &str, limit: u64) -> ImageError {
-    ImageError::damaged(place, format!("the {name} stream unpacks to more than {limit} bytes"))
-}
-
-fn bounded(reader: impl Read, place: &str, name: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
+        Compression::Lz4 => return lz4_legacy(bytes, place, limit),
+    };
     let mut out = Vec::new();
-    reader
-        .take(limit + 1)
-        .read_to_end(&mut out)
-        .map_err(|error| ImageError::damaged(place, format!("the {name} stream is damaged: {error}")))?;
+    reader.take(limit + 1).read_to_end(&mut out).map_err(|error| damaged(&error))?;
     if out.len() as u64 > limit {
         return Err(too_long(place, name, limit));
     }
     Ok(out)
+}
+
+fn too_long(place: &str, name: &str, limit: u64) -> ImageError {
+    ImageError::damaged(place, format!("the {name} stream unpacks to more than {limit} bytes"))
 }
 
 fn lz4_legacy(bytes: &[u8], place: &str, limit: u64) -> Result<Vec<u8>, ImageError> {

@@ -1,6 +1,9 @@
 //! Reads a linked kernel, stripped or not.
 
-use super::elf::{Elf, Symbol};
+use object::LittleEndian as LE;
+use object::elf::Sym64;
+
+use super::elf::Elf;
 use super::{Binary, kallsyms};
 use crate::error::ImageError;
 use crate::memory::{Memory, Region};
@@ -19,24 +22,17 @@ pub fn read(bytes: Vec<u8>) -> Result<Binary, ImageError> {
     let mut regions: Vec<Region> = elf
         .sections
         .iter()
-        .filter(|section| section.allocated() && section.address != NOWHERE)
+        .filter(|section| section.allocated())
         .map(|section| Region {
             name: section.name.clone(),
-            address: section.address,
+            address: section.header.sh_addr.get(LE),
             data: section.data.clone(),
             executable: section.executable(),
         })
+        .filter(|region| region.address != NOWHERE)
         .collect();
     if regions.is_empty() {
-        let segments = elf.segments.iter().filter(|(address, ..)| *address != NOWHERE);
-        regions = segments
-            .map(|(address, data, executable)| Region {
-                name: "segment".into(),
-                address: *address,
-                data: data.clone(),
-                executable: *executable,
-            })
-            .collect();
+        regions.extend(elf.segments.iter().filter(|segment| segment.address != NOWHERE).cloned());
     }
     if !regions.iter().any(|region| region.executable) {
         return Err(ImageError::new(
@@ -45,7 +41,12 @@ pub fn read(bytes: Vec<u8>) -> Result<Binary, ImageError> {
             "pass the kernel itself, not only its debug information (vmlinux.debug)",
         ));
     }
-    let symbols: Symbols = elf.symbols()?.into_iter().filter_map(Symbol::named).collect();
+    let named = elf.symbols()?.into_iter().filter_map(|symbol| {
+        let Sym64 { st_shndx, st_value, .. } = symbol.entry;
+        st_shndx.get(LE).index()?;
+        symbol.naming(st_value.get(LE))
+    });
+    let symbols: Symbols = named.collect();
     drop(elf);
     let memory = Memory::new(bytes, regions);
     if !symbols.is_empty() {

@@ -15,70 +15,44 @@
 use super::replacement::{self, Alternative, Special};
 use super::{Name, Tables, find, relative};
 use crate::error::ImageError;
+use crate::memory::Memory;
 use crate::read::Binary;
 use crate::site::Kind;
 
 const NAME: Name =
     Name { section: ".altinstructions", start: "__alt_instructions", stop: "__alt_instructions_end" };
 
-struct Format {
-    size: usize,
-    flags: bool,
-    padding: bool,
-    text: &'static str,
-}
+/// Sizes of entries in bytes, and what is special about them. Those of 14 bytes have flags, those of 13 padding.
+const FORMATS: [(usize, &str); 3] =
+    [(14, "14 bytes, with flags"), (12, "12 bytes"), (13, "13 bytes, with the length of padding")];
 
-const FORMATS: [Format; 3] = [
-    Format { size: 14, flags: true, padding: false, text: "14 bytes, with flags" },
-    Format { size: 12, flags: false, padding: false, text: "12 bytes" },
-    Format { size: 13, flags: false, padding: true, text: "13 bytes, with the length of padding" },
-];
-
-struct Entry {
-    code: u64,
-    replacement: u64,
-    feature: u32,
-    length: usize,
-    replacement_length: usize,
-    padding: usize,
-}
-
-fn entry(format: &Format, address: u64, raw: &[u8]) -> Entry {
+/// Reads an entry; the error says why it is none.
+fn entry<'a>(memory: &'a Memory, address: u64, raw: &[u8]) -> Result<Alternative<'a>, String> {
     let half = |at: usize| u32::from(raw[at]) | u32::from(raw[at + 1]) << 8;
-    let lengths = if format.flags { 12 } else { 10 };
-    Entry {
-        code: relative(address, raw, 0),
-        replacement: relative(address, raw, 4),
-        feature: if format.flags { half(8) | half(10) << 16 } else { half(8) },
-        length: usize::from(raw[lengths]),
-        replacement_length: usize::from(raw[lengths + 1]),
-        padding: if format.padding { usize::from(raw[lengths + 2]) } else { 0 },
+    let newer = raw.len() == 14;
+    let (flags, lengths) = if newer { (half(10), 12) } else { (0, 10) };
+    let (code, replacement) = (relative(address, raw, 0), relative(address, raw, 4));
+    let [length, with, padding] = [0, 1, 2].map(|at| raw.get(lengths + at).map_or(0, |&byte| byte.into()));
+    let bytes = memory.bytes(code, length).filter(|_| memory.executable(code));
+    let bytes =
+        bytes.ok_or_else(|| format!("its {length} bytes at {code:#x} are not in executable memory"))?;
+    if length == 0 || with > length || padding > length {
+        return Err(format!("{with} bytes cannot replace {length}"));
     }
-}
-
-fn wrong(binary: &Binary, entry: &Entry) -> Option<String> {
-    let Entry { code, replacement, length, replacement_length, padding, .. } = entry;
-    let memory = &binary.memory;
-    if !memory.executable(*code) || memory.bytes(*code, *length).is_none() {
-        Some(format!("its {length} bytes at {code:#x} are not in executable memory"))
-    } else if *length == 0 || replacement_length > length || padding > length {
-        Some(format!("{replacement_length} bytes cannot replace {length}"))
-    } else if *replacement_length > 0 && memory.bytes(*replacement, *replacement_length).is_none() {
-        Some(format!("its replacement, {replacement:#x}, is not in memory"))
-    } else {
-        None
-    }
+    let with = if with > 0 { memory.bytes(replacement, with) } else { Some(&[][..]) };
+    let with = with.ok_or_else(|| format!("its replacement, {replacement:#x}, is not in memory"))?;
+    Ok(Alternative { code, bytes, replacement, with, feature: half(8) | flags << 16, newer })
 }
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     let Some(table) = find(binary, &NAME)? else { return Ok(()) };
-    let first_wrong = |format: &Format| {
+    let first_wrong = |&(size, _): &(usize, &str)| {
         table
-            .entries(format.size)
-            .find_map(|(address, raw)| Some((address, wrong(binary, &entry(format, address, raw))?)))
+            .entries(size)
+            .find_map(|(address, raw)| Some((address, entry(table.memory, address, raw).err()?)))
     };
-    let filling = || FORMATS.iter().filter(|format| table.whole(format.size).is_ok());
-    let Some(format) = filling().find(|format| first_wrong(format).is_none()) else {
+    let filling = || FORMATS.iter().filter(|(size, _)| table.whole(*size).is_ok());
+    let Some((size, format)) = filling().find(|format| first_wrong(format).is_none()) else {
         // The intended format is unknown: report the error of the one that fits the most entries.
         let furthest = filling().filter_map(first_wrong).max();
         return Err(match furthest {
@@ -90,27 +64,13 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
         });
     };
     let special = Special::of(binary);
-    for (address, raw) in table.entries(format.size) {
-        let entry = entry(format, address, raw);
-        let bytes = binary.memory.bytes(entry.code, entry.length).unwrap_or_default();
-        let with = binary.memory.bytes(entry.replacement, entry.replacement_length).unwrap_or_default();
-        let other = replacement::apply(
-            binary,
-            special,
-            &Alternative {
-                code: entry.code,
-                bytes,
-                replacement: entry.replacement,
-                with,
-                feature: entry.feature,
-                newer: format.flags,
-            },
-        );
-        let site = tables.add(Kind::Alternative, entry.code, bytes);
-        site.other = other.filter(|other| other != bytes);
-        site.target = Some(entry.replacement);
-        site.feature = Some(entry.feature);
+    for (address, raw) in table.entries(*size) {
+        let entry = entry(table.memory, address, raw).map_err(|reason| table.wrong(address, reason))?;
+        let other = replacement::apply(binary, special, &entry);
+        let site = tables.add(Kind::Alternative, entry.code, entry.bytes);
+        site.other = other.filter(|other| other != entry.bytes);
+        (site.target, site.feature) = (Some(entry.replacement), Some(entry.feature));
     }
-    tables.formats.insert(NAME.section, format.text.into());
+    tables.formats.insert(NAME.section, format);
     Ok(())
 }

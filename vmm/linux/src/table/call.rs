@@ -10,9 +10,8 @@
 //! That is the other version of the site. The key begins with the address of the function.
 
 use super::jump::NOP5;
-use super::{Name, Tables, branch, find, relative};
+use super::{Name, Tables, branch, each, relative, target};
 use crate::error::ImageError;
-use crate::hex::hex;
 use crate::read::Binary;
 use crate::site::{Kind, State};
 
@@ -21,43 +20,29 @@ const NAME: Name = Name {
     start: "__start_static_call_sites",
     stop: "__stop_static_call_sites",
 };
-const SIZE: usize = 8;
+const FORMAT: (usize, &str) = (8, "8 bytes, relative");
 const XOR5RAX: [u8; 5] = [0x2e, 0x2e, 0x2e, 0x31, 0xc0];
 const RET5: [u8; 5] = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc];
 const TAIL: u64 = 1;
 const FLAGS: u64 = 3;
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
-    let Some(table) = find(binary, &NAME)? else { return Ok(()) };
-    table.whole(SIZE)?;
     let memory = &binary.memory;
     let zero = binary.symbols.address("__static_call_return0");
-    for (entry, raw) in table.entries(SIZE) {
+    each(binary, &NAME, FORMAT, tables, |table, tables, entry, raw| {
         let (code, key) = (relative(entry, raw, 0), relative(entry, raw, 4));
         let tail = key & TAIL != 0;
         let key = key & !FLAGS;
-        if !memory.executable(code) {
-            return Err(table.wrong(entry, format!("its code, {code:#x}, is not in executable memory")));
-        }
+        table.executable(entry, "code", code)?;
         let head = memory.bytes(code, 5).unwrap_or_default();
         let (opcode, length): (&[u8], usize) = match (head, tail) {
             ([0xe8, ..], false) => (&[0xe8], 5),
             ([0xe9, ..], true) => (&[0xe9], 5),
             ([0x0f, 0x80..=0x8f, ..], true) => (&head[..2], 6),
-            _ => {
-                return Err(table.wrong(
-                    entry,
-                    format!(
-                        "the bytes at {code:#x}, {}, are not a {}",
-                        hex(head),
-                        if tail { "jump" } else { "call" }
-                    ),
-                ));
-            }
+            (_, true) => return Err(table.unlike(entry, code, head, "not a jump")),
+            (_, false) => return Err(table.unlike(entry, code, head, "not a call")),
         };
-        let Some(bytes) = memory.bytes(code, length) else {
-            return Err(table.wrong(entry, format!("the code at {code:#x} ends before its instruction does")));
-        };
+        let bytes = table.code(entry, code, length)?;
         // The kernel's keys are not in a module's file; assume NULL.
         let function = memory.u64(key).filter(|function| *function != 0);
         let other = match (function, State::of(bytes)) {
@@ -68,15 +53,9 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             // A conditional jump becomes one to the return thunk, which the kernel chooses at boot.
             (None, _) => None,
         };
-        let displacement = bytes[length - 4..].first_chunk().map_or(0, |raw| i32::from_le_bytes(*raw));
-        let target = code.wrapping_add(length as u64).wrapping_add_signed(displacement.into());
-        let other = other.filter(|other| other != bytes);
         let site = tables.add(Kind::StaticCall, code, bytes);
-        site.other = other;
-        site.target = Some(target);
-        site.key = Some(key);
-        site.tail = tail;
-    }
-    tables.formats.insert(NAME.section, "8 bytes, relative".into());
-    Ok(())
+        site.other = other.filter(|other| other != bytes);
+        (site.target, site.key, site.tail) = (Some(target(code, bytes)), Some(key), tail);
+        Ok(())
+    })
 }

@@ -7,29 +7,22 @@
 //! These are not patch sites, but they restrict patching: a CPU may arrive at a fixup at any time, so no fixup may lie
 //! inside patched bytes, and an instruction that may fault must stay at the address in its entry.
 
-use super::{Name, Tables, find, relative};
+use super::{Name, Tables, each, relative};
 use crate::error::ImageError;
 use crate::read::Binary;
 use crate::site::Exception;
 
 const NAME: Name = Name { section: "__ex_table", start: "__start___ex_table", stop: "__stop___ex_table" };
-const SIZE: usize = 12;
+const FORMAT: (usize, &str) = (12, "12 bytes, relative");
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
-    let Some(table) = find(binary, &NAME)? else { return Ok(()) };
-    table.whole(SIZE)?;
-    for (entry, raw) in table.entries(SIZE) {
+    each(binary, &NAME, FORMAT, tables, |table, tables, entry, raw| {
         let exception = Exception { address: relative(entry, raw, 0), fixup: relative(entry, raw, 4) };
-        for (what, place) in [("instruction", exception.address), ("fixup", exception.fixup)] {
-            if !binary.memory.executable(place) {
-                return Err(
-                    table.wrong(entry, format!("its {what}, {place:#x}, is not in executable memory"))
-                );
-            }
-        }
+        table.executable(entry, "instruction", exception.address)?;
+        table.executable(entry, "fixup", exception.fixup)?;
         tables.exceptions.push(exception);
-    }
+        Ok(())
+    })?;
     tables.exceptions.sort_unstable();
-    tables.formats.insert(NAME.section, "12 bytes, relative".into());
     Ok(())
 }

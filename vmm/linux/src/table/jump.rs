@@ -9,7 +9,6 @@
 
 use super::{Name, Table, Tables, branch, find, relative, s64};
 use crate::error::ImageError;
-use crate::hex::hex;
 use crate::read::Binary;
 use crate::site::Kind;
 
@@ -38,7 +37,7 @@ const FORMATS: [(usize, &str, Reader); 2] = [
 
 pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     let Some(table) = find(binary, &NAME)? else { return Ok(()) };
-    let memory = &binary.memory;
+    let memory = table.memory;
     let fits = |&(size, _, fields): &(usize, &str, Reader)| {
         table.whole(size).is_ok()
             && table.entries(size).all(|(address, entry)| {
@@ -49,34 +48,28 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
     let (size, format, fields) = FORMATS.into_iter().find(fits).unwrap_or(FORMATS[0]);
     table.whole(size)?;
     for (address, entry) in table.entries(size) {
-        label(binary, &table, address, fields(address, entry), tables)?;
+        label(&table, address, fields(address, entry), tables)?;
     }
-    tables.formats.insert(NAME.section, format.into());
+    tables.formats.insert(NAME.section, format);
     Ok(())
 }
 
 fn label(
-    binary: &Binary,
     table: &Table<'_>,
     entry: u64,
     (code, target, key): Fields,
     tables: &mut Tables,
 ) -> Result<(), ImageError> {
-    let memory = &binary.memory;
-    for (what, place) in [("code", code), ("target", target)] {
-        if !memory.executable(place) {
-            return Err(table.wrong(entry, format!("its {what}, {place:#x}, is not in executable memory")));
-        }
-    }
-    let cut = || table.wrong(entry, format!("the code at {code:#x} ends before its instruction does"));
-    let head = memory.bytes(code, 2).ok_or_else(cut)?;
+    table.executable(entry, "code", code)?;
+    table.executable(entry, "target", target)?;
+    let head = table.code(entry, code, 2)?;
     let (bytes, other) = if head == NOP2 || head[0] == 0xeb {
         let distance = i8::try_from(target.wrapping_sub(code.wrapping_add(2)) as i64)
             .map_err(|_| table.wrong(entry, format!("a short jump does not reach {target:#x}")))?;
         let jump = vec![0xeb, distance as u8];
         if head == jump { (head, NOP2.to_vec()) } else { (head, jump) }
     } else {
-        let head = memory.bytes(code, 5).ok_or_else(cut)?;
+        let head = table.code(entry, code, 5)?;
         let jump = branch(&[0xe9], code, target)
             .ok_or_else(|| table.wrong(entry, format!("a jump does not reach {target:#x}")))?;
         if head == jump { (head, NOP5.to_vec()) } else { (head, jump) }
@@ -84,14 +77,10 @@ fn label(
     let nop = bytes == NOP2 || bytes == NOP5 || OLDER_NOP5.iter().any(|nop| bytes == nop);
     let jump = other == NOP2 || other == NOP5;
     if !nop && !jump {
-        return Err(table.wrong(
-            entry,
-            format!("the bytes at {code:#x}, {}, are neither a NOP nor a jump to {target:#x}", hex(bytes)),
-        ));
+        let what = format!("neither a NOP nor a jump to {target:#x}");
+        return Err(table.unlike(entry, code, bytes, &what));
     }
     let site = tables.add(Kind::JumpLabel, code, bytes);
-    site.other = Some(other);
-    site.target = Some(target);
-    site.key = Some(key);
+    (site.other, site.target, site.key) = (Some(other), Some(target), Some(key));
     Ok(())
 }

@@ -15,7 +15,9 @@ mod thunk;
 use std::collections::BTreeMap;
 
 use crate::error::ImageError;
+use crate::hex::hex;
 use crate::limits;
+use crate::memory::Memory;
 use crate::read::Binary;
 use crate::site::{Exception, Kind, Site};
 
@@ -27,7 +29,7 @@ pub struct Tables {
     /// The exception table, sorted by address.
     pub exceptions: Vec<Exception>,
     /// The format of the entries of each table in the image.
-    pub formats: BTreeMap<&'static str, String>,
+    pub formats: BTreeMap<&'static str, &'static str>,
     /// The number of empty entries of each table.
     pub padding: BTreeMap<&'static str, usize>,
 }
@@ -42,6 +44,7 @@ struct Name {
 /// The bytes of a table.
 struct Table<'a> {
     name: &'static str,
+    memory: &'a Memory,
     address: u64,
     bytes: &'a [u8],
 }
@@ -54,6 +57,26 @@ impl<'a> Table<'a> {
             .chunks_exact(size)
             .enumerate()
             .map(move |(index, entry)| (address + (index * size) as u64, entry))
+    }
+
+    /// Checks that a place to which an entry refers is executable.
+    fn executable(&self, entry: u64, what: &str, place: u64) -> Result<(), ImageError> {
+        if self.memory.executable(place) {
+            return Ok(());
+        }
+        Err(self.wrong(entry, format!("its {what}, {place:#x}, is not in executable memory")))
+    }
+
+    /// The bytes of an instruction to which an entry refers.
+    fn code(&self, entry: u64, code: u64, length: usize) -> Result<&'a [u8], ImageError> {
+        self.memory.bytes(code, length).ok_or_else(|| {
+            self.wrong(entry, format!("the code at {code:#x} ends before its instruction does"))
+        })
+    }
+
+    /// An error at an entry that refers to other bytes than its table is about.
+    fn unlike(&self, entry: u64, code: u64, bytes: &[u8], what: &str) -> ImageError {
+        self.wrong(entry, format!("the bytes at {code:#x}, {}, are {what}", hex(bytes)))
     }
 
     /// An error at an entry.
@@ -80,6 +103,20 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Calls `one` with every entry of a table that the kernel may have, and the address of each.
+fn each(
+    binary: &Binary,
+    name: &Name,
+    (size, format): (usize, &'static str),
+    tables: &mut Tables,
+    mut one: impl FnMut(&Table<'_>, &mut Tables, u64, &[u8]) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let Some(table) = find(binary, name)? else { return Ok(()) };
+    table.whole(size)?;
+    tables.formats.insert(name.section, format);
+    table.entries(size).try_for_each(|(entry, raw)| one(&table, tables, entry, raw))
+}
+
 /// Finds a table; `None` if the kernel does not have it.
 fn find<'a>(binary: &'a Binary, name: &Name) -> Result<Option<Table<'a>>, ImageError> {
     let Binary { memory, symbols, .. } = binary;
@@ -96,12 +133,11 @@ fn find<'a>(binary: &'a Binary, name: &Name) -> Result<Option<Table<'a>>, ImageE
                 format!("its symbols span {start:#x} to {stop:#x}, which is not in memory"),
             )
         })?;
-        return Ok(Some(Table { name: name.section, address: start, bytes }));
+        return Ok(Some(Table { name: name.section, memory, address: start, bytes }));
     }
-    Ok(memory.named(name.section).map(|region| Table {
-        name: name.section,
-        address: region.address,
-        bytes: memory.contents(region),
+    Ok(memory.named(name.section).map(|region| {
+        let bytes = memory.contents(region);
+        Table { name: name.section, memory, address: region.address, bytes }
     }))
 }
 
@@ -118,6 +154,12 @@ fn relative(address: u64, entry: &[u8], at: usize) -> u64 {
     address.wrapping_add(at as u64).wrapping_add_signed(s32(entry, at))
 }
 
+/// The target of a direct branch, whose displacement is its last four bytes.
+fn target(address: u64, bytes: &[u8]) -> u64 {
+    let displacement = bytes.last_chunk().map_or(0, |raw| i32::from_le_bytes(*raw));
+    address.wrapping_add(bytes.len() as u64).wrapping_add_signed(displacement.into())
+}
+
 /// The branch with this opcode from `address` to `target`; `None` if out of reach.
 fn branch(opcode: &[u8], address: u64, target: u64) -> Option<Vec<u8>> {
     let end = address.wrapping_add(opcode.len() as u64 + 4);
@@ -131,13 +173,9 @@ fn branch(opcode: &[u8], address: u64, target: u64) -> Option<Vec<u8>> {
 ///
 /// If a table is not where its symbols are, or an entry is malformed.
 pub fn read(binary: &Binary) -> Result<Tables, ImageError> {
+    let readers = [jump::read, call::read, mcount::read, alternative::read, pointers::read, exception::read];
     let mut tables = Tables::default();
-    jump::read(binary, &mut tables)?;
-    call::read(binary, &mut tables)?;
-    mcount::read(binary, &mut tables)?;
-    alternative::read(binary, &mut tables)?;
-    pointers::read(binary, &mut tables)?;
-    exception::read(binary, &mut tables)?;
+    readers.into_iter().try_for_each(|read| read(binary, &mut tables))?;
     tables.sites.sort_by_key(|site| (site.kind, site.address));
     stacked(&tables.sites)?;
     Ok(tables)
@@ -149,22 +187,26 @@ fn stacked(sites: &[Site]) -> Result<(), ImageError> {
     let mut ends: Vec<u64> = sites.iter().map(Site::end).collect();
     starts.sort_unstable();
     ends.sort_unstable();
-    let mut ended = 0;
-    for (begun, start) in starts.iter().enumerate() {
-        while ends.get(ended).is_some_and(|end| end <= start) {
-            ended += 1;
-        }
-        if begun + 1 - ended > limits::STACKED {
-            return Err(ImageError::damaged(
-                "tables",
-                format!("more than {} sites share the byte at {start:#x}", limits::STACKED),
-            ));
-        }
-    }
-    Ok(())
+    // With the site that many places further on, one site too many has begun, unless the first of them has ended.
+    let crowded = starts.iter().skip(limits::STACKED).zip(&ends).find(|(start, end)| start < end);
+    crowded.map_or(Ok(()), |(start, _)| {
+        let reason = format!("more than {} sites share the byte at {start:#x}", limits::STACKED);
+        Err(ImageError::damaged("tables", reason))
+    })
 }
 
 impl Tables {
+    /// The exceptions whose instruction begins in an address range.
+    pub fn exceptions_in(&self, from: u64, to: u64) -> &[Exception] {
+        let place = |address| self.exceptions.partition_point(|exception| exception.address < address);
+        &self.exceptions[place(from)..place(to)]
+    }
+
+    /// Counts an empty entry.
+    fn pad(&mut self, table: &Table<'_>) {
+        *self.padding.entry(table.name).or_default() += 1;
+    }
+
     fn add(&mut self, kind: Kind, address: u64, bytes: &[u8]) -> &mut Site {
         self.sites.push(Site {
             kind,

@@ -26,9 +26,8 @@
 
 use iced_x86::{Decoder, DecoderOptions};
 
-use super::{Name, Tables, branch, find, relative, s32, s64, thunk};
+use super::{Name, Tables, branch, each, relative, s32, s64, target, thunk};
 use crate::error::ImageError;
-use crate::hex::hex;
 use crate::nops::{self, Style};
 use crate::read::Binary;
 use crate::site::{Kind, State};
@@ -45,31 +44,31 @@ const TABLES: [Pointers; 5] = [
     Pointers {
         name: Name { section: ".retpoline_sites", start: "__retpoline_sites", stop: "__retpoline_sites_end" },
         kind: Kind::Retpoline,
-        what: "a call or jump",
+        what: "not a call or jump",
         states: &[State::Call, State::Jmp, State::Jcc, State::Indirect],
     },
     Pointers {
         name: Name { section: ".return_sites", start: "__return_sites", stop: "__return_sites_end" },
         kind: Kind::Return,
-        what: "a jump or return",
+        what: "not a jump or return",
         states: &[State::Jmp, State::Ret, State::Jcc],
     },
     Pointers {
         name: Name { section: ".call_sites", start: "__call_sites", stop: "__call_sites_end" },
         kind: Kind::CallThunk,
-        what: "a call",
+        what: "not a call",
         states: &[State::Call, State::Jmp, State::Jcc],
     },
     Pointers {
         name: Name { section: ".ibt_endbr_seal", start: "__ibt_endbr_seal", stop: "__ibt_endbr_seal_end" },
         kind: Kind::Endbr,
-        what: "an ENDBR64",
+        what: "not an ENDBR64",
         states: &[State::Endbr],
     },
     Pointers {
         name: Name { section: ".smp_locks", start: "__smp_locks", stop: "__smp_locks_end" },
         kind: Kind::Lock,
-        what: "an instruction",
+        what: "not an instruction",
         // The kernel checks the byte and skips anything but LOCK, as in `lock` after an operand size prefix.
         states: &[State::Lock, State::Code],
     },
@@ -77,7 +76,7 @@ const TABLES: [Pointers; 5] = [
 
 const PARAVIRT: Name =
     Name { section: ".parainstructions", start: "__parainstructions", stop: "__parainstructions_end" };
-const PARAVIRT_SIZE: usize = 16;
+const PARAVIRT_FORMAT: (usize, &str) = (16, "16 bytes, absolute");
 /// Maximum length of an instruction in bytes (SDM vol. 2, 2.3.11).
 const LONGEST: usize = 15;
 /// `gen_endbr_poison()` of arch/x86/include/asm/ibt.h, a NOP with an operand size prefix.
@@ -93,15 +92,12 @@ pub fn read(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
 }
 
 fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), ImageError> {
-    let Some(table) = find(binary, &pointers.name)? else { return Ok(()) };
-    table.whole(4)?;
     let memory = &binary.memory;
     let counting = if pointers.kind == Kind::CallThunk { thunk::counting(binary) } else { None };
-    let mut zeros = 0;
-    for (entry, raw) in table.entries(4) {
+    each(binary, &pointers.name, (4, "4 bytes, relative"), tables, |table, tables, entry, raw| {
         if s32(raw, 0) == 0 {
-            zeros += 1;
-            continue;
+            tables.pad(table);
+            return Ok(());
         }
         let code = relative(entry, raw, 0);
         let Some(from) = memory.from(code).filter(|_| memory.executable(code)) else {
@@ -114,20 +110,10 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
         };
         let bytes = &from[..length];
         if !pointers.states.contains(&State::of(bytes)) {
-            let found = hex(&from[..from.len().min(6)]);
-            return Err(
-                table.wrong(entry, format!("the bytes at {code:#x}, {found}, are not {}", pointers.what))
-            );
+            return Err(table.unlike(entry, code, &from[..from.len().min(6)], pointers.what));
         }
-        let target = match bytes {
-            [.., a, b, c, d]
-                if matches!(State::of(bytes), State::Call | State::Jmp | State::Jcc) && length >= 5 =>
-            {
-                let displacement = i32::from_le_bytes([*a, *b, *c, *d]);
-                Some(code.wrapping_add(length as u64).wrapping_add_signed(displacement.into()))
-            }
-            _ => None,
-        };
+        let branches = matches!(State::of(bytes), State::Call | State::Jmp | State::Jcc) && length >= 5;
+        let target = branches.then(|| target(code, bytes));
         let other = match (pointers.kind, target) {
             (Kind::Retpoline, Some(target)) => thunk::retpoline(binary, bytes, target),
             (Kind::Return, _) => thunk::returns(bytes),
@@ -138,18 +124,14 @@ fn one(binary: &Binary, pointers: &Pointers, tables: &mut Tables) -> Result<(), 
         };
         let site = tables.add(pointers.kind, code, bytes);
         (site.other, site.target) = (other, target);
-    }
-    tables.formats.insert(pointers.name.section, "4 bytes, relative".into());
-    tables.padding.insert(pointers.name.section, zeros);
-    Ok(())
+        Ok(())
+    })
 }
 
 fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
-    let Some(table) = find(binary, &PARAVIRT)? else { return Ok(()) };
-    table.whole(PARAVIRT_SIZE)?;
     let symbols = &binary.symbols;
     let (operations, nothing) = (symbols.address("pv_ops"), symbols.address("_paravirt_nop"));
-    for (entry, raw) in table.entries(PARAVIRT_SIZE) {
+    each(binary, &PARAVIRT, PARAVIRT_FORMAT, tables, |table, tables, entry, raw| {
         let (code, length) = (s64(raw, 0) as u64, usize::from(raw[9]));
         let bytes = binary.memory.bytes(code, length).filter(|_| binary.memory.executable(code));
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
@@ -172,7 +154,6 @@ fn paravirt(binary: &Binary, tables: &mut Tables) -> Result<(), ImageError> {
             nops::fill(&mut other[used..], Style::Several);
             (other.len() == length).then_some(other)
         });
-    }
-    tables.formats.insert(PARAVIRT.section, "16 bytes, absolute".into());
-    Ok(())
+        Ok(())
+    })
 }

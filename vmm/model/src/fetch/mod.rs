@@ -23,19 +23,20 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::x86::VendorRule;
 
-/// What a fetch that misses commits may miss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Which stores a stale fetch may miss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// One clock for each block.
+    /// The latest ones, in program order, with one clock for each block.
     Block,
-    /// One clock.
+    /// The latest ones, in program order, with one clock for all blocks.
     Program,
-    /// Any subset.
+    /// Any of them.
     Any,
 }
 

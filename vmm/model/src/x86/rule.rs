@@ -1,17 +1,20 @@
 //! Whose promises about code that changes under a CPU are in force.
 
-use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
-/// Which vendor's promises are in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A vendor's rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Rule")]
+#[strum(serialize_all = "kebab-case")]
 pub enum VendorRule {
-    /// Intel SDM: what only AMD promises is not assumed.
+    /// Intel SDM: nothing is assumed that only AMD promises.
     Intel,
-    /// AMD APM: MFENCE serialises, one store inside an aligned quadword is safe.
+    /// AMD APM: MFENCE serialises, and one store inside an aligned quadword needs no handshake.
     Amd,
 }
 
@@ -29,16 +32,7 @@ impl VendorRule {
 
     /// Its name in scenarios, options and reports.
     pub fn name(self) -> &'static str {
-        match self {
-            VendorRule::Intel => "intel",
-            VendorRule::Amd => "amd",
-        }
-    }
-}
-
-impl fmt::Display for VendorRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        self.into()
     }
 }
 

@@ -1,25 +1,29 @@
 //! The state of the compiler of one program, and what its steps have in common: words and values.
 
+use std::collections::HashMap;
+
 use crossmod_abi::{shared, va};
 use crossmod_model::plan;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::emit::{Coded, Emitter, Frame, own_word, shared_word};
-use super::{Library, Target, Use};
+use super::Use;
+use super::emit::{Coded, Emitter, own_word, shared_word};
 use crate::error::{Place, ScenarioError};
+use crate::resolve::Context;
+use crate::spanned::Spanned;
 use crate::symbols::Home;
 use crate::syntax::Operand;
 
-/// A program that is being compiled.
-pub(super) struct Code<'c, 't> {
-    pub emitter: &'c mut Emitter,
-    pub out: &'c mut plan::Programs,
-    pub target: &'c Target<'t>,
-    pub library: &'c Library,
-    pub name: &'c str,
-    pub frame: Frame,
+/// Programs that are being compiled, and which one is now.
+pub(super) struct Code<'c> {
+    pub emitter: Emitter,
+    pub out: plan::Programs,
+    pub context: &'c Context<'c>,
+    pub name: String,
     pub what: Use,
+    /// The steps of the program.
+    pub labels: HashMap<String, CodeLabel>,
 }
 
 /// What a condition compares, at run time.
@@ -29,12 +33,12 @@ pub(super) enum Value {
     Number(u32),
 }
 
-/// What to say of an instruction that the assembler refuses.
-pub(super) fn unassembled(place: &Place) -> impl Fn(IcedError) -> ScenarioError + Copy + '_ {
-    |error| place.error(format!("{error}"), "not assembled", "simplify it")
-}
+impl<'c> Code<'c> {
+    pub(super) fn new(context: &'c Context<'c>) -> Result<Code<'c>, IcedError> {
+        let (emitter, out) = (Emitter::new()?, plan::Programs::default());
+        Ok(Code { emitter, out, context, name: String::new(), what: Use::Trap, labels: HashMap::new() })
+    }
 
-impl Code<'_, '_> {
     pub(super) fn note_write(&mut self, address: u64) {
         if let Some(offset) = address.checked_sub(va::SHARED).filter(|offset| *offset < shared::STATE_END) {
             self.out.writes |= 1 << (offset / 4);
@@ -42,7 +46,7 @@ impl Code<'_, '_> {
     }
 
     pub(super) fn word(&mut self, name: &str, place: &Place, written: bool) -> Result<u64, ScenarioError> {
-        Ok(match self.target.names.word(name, place)? {
+        Ok(match self.context.names.word(name, place)? {
             Home::Shared(word) => {
                 let address = shared_word(word);
                 if written {
@@ -54,8 +58,9 @@ impl Code<'_, '_> {
         })
     }
 
-    pub(super) fn value(&mut self, operand: &Operand, place: &Place) -> Result<Value, ScenarioError> {
-        match operand {
+    pub(super) fn value(&mut self, operand: &Spanned<Operand>) -> Result<Value, ScenarioError> {
+        let place = &operand.place;
+        match &operand.value {
             Operand::Number(number) => match i32::try_from(*number) {
                 Ok(number) => Ok(Value::Number(number as u32)),
                 Err(_) => {
@@ -63,18 +68,14 @@ impl Code<'_, '_> {
                 }
             },
             Operand::Name(name) => {
-                if let Some(register) = Emitter::register(self.frame, name) {
+                if let Some(register) = Emitter::register(self.what, name) {
                     return Ok(Value::Register(register));
                 }
-                let parts = &self.target.site.site.parts;
-                if let Some(part) = parts.iter().find(|part| !part.name.is_empty() && part.name == *name) {
-                    return Ok(Value::Number((self.target.site.site.address + part.offset as u64) as u32));
-                }
-                if name == "site" {
-                    return Ok(Value::Number(self.target.site.site.address as u32));
+                if let Some(part) = self.context.site.find(name) {
+                    return Ok(Value::Number(self.context.site.begin(part) as u32));
                 }
                 if name == "all" {
-                    return Ok(Value::Number(self.target.executors as u32));
+                    return Ok(Value::Number(self.context.executors as u32));
                 }
                 self.word(name, place, false).map(Value::Memory)
             }

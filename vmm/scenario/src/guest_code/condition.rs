@@ -4,37 +4,19 @@ use crossmod_model::property::Property;
 use iced_x86::code_asm::*;
 
 use super::Use;
-use super::code::{Code, Value, unassembled};
+use super::code::{Code, Value};
 use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
 use crate::error::{Place, ScenarioError};
+use crate::models::named;
 use crate::spanned::Spanned;
 use crate::steps::Item;
 use crate::syntax::{Operand, Values};
+use crate::value;
 
 /// Status flags by name.
 const FLAGS: [(&str, u32); 5] = [("cf", 1), ("pf", 4), ("zf", 0x40), ("sf", 0x80), ("of", 0x800)];
 
-/// A step that compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
-    Wait,
-    If,
-    Unless,
-    Check,
-}
-
-impl Condition {
-    /// The key that says what follows from the outcome.
-    fn extra(self) -> Option<&'static str> {
-        match self {
-            Condition::Wait => None,
-            Condition::If | Condition::Unless => Some("goto"),
-            Condition::Check => Some("else"),
-        }
-    }
-}
-
-impl Code<'_, '_> {
+impl Code<'_> {
     /// Low half of the address of the INT3 that trapped, into EAX.
     pub(super) fn trapped(&mut self) -> Coded {
         self.emitter.a.mov(rax, qword_ptr(rsp + FRAME_RIP))?;
@@ -50,13 +32,8 @@ impl Code<'_, '_> {
     }
 
     /// Compares; true if "equal" is the outcome with the zero flag set.
-    pub(super) fn compare(
-        &mut self,
-        name: &str,
-        operand: &Operand,
-        place: &Place,
-    ) -> Result<bool, ScenarioError> {
-        let failed = unassembled(place);
+    pub(super) fn compare(&mut self, name: &str, operand: &Spanned<Operand>) -> Result<bool, ScenarioError> {
+        let place = &operand.place;
         let handler = |code: &Self| match code.what {
             Use::Trap => Ok(()),
             _ => Err(place.error(
@@ -67,61 +44,58 @@ impl Code<'_, '_> {
         };
         if let Some((_, bit)) = FLAGS.iter().find(|(flag, _)| *flag == name) {
             handler(self)?;
-            self.emitter.a.test(dword_ptr(rsp + FRAME_FLAGS), *bit).map_err(failed)?;
-            return match operand {
+            self.emitter.a.test(dword_ptr(rsp + FRAME_FLAGS), *bit)?;
+            return match operand.value {
                 Operand::Number(0) => Ok(true),
                 Operand::Number(1) => Ok(false),
                 _ => Err(place.error("a flag is 0 or 1", "neither", "give 0 or 1")),
             };
         }
         if name == "went" {
-            return self.went(operand, place);
+            return self.went(operand);
         }
-        let value = self.value(operand, place)?;
+        let value = self.value(operand)?;
         if name == "ip" || name == "opcode" {
             handler(self)?;
-            (|| {
-                self.trapped()?;
-                if name == "opcode" {
-                    // The text as data; a byte outside the site equals nothing.
-                    let site = &self.target.site.site;
-                    let (mut elsewhere, mut read) =
-                        (self.emitter.a.create_label(), self.emitter.a.create_label());
-                    self.emitter.a.sub(eax, site.address as u32)?;
-                    self.emitter.a.cmp(eax, site.len() as u32)?;
-                    self.emitter.a.jae(elsewhere)?;
-                    let master = crossmod_model::layout::master(site.address) as i32;
-                    self.emitter.a.movzx(eax, byte_ptr(rax + master))?;
-                    self.emitter.a.jmp(read)?;
-                    self.emitter.here(&mut elsewhere)?;
-                    self.emitter.a.mov(eax, -1)?;
-                    self.emitter.here(&mut read)?;
-                }
-                self.compare_register(eax, value)
-            })()
-            .map_err(failed)?;
+            self.trapped()?;
+            if name == "opcode" {
+                // The text as data; a byte outside the site equals nothing.
+                let site = &self.context.site.site;
+                let (mut elsewhere, mut read) =
+                    (self.emitter.a.create_label(), self.emitter.a.create_label());
+                self.emitter.a.sub(eax, site.address as u32)?;
+                self.emitter.a.cmp(eax, site.len() as u32)?;
+                self.emitter.a.jae(elsewhere)?;
+                let master = crossmod_model::layout::master(site.address) as i32;
+                self.emitter.a.movzx(eax, byte_ptr(rax + master))?;
+                self.emitter.a.jmp(read)?;
+                self.emitter.here(&mut elsewhere)?;
+                self.emitter.a.mov(eax, -1)?;
+                self.emitter.here(&mut read)?;
+            }
+            self.compare_register(eax, value)?;
             return Ok(true);
         }
-        if let Some(register) = Emitter::register(self.frame, name) {
-            self.compare_register(register, value).map_err(failed)?;
+        if let Some(register) = Emitter::register(self.what, name) {
+            self.compare_register(register, value)?;
             return Ok(true);
         }
         let word = self.word(name, place, false)?;
         match value {
-            Value::Number(number) => self.emitter.a.cmp(dword_ptr(word), number),
-            Value::Register(register) => self.emitter.a.cmp(dword_ptr(word), register),
-            Value::Memory(other) => (|| {
+            Value::Number(number) => self.emitter.a.cmp(dword_ptr(word), number)?,
+            Value::Register(register) => self.emitter.a.cmp(dword_ptr(word), register)?,
+            Value::Memory(other) => {
                 self.emitter.a.mov(eax, dword_ptr(other))?;
-                self.emitter.a.cmp(dword_ptr(word), eax)
-            })(),
+                self.emitter.a.cmp(dword_ptr(word), eax)?;
+            }
         }
-        .map_err(failed)?;
         Ok(true)
     }
 
     /// Whether the pass before went the way of old or of new: by the mark of the target that only it has.
-    pub(super) fn went(&mut self, operand: &Operand, place: &Place) -> Result<bool, ScenarioError> {
-        let new = match operand {
+    pub(super) fn went(&mut self, operand: &Spanned<Operand>) -> Result<bool, ScenarioError> {
+        let place = &operand.place;
+        let new = match &operand.value {
             Operand::Name(side) if side == "new" => true,
             Operand::Name(side) if side == "old" => false,
             _ => {
@@ -133,10 +107,9 @@ impl Code<'_, '_> {
             }
         };
         let mark = |version: usize| {
-            let target = self.target.site.targets[version]?;
-            self.target.site.pads.iter().find(|pad| pad.address == target).map(|pad| u32::from(pad.mark))
+            let target = self.context.site.targets[version]?;
+            self.context.site.pads.iter().find(|pad| pad.address == target).map(|pad| u32::from(pad.mark))
         };
-        let failed = unassembled(place);
         let (mark, present) = match (mark(0), mark(1)) {
             (_, Some(mark)) => (mark, new),
             (Some(mark), None) => (mark, !new),
@@ -148,114 +121,94 @@ impl Code<'_, '_> {
                 ));
             }
         };
-        self.emitter.a.test(eax, mark).map_err(failed)?;
+        self.emitter.a.test(eax, mark)?;
         Ok(!present)
     }
 
-    /// `if`, `unless`, `check` and `wait`.
-    pub(super) fn conditional(
+    /// Compares the only values besides that of a key; gives that one, and whether "equal" is with the zero flag set.
+    fn compared<'v>(
         &mut self,
-        item: &Item,
-        condition: Condition,
-        values: &Spanned<Values>,
-        goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
-    ) -> Result<(), ScenarioError> {
-        let failed = unassembled(&item.place);
-        let extra = condition.extra();
-        let place = item.source.at(values.span());
-        let mut conditions = values.get_ref().iter().filter(|(name, _)| Some(name.as_str()) != extra);
-        let (Some((name, operand)), None) = (conditions.next(), conditions.next()) else {
-            return Err(place.error("this step takes one condition", "none or several", "compare one thing"));
+        values: &'v Spanned<Values>,
+        key: &str,
+        help: &str,
+    ) -> Result<(&'v str, &'v Place, bool), ScenarioError> {
+        let (name, operand) = one_condition(values, &[key])?;
+        let Some(Spanned { value: Operand::Name(then), place }) = values.get(key) else {
+            return Err(values.place.error(format!("`{key}` is missing"), "and then?", help));
         };
-        let other = match extra {
-            Some(extra) => match values.get_ref().get(extra).map(|value| (value.get_ref(), value.span())) {
-                Some((Operand::Name(name), span)) => Some((name, item.source.at(span))),
-                _ => {
-                    let help =
-                        if extra == "goto" { "add `goto = \"LABEL\"`" } else { "add `else = \"PROPERTY\"`" };
-                    return Err(place.error(format!("`{extra}` is missing"), "and then?", help));
-                }
-            },
-            None => None,
-        };
-        let operand_place = item.source.at(operand.span());
+        Ok((then, place, self.compare(name, operand)?))
+    }
+
+    fn jump(&mut self, on_zero: bool, to: CodeLabel) -> Coded {
+        if on_zero { self.emitter.a.je(to) } else { self.emitter.a.jne(to) }
+    }
+
+    /// Spins until the values are equal.
+    pub(super) fn wait(&mut self, values: &Spanned<Values>) -> Result<(), ScenarioError> {
+        let (name, operand) = one_condition(values, &[])?;
         let mut again = self.emitter.a.create_label();
-        self.emitter.here(&mut again).map_err(failed)?;
-        let zero = self.compare(name, operand.get_ref(), &operand_place)?;
-        let jump = |code: &mut Self, equal: bool, to: CodeLabel| {
-            if equal == zero { code.emitter.a.je(to) } else { code.emitter.a.jne(to) }.map_err(failed)
-        };
-        let Some((name, place)) = other else { return jump(self, false, again) };
-        match condition {
-            Condition::Wait => jump(self, false, again),
-            Condition::Check => {
-                let property = property(name, &place)?;
-                let mut holds = self.emitter.a.create_label();
-                jump(self, true, holds)?;
-                let step = format!("{}.{}", self.name, item.label);
-                self.fail(property, Some(step), item.label.clone()).map_err(failed)?;
-                self.emitter.here(&mut holds).map_err(failed)
-            }
-            Condition::If | Condition::Unless => {
-                let to = goto(name, &place)?;
-                jump(self, condition == Condition::If, to)
-            }
-        }
+        self.emitter.here(&mut again)?;
+        let zero = self.compare(name, operand)?;
+        Ok(self.jump(!zero, again)?)
+    }
+
+    /// `if` with `equal`, else `unless`.
+    pub(super) fn branch(&mut self, values: &Spanned<Values>, equal: bool) -> Result<(), ScenarioError> {
+        let (label, place, zero) = self.compared(values, "goto", "add `goto = \"LABEL\"`")?;
+        let to = self.label(label, place)?;
+        Ok(self.jump(equal == zero, to)?)
+    }
+
+    pub(super) fn check(&mut self, item: &Item, values: &Spanned<Values>) -> Result<(), ScenarioError> {
+        let (name, place, zero) = self.compared(values, "else", "add `else = \"PROPERTY\"`")?;
+        let property = property(name, place)?;
+        let mut holds = self.emitter.a.create_label();
+        self.jump(zero, holds)?;
+        self.fail(property, Some(format!("{}.{}", self.name, item.label)), &item.label)?;
+        Ok(self.emitter.here(&mut holds)?)
     }
 
     /// Adds atomically; with `unless` and `goto`, only if the word does not hold that, and goes there if it does.
-    pub(super) fn add(
-        &mut self,
-        item: &Item,
-        values: &Spanned<Values>,
-        goto: &dyn Fn(&str, &Place) -> Result<CodeLabel, ScenarioError>,
-    ) -> Result<(), ScenarioError> {
-        let failed = unassembled(&item.place);
-        let place = item.source.at(values.span());
-        let extra = |key: &str| {
-            values.get_ref().get(key).map(|value| (value.get_ref(), item.source.at(value.span())))
+    pub(super) fn add(&mut self, values: &Spanned<Values>) -> Result<(), ScenarioError> {
+        let besides = ["unless", "goto"];
+        let (name, operand) =
+            value::only(values, &besides, "an `add` adds to one word", "give exactly one word")?;
+        let word = self.word(name, &operand.place, true)?;
+        let Operand::Number(number @ -1000..=1000) = operand.value else {
+            return Err(operand.place.error("how much is added?", "not a small number", "give 1 or -1"));
         };
-        let mut words =
-            values.get_ref().iter().filter(|(name, _)| !["unless", "goto"].contains(&name.as_str()));
-        let (Some((name, operand)), None) = (words.next(), words.next()) else {
-            return Err(place.error("an `add` adds to one word", "none or several", "give exactly one word"));
-        };
-        let operand_place = item.source.at(operand.span());
-        let word = self.word(name, &operand_place, true)?;
-        let Operand::Number(number @ -1000..=1000) = operand.get_ref() else {
-            return Err(operand_place.error("how much is added?", "not a small number", "give 1 or -1"));
-        };
-        let number = *number as i32;
-        let (unless, to) = match (extra("unless"), extra("goto")) {
-            (None, None) => return self.emitter.a.lock().add(dword_ptr(word), number).map_err(failed),
-            (Some((Operand::Number(unless), _)), Some((Operand::Name(to), place))) => {
-                (*unless as i32, goto(to, &place)?)
+        let number = number as i32;
+        let (unless, to) = match besides.map(|key| values.get(key).map(|value| (&value.value, &value.place)))
+        {
+            [None, None] => return Ok(self.emitter.a.lock().add(dword_ptr(word), number)?),
+            [Some((Operand::Number(unless), _)), Some((Operand::Name(to), place))] => {
+                (*unless as i32, self.label(to, place)?)
             }
             _ => {
-                return Err(place.error(
+                return Err(values.place.error(
                     "an `add` with a condition says both when it is not done and what then",
                     "half of it",
                     "give `unless = NUMBER` and `goto = \"LABEL\"`, or neither",
                 ));
             }
         };
-        self.emitter.add_unless(word, number, unless, to).map_err(failed)
+        Ok(self.emitter.add_unless(word, number, unless, to)?)
     }
 
     /// Stops here as a violation; `check` is the step whose comparison leads here.
-    pub(super) fn fail(&mut self, property: Property, check: Option<String>, text: String) -> Coded {
+    pub(super) fn fail(&mut self, property: Property, check: Option<String>, text: &str) -> Coded {
         self.emitter.mark(Mark::Check(property, check, format!("step `{text}` of `{}`", self.name)))?;
         let mut here = self.emitter.a.create_label();
         self.emitter.here(&mut here)?;
         self.emitter.a.jmp(here)
     }
 
-    pub(super) fn flags(&mut self, item: &Item, values: &Spanned<Values>) -> Result<(), ScenarioError> {
+    pub(super) fn flags(&mut self, values: &Spanned<Values>) -> Result<(), ScenarioError> {
         let mut word = 0x202;
-        for (name, operand) in values.get_ref() {
-            let place = item.source.at(operand.span());
+        for (name, operand) in &values.value {
+            let place = &operand.place;
             let flag = FLAGS.iter().find(|(flag, _)| flag == name);
-            match (flag, operand.get_ref()) {
+            match (flag, &operand.value) {
                 (Some((_, bit)), Operand::Number(1)) => word |= bit,
                 (Some(_), Operand::Number(0)) => {}
                 _ => {
@@ -269,19 +222,19 @@ impl Code<'_, '_> {
                 }
             }
         }
-        let failed = unassembled(&item.place);
-        self.emitter.a.push(word as i32).map_err(failed)?;
-        self.emitter.a.popfq().map_err(failed)
+        self.emitter.a.push(word as i32)?;
+        Ok(self.emitter.a.popfq()?)
     }
 }
 
+fn one_condition<'v>(
+    values: &'v Spanned<Values>,
+    besides: &[&str],
+) -> Result<(&'v str, &'v Spanned<Operand>), ScenarioError> {
+    value::only(values, besides, "this step takes one condition", "compare one thing")
+}
+
 pub(super) fn property(name: &str, place: &Place) -> Result<Property, ScenarioError> {
-    name.parse().map_err(|message: String| {
-        let names = Property::ALL.map(Property::name);
-        let help = match crate::error::nearest(name, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "name the property that is violated".into(),
-        };
-        place.error(message, "unknown property", help)
-    })
+    let names = Property::ALL.map(Property::name);
+    named(name, place, "unknown property", &names, "name the property that is violated")
 }

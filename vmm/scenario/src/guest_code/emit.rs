@@ -7,6 +7,8 @@ use crossmod_model::property::Property;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
+use super::Use;
+
 pub(super) type Coded = Result<(), IcedError>;
 
 /// What is at a place.
@@ -24,15 +26,6 @@ pub(super) enum Mark {
     OwnIret,
     /// A handler does not claim its trap.
     Refusal,
-}
-
-/// Who runs the code: what its registers are, and where the interrupted context is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Frame {
-    /// An executor's own code.
-    Executor(Ring),
-    /// A handler that has pushed RAX, RCX, RDX and RDI over its frame.
-    Handler,
 }
 
 /// Bytes that a handler pushes over its frame.
@@ -78,9 +71,8 @@ impl Emitter {
     }
 
     /// The register behind a name that a step uses.
-    pub fn register(frame: Frame, name: &str) -> Option<AsmRegister32> {
-        let executor = matches!(frame, Frame::Executor(_));
-        Some(match (name, executor) {
+    pub fn register(what: Use, name: &str) -> Option<AsmRegister32> {
+        Some(match (name, matches!(what, Use::Role(_))) {
             ("a", true) => ebx,
             ("b", true) => ebp,
             ("c", true) => esi,
@@ -126,8 +118,8 @@ impl Emitter {
 
     /// MOV to CR2 serialises, needs one register, and leaves the machine as it was: CR2 is always 0. At ring 3, or if
     /// asked for, it is an IRET to the next instruction.
-    pub fn serialise(&mut self, frame: Frame, by_iret: bool, interrupts: bool) -> Coded {
-        let user = frame == Frame::Executor(Ring::User);
+    pub fn serialise(&mut self, what: Use, by_iret: bool) -> Coded {
+        let user = what == Use::Role(Ring::User);
         if !by_iret && !user {
             self.a.xor(eax, eax)?;
             return self.a.mov(cr2, rax);
@@ -141,7 +133,7 @@ impl Emitter {
         self.a.mov(rax, rsp)?;
         self.a.push(i32::from(stack))?;
         self.a.push(rax)?;
-        self.a.push(if interrupts { 0x202 } else { 2 })?;
+        self.a.push(if matches!(what, Use::Role(_)) { 0x202 } else { 2 })?;
         self.a.push(i32::from(code))?;
         self.a.lea(rax, qword_ptr(next))?;
         self.a.push(rax)?;

@@ -11,18 +11,18 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use crossmod_abi::{va, vector};
-use crossmod_model::fetch::FetchModel;
 use crossmod_model::image::Image;
 use crossmod_model::plan::{self, Function, Ring};
 use iced_x86::BlockEncoderOptions;
 use iced_x86::code_asm::{CodeLabel, r15};
 
-use self::emit::{Emitter, Frame, Mark};
+use self::code::Code;
+use self::emit::Mark;
 use super::built_in::{FUNCTIONS, ROLES, RUNS, function};
-use super::error::{Place, ScenarioError, Source, nearest};
-use super::site::Resolved;
+use super::error::{Place, ScenarioError, suggest};
+use super::resolve::Context;
+use super::spanned::Spanned;
 use super::steps::{self, Item};
-use super::symbols::Names;
 use super::syntax::{self, Nest, Text};
 use super::tags::is_tag;
 
@@ -74,22 +74,11 @@ pub(super) struct Library {
     uses: RefCell<Vec<(Use, Body)>>,
 }
 
-/// What programs are compiled against.
-pub(super) struct Target<'a> {
-    pub site: &'a Resolved,
-    pub names: &'a Names,
-    pub fetch: FetchModel,
-    pub executors: usize,
-    /// Where an executor goes that has finished.
-    pub park: u64,
-}
-
 impl Library {
     /// Adds the programs of a file; those that are there already win.
-    pub fn add(&mut self, source: &Source, table: syntax::Programs, own: bool) -> Result<(), ScenarioError> {
+    pub fn add(&mut self, table: syntax::Programs, own: bool) -> Result<(), ScenarioError> {
         for (name, list) in table {
-            let place = source.at(name.span());
-            let name = name.into_inner();
+            let Spanned { value: name, place } = name;
             let built_in = ROLES.iter().any(|(known, ..)| *known == name)
                 || RUNS.iter().any(|(known, _)| *known == name)
                 || function(&name).is_some();
@@ -104,7 +93,7 @@ impl Library {
                 continue;
             }
             let mut items = Vec::new();
-            steps::append(&mut items, source, list)?;
+            steps::append(&mut items, list)?;
             self.programs.push(Program { name, place, items, own });
         }
         Ok(())
@@ -126,16 +115,14 @@ impl Library {
     }
 
     /// The number of the program with a name.
-    pub fn find(&self, name: &Text, source: &Source, built_in: &[&str]) -> Result<usize, ScenarioError> {
-        let wanted = name.get_ref();
+    pub fn find(&self, name: &Text, built_in: &[&str]) -> Result<usize, ScenarioError> {
+        let wanted = &name.value;
         self.programs.iter().position(|program| program.name == *wanted).ok_or_else(|| {
             let own = self.programs.iter().map(|program| program.name.as_str());
             let known: Vec<&str> = built_in.iter().copied().chain(own).collect();
-            let help = match nearest(wanted, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("write it under [program], or use one of {}", known.join(", ")),
-            };
-            source.at(name.span()).error(format!("there is no program `{wanted}`"), "unknown program", help)
+            let otherwise = format!("write it under [program], or use one of {}", known.join(", "));
+            let help = suggest(wanted, &known, &otherwise);
+            name.place.error(format!("there is no program `{wanted}`"), "unknown program", help)
         })
     }
 
@@ -149,12 +136,12 @@ impl Library {
     }
 
     /// The function that a broadcast runs.
-    pub fn function(&self, name: &Text, source: &Source) -> Result<Function, ScenarioError> {
-        if let Some(built_in) = function(name.get_ref()) {
+    pub fn function(&self, name: &Text) -> Result<Function, ScenarioError> {
+        if let Some(built_in) = function(name) {
             return Ok(built_in);
         }
         let names = FUNCTIONS.map(|(function, _)| function.name());
-        let body = Body::Program(self.find(name, source, &names)?);
+        let body = Body::Program(self.find(name, &names)?);
         let calls = self.uses.borrow().iter().filter(|(what, _)| matches!(what, Use::Call(_))).count();
         let known = self.uses.borrow().iter().find_map(|(what, other)| match what {
             Use::Call(number) if *other == body => Some(*number),
@@ -162,7 +149,7 @@ impl Library {
         });
         let number = known.unwrap_or(calls as u8);
         if number >= vector::CALLS {
-            return Err(source.at(name.span()).error(
+            return Err(name.place.error(
                 format!("more than {} functions of its own are broadcast", vector::CALLS),
                 "one too many",
                 "let one function look at a word to know what to do",
@@ -188,7 +175,7 @@ impl Library {
 
     /// The step of a program that would switch interrupts on as a side effect.
     pub fn switches_on(&self, program: usize) -> Option<&Place> {
-        self.programs[program].items.iter().find(|item| step::switches_on(item)).map(|item| &item.place)
+        self.programs[program].items.iter().find(|item| step::switches_on(item)).map(|item| &item.step.place)
     }
 
     /// Address of a step of what is used, once it is compiled.
@@ -199,32 +186,30 @@ impl Library {
     }
 
     /// Compiles everything that is used. Gives the entry of each use, by its number.
-    pub fn compile(&self, target: &Target<'_>) -> Result<(plan::Programs, Vec<u64>), ScenarioError> {
-        let mut out = plan::Programs::default();
-        let limit = |reason: &str| {
-            let place = self.programs.first().map(|program| &program.place);
-            let message = format!("the programs cannot be assembled: {reason}");
-            let help = "this is a limit of the compiler: simplify them";
-            match place {
-                Some(place) => place.error(message, "here", help),
-                None => ScenarioError::whole(super::ErrorKind::Invalid, "programs", message, help.into()),
-            }
-        };
-        let whole = |error: iced_x86::IcedError| limit(&error.to_string());
-        let mut emitter = Emitter::new().map_err(whole)?;
+    pub fn compile(&self, context: &Context<'_>) -> Result<(plan::Programs, Vec<u64>), ScenarioError> {
+        let first = self.programs.first();
+        self.compiled(context).map_err(|error| match first {
+            Some(program) => error.or_at(&program.place),
+            None => error,
+        })
+    }
+
+    fn compiled(&self, context: &Context<'_>) -> Result<(plan::Programs, Vec<u64>), ScenarioError> {
+        let mut code = Code::new(context)?;
         let mut entries: Vec<CodeLabel> = Vec::new();
         // A program may broadcast a function that nobody else uses: the list grows meanwhile.
         let mut next = 0;
         loop {
             let Some(&(what, body)) = self.uses.borrow().get(next) else { break };
-            let mut entry = emitter.a.create_label();
-            emitter.here(&mut entry).map_err(whole)?;
+            code.name = self.unit_name(what, body);
+            code.what = what;
+            let mut entry = code.emitter.a.create_label();
+            code.emitter.here(&mut entry)?;
             entries.push(entry);
-            let name = self.unit_name(what, body);
-            emitter.mark(Mark::Label(name.clone())).map_err(whole)?;
-            self.unit(&mut emitter, &mut out, target, &name, what, body)?;
+            code.emitter.mark(Mark::Label(code.name.clone()))?;
+            self.unit(&mut code, body)?;
             if let Some(vector) = gate(what) {
-                out.gates.push((vector, name));
+                code.out.gates.push((vector, code.name.clone()));
             }
             next += 1;
         }
@@ -240,17 +225,18 @@ impl Library {
                 ));
             }
         }
+        let Code { mut emitter, mut out, .. } = code;
         if next == 0 {
             return Ok((out, Vec::new()));
         }
         let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
-        let assembled = emitter.a.assemble_options(va::PROGRAM, options).map_err(whole)?;
+        let assembled = emitter.a.assemble_options(va::PROGRAM, options)?;
         out.code.clone_from(&assembled.inner.code_buffer);
         if out.code.len() > LONGEST {
-            return Err(limit("they are longer than 16 KiB"));
+            return Err(ScenarioError::of_assembler("they are longer than 16 KiB"));
         }
-        for (label, mark) in std::mem::take(&mut emitter.marks) {
-            let at = assembled.label_ip(&label).map_err(whole)?;
+        for (label, mark) in emitter.marks {
+            let at = assembled.label_ip(&label)?;
             match mark {
                 Mark::Label(name) => out.labels.push((name, at)),
                 Mark::Store(op) => out.stores.push((at, op)),
@@ -263,7 +249,7 @@ impl Library {
             }
         }
         let entries = entries.iter().map(|label| assembled.label_ip(label)).collect::<Result<_, _>>();
-        Ok((out, entries.map_err(whole)?))
+        Ok((out, entries?))
     }
 
     fn unit_name(&self, what: Use, body: Body) -> String {
@@ -287,64 +273,47 @@ impl Library {
         }
     }
 
-    fn unit(
-        &self,
-        emitter: &mut Emitter,
-        out: &mut plan::Programs,
-        target: &Target<'_>,
-        name: &str,
-        what: Use,
-        body: Body,
-    ) -> Result<(), ScenarioError> {
-        let nowhere = Source::new("programs", "").at(0..0);
-        let failed = |error: iced_x86::IcedError| nowhere.error(format!("{name}: {error}"), "", "");
-        let frame = match what {
-            Use::Role(ring) => Frame::Executor(ring),
-            _ => Frame::Handler,
-        };
+    fn unit(&self, code: &mut Code<'_>, body: Body) -> Result<(), ScenarioError> {
+        let what = code.what;
         let mut nested = None;
-        let mut begin = emitter.a.create_label();
+        let mut begin = code.emitter.a.create_label();
         match what {
-            Use::Role(_) => emitter.here(&mut begin).map_err(failed)?,
+            Use::Role(_) => code.emitter.here(&mut begin)?,
             Use::Nmi(nest) if nest != Nest::Fixed => {
                 let window = nest == Nest::Safe;
-                nested = Some(emitter.enter_nested(vector::NMI, window).map_err(failed)?);
+                nested = Some(code.emitter.enter_nested(vector::NMI, window)?);
             }
-            _ => emitter.enter(gate(what).unwrap_or_default()).map_err(failed)?,
+            _ => code.emitter.enter(gate(what).unwrap_or_default())?,
         }
-        let mut code = code::Code { emitter, out, target, library: self, name, frame, what };
         match body {
             Body::Program(number) => code.program(&self.programs[number].items)?,
-            Body::Site => code.pass_site(0, "pass").map_err(failed)?,
+            Body::Site => code.pass_site(0, "pass")?,
             Body::Nothing => {}
-            Body::Emulate(new) => code.emulate_claimed(new).map_err(failed)?,
+            Body::Emulate(new) => code.emulate_claimed(new)?,
         }
+        let emitter = &mut code.emitter;
         if what == Use::Trap {
             // A program that comes to its end has claimed nothing.
-            emitter.mark(Mark::Refusal).map_err(failed)?;
+            emitter.mark(Mark::Refusal)?;
         }
         match (what, nested) {
-            (Use::Role(_), _) => (|| {
+            (Use::Role(_), _) => {
                 emitter.a.dec(r15)?;
                 emitter.a.jne(begin)?;
-                emitter.a.jmp(target.park)
-            })(),
-            (_, Some(nested)) => emitter.leave_nested(nested),
-            (_, None) => emitter.leave(),
+                emitter.a.jmp(park())?;
+            }
+            (_, Some(nested)) => emitter.leave_nested(nested)?,
+            (_, None) => emitter.leave()?,
         }
-        .map_err(failed)
+        Ok(())
     }
 }
 
+pub(super) use resume::can_emulate;
 pub(super) use step::on_again;
 
-/// True for versions that a program can emulate.
-pub(super) fn can_emulate(version: &super::site::Version) -> bool {
-    resume::can_emulate(version)
-}
-
 /// Where an executor goes that has finished. The embedded image has the place, or nothing works at all.
-pub(super) fn park() -> u64 {
+fn park() -> u64 {
     static PARK: OnceLock<u64> = OnceLock::new();
     *PARK.get_or_init(|| Image::embedded().and_then(|image| image.label("exec_park")).unwrap_or(va::IMAGE))
 }

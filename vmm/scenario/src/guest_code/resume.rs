@@ -5,13 +5,14 @@ use crossmod_model::plan::Action;
 use iced_x86::code_asm::*;
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
-use super::code::{Code, unassembled};
+use super::code::Code;
 use super::emit::{Coded, Mark};
-use crate::error::{Place, ScenarioError};
+use crate::error::ScenarioError;
 use crate::site::emulate;
+use crate::spanned::Spanned;
 use crate::syntax::Resume;
 
-impl Code<'_, '_> {
+impl Code<'_> {
     /// The handler that claims traps of the only site while it is armed, and emulates one version.
     pub(super) fn emulate_claimed(&mut self, new: bool) -> Coded {
         let mut claimed = self.emitter.a.create_label();
@@ -19,7 +20,7 @@ impl Code<'_, '_> {
         self.emitter.a.cmp(dword_ptr(va::SHARED + shared::ARMED), 0)?;
         self.emitter.a.je(refuse)?;
         self.trapped()?;
-        let site = self.target.site.site.address as u32;
+        let site = self.context.site.site.address as u32;
         self.emitter.a.cmp(eax, site)?;
         self.emitter.a.je(claimed)?;
         self.emitter.here(&mut refuse)?;
@@ -34,40 +35,34 @@ impl Code<'_, '_> {
         self.emitter.leave()
     }
 
-    pub(super) fn resume(
-        &mut self,
-        resume: &Resume,
-        part: usize,
-        place: &Place,
-    ) -> Result<(), ScenarioError> {
-        let failed = unassembled(place);
-        let site = &self.target.site.site;
-        let begin = site.address + site.parts[part].offset as u64;
-        let address = match resume {
+    pub(super) fn resume(&mut self, resume: &Spanned<Resume>, part: usize) -> Result<(), ScenarioError> {
+        let place = &resume.place;
+        let site = self.context.site;
+        let address = match resume.value {
             Resume::New | Resume::Old => {
-                let new = matches!(resume, Resume::New);
-                if !can_emulate(self.target.site.version(part, new)) {
+                let new = matches!(resume.value, Resume::New);
+                if !can_emulate(site.version(part, new)) {
                     return Err(place.error(
                         "that version is neither a NOP nor one jump, call or return, and cannot be emulated",
                         "not possible",
                         "resume at \"next\", \"retry\" or { at = ... }, or simplify that version",
                     ));
                 }
-                return self.emulate(part, new).map_err(failed);
+                return Ok(self.emulate(part, new)?);
             }
-            Resume::Next => begin + site.parts[part].len as u64,
-            Resume::Retry => begin,
-            Resume::At(offset) => begin.wrapping_add_signed(*offset),
+            Resume::Next => site.end(part),
+            Resume::Retry => site.begin(part),
+            Resume::At(offset) => site.begin(part).wrapping_add_signed(offset),
         };
-        self.emitter.resume_at(address).map_err(failed)?;
-        self.emitter.leave().map_err(failed)
+        self.emitter.resume_at(address)?;
+        Ok(self.emitter.leave()?)
     }
 
     /// Does what a version of a part would do, and ends the handler.
     pub(super) fn emulate(&mut self, part: usize, new: bool) -> Coded {
-        let site = self.target.site;
+        let site = self.context.site;
         let version = site.version(part, new);
-        let next = site.site.address + (site.site.parts[part].offset + site.site.parts[part].len) as u64;
+        let next = site.end(part);
         let first = effective(&version.instructions);
         match (emulate(version, next), first) {
             (_, Some(first)) if first.flow_control() == FlowControl::Return => {
@@ -101,7 +96,7 @@ fn effective(instructions: &[Instruction]) -> Option<Instruction> {
 }
 
 /// True for versions that a program can emulate.
-pub(super) fn can_emulate(version: &crate::site::Version) -> bool {
+pub(crate) fn can_emulate(version: &crate::site::Version) -> bool {
     emulate(version, 0).is_some()
         || effective(&version.instructions).is_some_and(|first| {
             first.is_jcc_short_or_near()

@@ -8,10 +8,11 @@ use crossmod_model::layout::{FILLER, pad_code};
 use crossmod_model::plan::{Code, Pad, Part, Site};
 use iced_x86::FlowControl;
 
-pub(crate) use self::version::{Version, bytes, emulate};
+pub use self::version::bytes;
+pub(crate) use self::version::{Version, emulate};
 use self::version::{decode, named, unknown_name, version};
 use super::built_in::LAST_OFFSET;
-use super::error::{Place, ScenarioError, Source, nearest};
+use super::error::{Place, ScenarioError, suggest};
 use super::spanned::Spanned;
 use super::syntax::{self, Sites};
 use super::tags::is_tag;
@@ -39,35 +40,42 @@ impl Resolved {
         &self.versions[part][usize::from(new)]
     }
 
-    /// The low half of a part's address, by its name; `site` is the first.
-    pub fn low_address(&self, name: &str, place: &Place) -> Result<u32, ScenarioError> {
-        let part = if name == "site" { 0 } else { self.part(name, place)? };
-        Ok((self.site.address + self.site.parts[part].offset as u64) as u32)
+    /// Where a part begins.
+    pub fn begin(&self, part: usize) -> u64 {
+        self.site.address + self.site.parts[part].offset as u64
+    }
+
+    /// Where it ends.
+    pub fn end(&self, part: usize) -> u64 {
+        self.begin(part) + self.site.parts[part].len as u64
+    }
+
+    /// The part with a name, if there is one; `site` is the first.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        if name == "site" { Some(0) } else { self.names().iter().position(|known| *known == name) }
     }
 
     /// The part with a name.
     pub fn part(&self, name: &str, place: &Place) -> Result<usize, ScenarioError> {
-        let names = || self.site.parts.iter().map(|part| part.name.as_str());
-        names().position(|known| !known.is_empty() && known == name).ok_or_else(|| {
-            let help = match nearest(name, names()) {
-                Some(near) if !near.is_empty() => format!("did you mean `{near}`?"),
-                _ => "give each [[site]] a `name`".into(),
-            };
+        let names = self.names();
+        names.iter().position(|known| *known == name).ok_or_else(|| {
+            let help = suggest(name, &names, "give each [[site]] a `name`");
             place.error(format!("there is no site `{name}`"), "unknown site", help)
         })
+    }
+
+    /// The names of the parts; none if the only one has no name.
+    fn names(&self) -> Vec<&str> {
+        self.site.parts.iter().map(|part| part.name.as_str()).filter(|name| !name.is_empty()).collect()
     }
 }
 
 /// Resolves the table, or the list of tables. `int3` says whether anybody stores 0xCC over a first byte.
-pub(super) fn resolve(
-    source: &Source,
-    table: &Spanned<Sites>,
-    int3: bool,
-) -> Result<Resolved, ScenarioError> {
-    let place = source.at(table.span());
-    let mut tables: Vec<(&syntax::Site, Place)> = match table.get_ref() {
-        Sites::One(one) => vec![(one, place.clone())],
-        Sites::Several(list) => list.iter().map(|one| (one.get_ref(), source.at(one.span()))).collect(),
+pub(super) fn resolve(table: &Spanned<Sites>, int3: bool) -> Result<Resolved, ScenarioError> {
+    let place = &table.place;
+    let mut tables: Vec<(&syntax::Site, &Place)> = match &table.value {
+        Sites::One(one) => vec![(one, place)],
+        Sites::Several(list) => list.iter().map(|one| (&one.value, &one.place)).collect(),
     };
     if tables.is_empty() || tables.len() > MOST_PARTS {
         return Err(place.error(
@@ -76,16 +84,16 @@ pub(super) fn resolve(
             format!("describe 1 to {MOST_PARTS} of them"),
         ));
     }
-    tables.sort_by_key(|(table, _)| *table.offset.get_ref());
+    tables.sort_by_key(|(table, _)| table.offset.value);
     let (mut parts, mut versions): (Vec<Part>, Vec<[Version; 2]>) = (Vec::new(), Vec::new());
     let several = tables.len() > 1;
-    let base = value::ranged(source, &tables[0].0.offset, "a page offset", 0, LAST_OFFSET)? as u64;
+    let base = value::ranged(&tables[0].0.offset, "a page offset", 0, LAST_OFFSET)? as u64;
     for (table, place) in &tables {
-        let offset = value::ranged(source, &table.offset, "a page offset", 0, LAST_OFFSET)? as u64;
-        let name = part_name(source, table, place, several, &parts)?;
+        let offset = value::ranged(&table.offset, "a page offset", 0, LAST_OFFSET)? as u64;
+        let name = part_name(table, place, several, &parts)?;
         let address = va::SITE + offset;
-        let old = version(source, &table.old, table.old_target.as_ref(), [0, parts.len()], address)?;
-        let new = version(source, &table.new, table.new_target.as_ref(), [1, parts.len()], address)?;
+        let old = version(&table.old, table.old_target.as_ref(), [0, parts.len()], address)?;
+        let new = version(&table.new, table.new_target.as_ref(), [1, parts.len()], address)?;
         let (old_len, new_len) = (old.code.bytes.len(), new.code.bytes.len());
         if old_len != new_len {
             return Err(new.place.error(
@@ -116,13 +124,12 @@ pub(super) fn resolve(
         parts.push(part);
         versions.push([old, new]);
     }
-    build(source, &tables, base, parts, versions, int3)
+    build(&tables, base, parts, versions, int3)
 }
 
 /// The whole site: the parts' bytes, and between them the pads that follow a part.
 fn build(
-    source: &Source,
-    tables: &[(&syntax::Site, Place)],
+    tables: &[(&syntax::Site, &Place)],
     base: u64,
     parts: Vec<Part>,
     versions: Vec<[Version; 2]>,
@@ -176,7 +183,7 @@ fn build(
     }
     for (table, _) in tables {
         for text in &table.intermediates {
-            let bytes = intermediate(&site, &pads, text.get_ref(), &source.at(text.span()))?;
+            let bytes = intermediate(&site, &pads, text, &text.place)?;
             if !site.intermediates.contains(&bytes) {
                 site.intermediates.push(bytes);
             }
@@ -186,7 +193,6 @@ fn build(
 }
 
 fn part_name(
-    source: &Source,
     table: &syntax::Site,
     place: &Place,
     several: bool,
@@ -199,10 +205,10 @@ fn part_name(
             Ok(String::new())
         };
     };
-    let text = name.get_ref();
+    let text = &name.value;
     let reserved = ["a", "b", "c", "all", "site", "old", "new", "next"].contains(&text.as_str());
     if !is_tag(text) || reserved || others.iter().any(|part| part.name == *text) {
-        return Err(source.at(name.span()).error(
+        return Err(name.place.error(
             format!("`{text}` cannot be the name of this site"),
             "not a name, or taken",
             "use small letters, digits and `-`, and each name once",

@@ -5,8 +5,8 @@ use crossmod_model::plan::{Action, Code};
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
 
 use super::LONGEST_SITE;
-use crate::error::{Place, ScenarioError, Source, nearest};
-use crate::instruction::{Displacement, LONGEST, NAMES, Named, refusal};
+use crate::error::{Place, ScenarioError, nearest};
+use crate::instruction::{LONGEST, NAMES, Named, refusal};
 use crate::spanned::Spanned;
 use crate::syntax::{Int, OneOrMore};
 use crate::value::{self, hex};
@@ -30,56 +30,43 @@ pub(crate) struct Version {
 }
 
 pub(super) fn version(
-    source: &Source,
     given: &Spanned<OneOrMore>,
     target: Option<&Int>,
     [index, part]: [usize; 2],
     address: u64,
 ) -> Result<Version, ScenarioError> {
-    let place = source.at(given.span());
-    let parts: Vec<(&str, Place)> = match given.get_ref() {
-        OneOrMore::One(text) => vec![(text, place.clone())],
-        OneOrMore::More(list) => {
-            list.iter().map(|text| (text.get_ref().as_str(), source.at(text.span()))).collect()
-        }
-    };
+    let place = &given.place;
     let mut bytes = Vec::new();
     let mut unused = target;
-    for (text, place) in parts {
+    for (text, place) in given.items(place) {
         if let Some(raw) = hex(text) {
             bytes.extend(raw);
         } else {
-            let Some(Named { opcode, displacement, .. }) = Named::find(text) else {
-                return Err(unknown_name(text, &place));
+            let Some(&Named { opcode, displacement, .. }) = Named::find(text) else {
+                return Err(unknown_name(text, place));
             };
-            bytes.extend(*opcode);
-            let far = *displacement == Displacement::Rel32;
-            if *displacement != Displacement::None {
-                let end = address + bytes.len() as u64 + if far { 4 } else { 1 };
+            bytes.extend(opcode);
+            if displacement > 0 {
+                let end = address + (bytes.len() + displacement) as u64;
                 let to = match target {
                     Some(given) => {
                         let (low, high) = (i32::MIN.into(), i32::MAX.into());
-                        address.wrapping_add_signed(value::ranged(source, given, "a target", low, high)?)
+                        address.wrapping_add_signed(value::ranged(given, "a target", low, high)?)
                     }
-                    None if far => FAR_TARGETS[index] + PART_DISTANCE * part as u64,
+                    None if displacement == 4 => FAR_TARGETS[index] + PART_DISTANCE * part as u64,
                     None => address.wrapping_add_signed(NEAR_TARGETS[index]),
                 };
                 unused = None;
                 let relative = to.wrapping_sub(end) as i64;
-                if far {
-                    bytes.extend((relative as i32).to_le_bytes());
-                } else {
-                    let near = i8::try_from(relative).map_err(|_| {
-                        let place = target.map_or(place.clone(), |given| source.at(given.span()));
-                        place.error(
-                            format!("a jmp8 does not reach a target {relative} bytes after its end"),
-                            "too far",
-                            "choose a target from 128 bytes before to 127 bytes after the end of the \
-                             jump, or use `jmp32`",
-                        )
-                    })?;
-                    bytes.extend(near.to_le_bytes());
+                if displacement == 1 && i8::try_from(relative).is_err() {
+                    return Err(target.map_or(place, |given| &given.place).error(
+                        format!("a jmp8 does not reach a target {relative} bytes after its end"),
+                        "too far",
+                        "choose a target from 128 bytes before to 127 bytes after the end of the jump, or \
+                         use `jmp32`",
+                    ));
                 }
+                bytes.extend(&relative.to_le_bytes()[..displacement]);
             }
         }
         if bytes.len() > LONGEST_SITE {
@@ -91,17 +78,17 @@ pub(super) fn version(
         }
     }
     if let Some(target) = unused {
-        return Err(source.at(target.span()).error(
+        return Err(target.place.error(
             "this target belongs to no branch",
             "not used",
             "remove it, or write the branch by name (`jmp8`, `jmp32`, `call`); hex bytes keep their own \
              displacement",
         ));
     }
-    let instructions = decode(&bytes, address, &place, true)?;
+    let instructions = decode(&bytes, address, place, true)?;
     let boundaries =
         instructions.iter().map(|instruction| (instruction.ip() - address) as usize).collect::<Vec<_>>();
-    let version = Version { code: Code { bytes, boundaries }, instructions, place };
+    let version = Version { code: Code { bytes, boundaries }, instructions, place: place.clone() };
     balanced(&version)?;
     Ok(version)
 }
@@ -184,8 +171,9 @@ fn balanced(version: &Version) -> Result<(), ScenarioError> {
     Ok(())
 }
 
-/// Bytes in hex, or of named instructions that have no displacement, in a row.
-pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
+/// Bytes as a scenario may give them: in hex, or by names of instructions without a displacement (`nop5`, `ret`), one
+/// after the other. `None` for anything else.
+pub fn bytes(text: &str) -> Option<Vec<u8>> {
     hex(text).or_else(|| {
         let parts: Option<Vec<Vec<u8>>> = text.split_whitespace().map(named).collect();
         parts.map(|parts| parts.concat()).filter(|bytes| !bytes.is_empty())
@@ -194,7 +182,7 @@ pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
 
 pub(super) fn named(text: &str) -> Option<Vec<u8>> {
     let Named { opcode, displacement, .. } = Named::find(text)?;
-    (*displacement == Displacement::None).then(|| opcode.to_vec())
+    (*displacement == 0).then(|| opcode.to_vec())
 }
 
 /// What a handler does that emulates this version, if that can be done without executing it.

@@ -11,7 +11,7 @@ use crate::spanned::Spanned;
 macro_rules! executor_table {
     ($(#[$table:meta])* $name:ident { $($first:tt)* }) => {
         $(#[$table])*
-        #[derive(Debug, Deserialize, JsonSchema)]
+        #[derive(Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub(in crate) struct $name {
             $($first)*

@@ -1,14 +1,11 @@
 //! The shape of `fetch`.
 
-use std::fmt;
-
-use crossmod_model::fetch::FetchModel;
+use crossmod_model::fetch::{FetchModel, Order};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::Int;
-use super::serde_types::{OneOrMore, OneOrMoreVisitor};
+use super::serde_types::{OneOrMore, forms};
 
 /// Fetch models: a name, the parameters of one, or a list of names.
 #[derive(Debug, JsonSchema)]
@@ -47,42 +44,9 @@ pub(crate) struct Custom {
     pub order: Option<Order>,
 }
 
-/// Which stores a stale fetch may miss.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
-    /// The latest ones, in program order, with one clock for each block.
-    Block,
-    /// The latest ones, in program order, with one clock for all blocks.
-    Program,
-    /// Any of them.
-    Any,
-}
-
-struct FetchVisitor;
-
-impl<'de> Visitor<'de> for FetchVisitor {
-    type Value = Fetch;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a fetch model, \"all\", a list of names, or { atom = ..., stale = ..., order = ... }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Fetch, E> {
-        OneOrMoreVisitor.visit_str(text).map(Fetch::Names)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Fetch, A::Error> {
-        OneOrMoreVisitor.visit_seq(seq).map(Fetch::Names)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fetch, A::Error> {
-        Custom::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Fetch::Custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Fetch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FetchVisitor)
-    }
-}
+forms!(
+    Fetch, "the name of a fetch model, \"all\", a list of names, or { atom = ..., stale = ..., order = ... }",
+    text: |text| Some(Fetch::Names(OneOrMore::One(text))),
+    list: |list| Fetch::Names(OneOrMore::More(list)),
+    table: Fetch::Custom
+);

@@ -135,17 +135,16 @@ pub(super) struct File {
     /// ```toml
     /// rule = "amd"
     /// ```
-    pub rule: Option<Rule>,
+    pub rule: Option<VendorRule>,
     /// When other CPUs see what a program stores.
     ///
-    /// Under `tso` a store waits in a store buffer, and the loads and fetches behind it may come first. The steps of
-    /// `[[step]]` take effect at once under either model: the host's patcher is an ideal one.
+    /// The steps of `[[step]]` take effect at once under either model: the host's patcher is an ideal one.
     ///
     /// ```toml
     /// memory = "sc"
     /// ```
     #[schemars(extend("default" = "tso"))]
-    pub memory: Option<Memory>,
+    pub memory: Option<MemoryModel>,
     /// The patch site in its two versions: the table `[site]`, or a list of them, `[[site]]`.
     ///
     /// With several sites a step names the one that it changes, as in `site = "bypass"`; without that key it changes the
@@ -296,7 +295,7 @@ pub(super) struct File {
     /// words = ["x"]
     /// exactly = [[1]]
     /// ```
-    pub r#final: Option<Spanned<Final>>,
+    pub r#final: Option<Final>,
     /// The steps of the patcher, in order.
     ///
     /// The patcher is the host: each of its steps is atomic, except that a `store` is as many transitions as the fetch
@@ -319,7 +318,7 @@ pub(super) struct File {
 /// A protocol file has no site and no executors: it holds what a scenario can take over by naming it as `protocol`. Its
 /// keys are `summary` and, with the meaning that they have in a scenario, `step`, `handler`, `words`, `each`, `program`
 /// and `events`. In `[events]` it says what the handlers run, not how many events arrive.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Protocol {
     /// What the protocol does, in one line.
@@ -391,44 +390,6 @@ pub(super) enum Side {
     Old,
     /// The version that the modification installs.
     New,
-}
-
-/// A vendor's rule.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Rule {
-    /// Intel SDM: nothing is assumed that only AMD promises.
-    Intel,
-    /// AMD APM: MFENCE serialises, and one store inside an aligned quadword needs no handshake.
-    Amd,
-}
-
-/// A memory model.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Memory {
-    /// x86-TSO: each CPU's stores reach memory in order, but late.
-    Tso,
-    /// Sequential consistency, for comparison: at once. No x86 CPU keeps it.
-    Sc,
-}
-
-impl Memory {
-    pub fn model(self) -> MemoryModel {
-        match self {
-            Memory::Tso => MemoryModel::Tso,
-            Memory::Sc => MemoryModel::Sc,
-        }
-    }
-}
-
-impl Rule {
-    pub fn vendor(self) -> VendorRule {
-        match self {
-            Rule::Intel => VendorRule::Intel,
-            Rule::Amd => VendorRule::Amd,
-        }
-    }
 }
 
 /// The schema of a text that is one of some names, or something else.

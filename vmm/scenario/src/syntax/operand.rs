@@ -1,12 +1,9 @@
 //! The shapes of what the operations of steps take.
 
-use std::fmt;
-
 use schemars::JsonSchema;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::serde_types::Mask;
+use super::serde_types::{Mask, forms};
 use super::{Int, Text, choice};
 use crate::built_in::{FUNCTIONS, GRACE, LARGEST_PIECE, LONGEST_DELAY};
 use crate::spanned::Spanned;
@@ -46,41 +43,13 @@ pub(crate) enum Operand {
     Text(DataRead),
 }
 
-struct OperandVisitor;
-
-impl<'de> Visitor<'de> for OperandVisitor {
-    type Value = Operand;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, a name, \"all\", a list of executor numbers, or { text = ..., size = ... }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Operand, E> {
-        Ok(Operand::Name(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Operand, E> {
-        Ok(Operand::Number(number))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Operand, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Operand::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Operand, A::Error> {
-        DataRead::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Operand::Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Operand {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OperandVisitor)
-    }
-}
+forms!(
+    Operand, "a number, a name, \"all\", a list of executor numbers, or { text = ..., size = ... }",
+    text: |name| Some(Operand::Name(name)),
+    number: Operand::Number,
+    list: Operand::List,
+    table: Operand::Text
+);
 
 /// What a grace period waits for.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Int, Text};
+use crate::error::Place;
 use crate::spanned::Spanned;
 
 /// `x` or `[x, y]`. A single one has the span of the whole.
@@ -18,12 +17,22 @@ pub(crate) enum OneOrMore {
     More(Vec<Text>),
 }
 
+impl OneOrMore {
+    /// Each with its place.
+    pub fn items<'a>(&'a self, whole: &'a Place) -> Vec<(&'a str, &'a Place)> {
+        match self {
+            OneOrMore::One(text) => vec![(text, whole)],
+            OneOrMore::More(list) => list.iter().map(|text| (text.as_str(), &text.place)).collect(),
+        }
+    }
+}
+
 /// An expectation: for every fetch model, or one by one.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(crate) enum Expect {
     All(OneOrMore),
-    Each(#[schemars(with = "BTreeMap<String, OneOrMore>")] Vec<(Text, Spanned<OneOrMore>)>),
+    Each(BTreeMap<Text, Spanned<OneOrMore>>),
 }
 
 /// `"all"` or a list of executor numbers.
@@ -48,94 +57,58 @@ impl JsonSchema for Mask {
     }
 }
 
-pub(super) struct OneOrMoreVisitor;
+/// Reads a type from the forms that a value of it may have, in this order: a text, which may be refused, a number, a list,
+/// a table.
+macro_rules! forms {
+    (
+        $type:ident, $expected:literal
+        $(, text: $text:expr)? $(, number: $number:expr)? $(, list: $list:expr)? $(, table: $table:expr)?
+    ) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Forms;
+                impl<'de> serde::de::Visitor<'de> for Forms {
+                    type Value = $type;
 
-impl<'de> Visitor<'de> for OneOrMoreVisitor {
-    type Value = OneOrMore;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string or a list of strings")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(OneOrMore::One(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expected)
+                    }
+                    $(fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        let refused = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                        ($text)(text.to_owned()).ok_or_else(refused)
+                    })?
+                    $(fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<$type, E> {
+                        Ok($number(number))
+                    })?
+                    $(fn visit_seq<A: serde::de::SeqAccess<'de>>(self, list: A) -> Result<$type, A::Error> {
+                        let list = serde::de::value::SeqAccessDeserializer::new(list);
+                        serde::Deserialize::deserialize(list).map($list)
+                    })?
+                    $(fn visit_map<A: serde::de::MapAccess<'de>>(self, table: A) -> Result<$type, A::Error> {
+                        let table = serde::de::value::MapAccessDeserializer::new(table);
+                        serde::Deserialize::deserialize(table).map($table)
+                    })?
+                }
+                deserializer.deserialize_any(Forms)
+            }
         }
-        Ok(OneOrMore::More(list))
-    }
+    };
 }
+pub(super) use forms;
 
-impl<'de> Deserialize<'de> for OneOrMore {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrMoreVisitor)
-    }
-}
-
-struct ExpectVisitor;
-
-impl<'de> Visitor<'de> for ExpectVisitor {
-    type Value = Expect;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"safe\", a property, a list of them, or a table with one of these for each fetch model")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Expect, E> {
-        OneOrMoreVisitor.visit_str(text).map(Expect::All)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Expect, A::Error> {
-        OneOrMoreVisitor.visit_seq(seq).map(Expect::All)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Expect, A::Error> {
-        let mut each = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            each.push(entry);
-        }
-        Ok(Expect::Each(each))
-    }
-}
-
-impl<'de> Deserialize<'de> for Expect {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ExpectVisitor)
-    }
-}
-
-struct MaskVisitor;
-
-impl<'de> Visitor<'de> for MaskVisitor {
-    type Value = Mask;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"all\" or a list of executor numbers such as [0, 1]")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Mask, E> {
-        if text == "all" {
-            Ok(Mask::All)
-        } else {
-            Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Mask, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Mask::These(list))
-    }
-}
-
-impl<'de> Deserialize<'de> for Mask {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MaskVisitor)
-    }
-}
+forms!(
+    OneOrMore, "a string or a list of strings",
+    text: |text| Some(OneOrMore::One(text)),
+    list: OneOrMore::More
+);
+forms!(
+    Expect, "\"safe\", a property, a list of them, or a table with one of these for each fetch model",
+    text: |text| Some(Expect::All(OneOrMore::One(text))),
+    list: |list| Expect::All(OneOrMore::More(list)),
+    table: Expect::Each
+);
+forms!(
+    Mask, "\"all\" or a list of executor numbers such as [0, 1]",
+    text: |text: String| (text == "all").then_some(Mask::All),
+    list: Mask::These
+);

@@ -1,12 +1,9 @@
 //! The shape of sites.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::serde_types::OneOrMore;
+use super::serde_types::{OneOrMore, forms};
 use super::{Int, Text};
 use crate::built_in::LAST_OFFSET;
 use crate::spanned::Spanned;
@@ -111,31 +108,8 @@ pub(crate) enum Sites {
     Several(Vec<Spanned<Site>>),
 }
 
-struct SitesVisitor;
-
-impl<'de> Visitor<'de> for SitesVisitor {
-    type Value = Sites;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table [site], or a list of them, [[site]]")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sites, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Sites::Several(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Sites, A::Error> {
-        let one = Site::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-        Ok(Sites::One(Box::new(one)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Sites {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SitesVisitor)
-    }
-}
+forms!(
+    Sites, "a table [site], or a list of them, [[site]]",
+    list: Sites::Several,
+    table: Sites::One
+);

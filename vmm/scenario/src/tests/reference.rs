@@ -6,7 +6,6 @@ use toml::{Table, Value};
 
 use super::*;
 use crate::fields::fields;
-use crate::operation::Operation;
 use crate::syntax::{File, Protocol, Step};
 
 const MINIMAL: &str = r#"
@@ -251,7 +250,7 @@ fn every_listed_value_is_known_to_the_parser() {
 /// Both compilers against what the reference says of a step. One that neither refuses nor lets do anything is forgotten.
 #[test]
 fn who_performs_a_step_is_who_the_compilers_accept() {
-    let names: Vec<&str> = Operation::names().collect();
+    let names = operations();
     let mut wrong = Vec::new();
     for entry in entries().iter().filter(|entry| entry.path == format!("step.{}", entry.name)) {
         let Some(performer) = fact(entry, "Performed by") else {

@@ -10,6 +10,7 @@ use crossmod::memory::MemoryModel;
 use crossmod::plan::Ring;
 use crossmod::results::Shard;
 use crossmod::{CheckOptions, Mode};
+use itertools::Itertools;
 
 use crate::cli::output::Format;
 use crate::cli::selection::{FilterArguments, size};
@@ -189,6 +190,6 @@ impl Arguments {
             given(self.no_reduction, "no-reduction"),
             given(self.no_symmetry, "no-symmetry"),
         ];
-        options.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        options.into_iter().flatten().join(" ")
     }
 }

@@ -8,6 +8,7 @@ use crossmod::linux::{BOUNDARIES, Filter, Kind, State};
 use crossmod::scenario;
 use crossmod::sites::export::PatchSetup;
 use crossmod::x86::VendorRule;
+use itertools::Itertools;
 
 use crate::cli::Failure;
 
@@ -100,18 +101,14 @@ fn state(text: &str) -> Result<State, String> {
 }
 
 fn boundary(text: &str) -> Result<u64, String> {
-    named("boundaries", BOUNDARIES, |boundary| boundary.to_string(), text)
+    named("boundaries", &BOUNDARIES, |boundary| boundary.to_string(), text)
 }
 
 /// The one of `all` with this name.
-fn named<T: Copy, const N: usize>(
-    what: &str,
-    all: [T; N],
-    name: fn(T) -> String,
-    text: &str,
-) -> Result<T, String> {
-    let found = all.into_iter().find(|&one| name(one) == text);
-    found.ok_or_else(|| format!("{what} are {}", all.map(name).join(", ")))
+fn named<T: Copy>(what: &str, all: &[T], name: fn(T) -> String, text: &str) -> Result<T, String> {
+    let names = || all.iter().map(|&one| name(one));
+    let found = names().position(|name| name == text).map(|at| all[at]);
+    found.ok_or_else(|| format!("{what} are {}", names().join(", ")))
 }
 
 impl Arguments {

@@ -8,6 +8,7 @@ use crossmod::machine::{MachineError, catch_signals, stop_requested};
 use crossmod::sites::judge::{self, Judgements, Outcome, Request};
 use crossmod::sites::{Origin, tables};
 use crossmod::{CheckError, CheckOptions, Checker, Report, Scenario};
+use itertools::Itertools;
 
 use super::arguments::{Arguments, Format};
 use super::output::{bar, show};
@@ -104,23 +105,20 @@ fn whole(checked: Result<Report, CheckError>) -> Result<Report, CheckError> {
 
 /// The error if the filters leave nothing to judge.
 fn nothing(images: &[Image], filter: &Filter, without_class: &BTreeMap<Kind, usize>) -> Failure {
-    let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.name()).collect();
-    let mut message = format!("the filters leave no {} site that can be judged", kinds.join(" or "));
+    let kinds = filter.kinds.iter().join(" or ");
+    let mut message = format!("the filters leave no {kinds} site that can be judged");
     for line in tables::without_class(without_class) {
         message.push_str(&format!("\n{line}"));
     }
     let any = Filter { kinds: Vec::new(), ..filter.clone() };
-    let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
     let sites =
         images.iter().flat_map(|image| image.tables.sites.iter().filter(|site| any.wants(image, site)));
-    for site in sites.filter(|site| !filter.kinds.contains(&site.kind)) {
-        *others.entry(site.kind).or_default() += 1;
-    }
-    let others: Vec<String> = others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let others = sites.map(|site| site.kind).filter(|kind| !filter.kinds.contains(kind)).counts();
+    let others = others.iter().sorted().map(|(kind, count)| format!("{count} {kind}")).join(", ");
     message.push_str(&if others.is_empty() {
         "\nhelp: `--list` shows the sites and their functions; in `--function`, `*` at either end matches anything".to_owned()
     } else {
-        format!("\nhelp: the filters leave {} of other kinds: select one with `--kind`", others.join(", "))
+        format!("\nhelp: the filters leave {others} of other kinds: select one with `--kind`")
     });
     Failure::unusable(message)
 }

@@ -97,10 +97,8 @@ pub fn compare(then: &Bench, now: &Bench, seed: u64) -> Result<Vec<Comparison>, 
     for line in new.lines.iter().filter(|line| line.protocol != Protocol::BASE) {
         let Some(before) = old.line(line.protocol) else { continue };
         for (what, (then, now)) in before.ratios.iter().zip(&line.ratios).enumerate() {
-            let (mut then, mut now): (Vec<f64>, Vec<f64>) = (
-                then.iter().map(|&ratio| ratio.into()).collect(),
-                now.iter().map(|&ratio| ratio.into()).collect(),
-            );
+            let exact = |ratios: &[f32]| -> Vec<f64> { ratios.iter().map(|&ratio| ratio.into()).collect() };
+            let (mut then, mut now) = (exact(then), exact(now));
             let interval = bootstrap(&then, &now, &mut random);
             let change = match interval {
                 _ if then.len().min(now.len()) < FEWEST => Change::Undecided,

@@ -1,16 +1,15 @@
 //! Rounds of one case, and their results.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::protocol::{Protocol, SITE, code};
 use super::{Case, CaseResult, KEPT, ProtocolResult, Quantiles};
-use crate::freerun::messages::{Messages, Rates, inject};
+use crate::freerun::messages::{Messages, Rates, injecting};
 use crate::machine::free::bench::{BenchPatcher, BenchVm, Counted, ticks};
 use crate::machine::free::{Injector, Message, spin};
-use crate::machine::{MachineError, stop_requested};
+use crate::machine::{MachineError, Result, stop_requested};
 
 /// Longest pause between two patches.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -19,26 +18,12 @@ const ALL: usize = Protocol::ALL.len();
 /// Patcher time and stall of one patch, in nanoseconds.
 type Sample = [u64; 2];
 
-/// Times of parts that occur several times in a patch, or never.
-struct Parts {
-    /// Rounds of messages.
-    rounds: Histogram<u64>,
-    /// Additional time of passes with traps.
-    traps: Histogram<u64>,
-}
-
-impl Parts {
-    fn new() -> Parts {
-        Parts { rounds: super::histogram(), traps: super::histogram() }
-    }
-}
+/// Times of parts that occur several times in a patch, or never: rounds of messages, and the additional time of passes
+/// with traps.
+type Parts = [Histogram<u64>; 2];
 
 /// The same of one slice, in TSC ticks.
-#[derive(Default)]
-struct Ticks {
-    rounds: Vec<u64>,
-    traps: Vec<u64>,
-}
+type Ticks = [Vec<u64>; 2];
 
 /// A case so far.
 pub(super) struct Measured {
@@ -59,7 +44,7 @@ impl Measured {
     pub fn new(case: Case) -> Measured {
         Measured {
             case,
-            parts: std::array::from_fn(|_| Parts::new()),
+            parts: std::array::from_fn(|_| [super::histogram(), super::histogram()]),
             samples: Vec::new(),
             counted: Default::default(),
             sent: Default::default(),
@@ -87,28 +72,23 @@ impl Measured {
         duration: Duration,
         limit: u64,
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let case = self.case;
         let vm = BenchVm::new(case.executors, SITE, &code(case.sites), case.nmi_rate > 0)?;
         let seed = random.u64(..);
         vm.run(places, |patcher, injector| {
-            let stop = AtomicBool::new(false);
             let rates = Rates { nmi: case.nmi_rate.into(), irq: 0.0 };
-            std::thread::scope(|scope| {
-                let sender = scope.spawn(|| inject(injector, rates, seed, &stop));
-                let result = self.several(patcher, injector, duration, limit, random);
-                stop.store(true, Ordering::Relaxed);
-                let crowded = sender.join().expect("the sender has nothing that can panic")?;
-                // Executors take what was pending before a later message.
-                let settled = result.is_ok() && !stop_requested();
-                if settled && case.nmi_rate > 0 {
-                    Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
-                }
-                self.passes += patcher.counted().passes;
-                result?;
-                self.nmis.add(&Messages::of(injector, Message::Nmi, crowded, settled)?);
-                Ok(())
-            })
+            let rounds = || self.several(patcher, injector, duration, limit, random);
+            let (result, crowded) = injecting(injector, rates, seed, rounds)?;
+            // Executors take what was pending before a later message.
+            let settled = result.is_ok() && !stop_requested();
+            if settled && case.nmi_rate > 0 {
+                Protocol::Int3Two.patch(patcher, 0, 1, Duration::ZERO)?;
+            }
+            self.passes += patcher.counted().passes;
+            result?;
+            self.nmis += Messages::of(injector, Message::Nmi, crowded, settled)?;
+            Ok(())
         })
     }
 
@@ -119,7 +99,7 @@ impl Measured {
         duration: Duration,
         limit: u64,
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let (began, first, before) = (Instant::now(), ticks(), self.samples.len());
         let mut parts: [Ticks; ALL] = Default::default();
         while self.samples.len() == before
@@ -134,7 +114,7 @@ impl Measured {
         let ns = |ticks: u64| (ticks as f64 / ticks_per_ns) as u64;
         self.samples[before..].iter_mut().flatten().flatten().for_each(|sample| *sample = ns(*sample));
         for (all, new) in self.parts.iter_mut().zip(parts) {
-            for (histogram, times) in [(&mut all.rounds, new.rounds), (&mut all.traps, new.traps)] {
+            for (histogram, times) in all.iter_mut().zip(new) {
                 times.into_iter().for_each(|time| super::record(histogram, ns(time)));
             }
         }
@@ -148,7 +128,7 @@ impl Measured {
         injector: Injector<'_>,
         parts: &mut [Ticks; ALL],
         random: &mut fastrand::Rng,
-    ) -> Result<(), MachineError> {
+    ) -> Result<()> {
         let mut order: Vec<usize> = self.performed().collect();
         random.shuffle(&mut order);
         let mut round = [Sample::default(); ALL];
@@ -173,9 +153,9 @@ impl Measured {
             }
             round[index] = [took, stall];
             sent[index] += performed.sent;
-            parts[index].rounds.extend(performed.rounds());
-            parts[index].traps.extend(patcher.trapped());
-            counted[index] = sum(counted[index], before, patcher.counted());
+            parts[index][0].extend(performed.rounds());
+            parts[index][1].extend(patcher.trapped());
+            counted[index] += patcher.counted() - before;
         }
         self.samples.push(round);
         (self.counted, self.sent) = (counted, sent);
@@ -183,7 +163,7 @@ impl Measured {
     }
 
     /// The results. `spare`: CPUs besides the patcher's.
-    pub fn result(&self, spare: usize) -> Result<CaseResult, MachineError> {
+    pub fn result(&self, spare: usize) -> Result<CaseResult> {
         let overcommitted = self.case.executors > spare;
         let lines: Vec<ProtocolResult> =
             self.performed().map(|index| self.protocol(index, overcommitted)).collect();
@@ -203,7 +183,7 @@ impl Measured {
     }
 
     fn protocol(&self, index: usize, overcommitted: bool) -> ProtocolResult {
-        let base = Protocol::ALL.iter().position(|&other| other == Protocol::BASE).unwrap_or_default();
+        let base = Protocol::BASE as usize;
         let ratios = |what: usize| -> Vec<f64> {
             let ratio = |round: &[Sample; ALL]| round[index][what] as f64 / round[base][what].max(1) as f64;
             self.samples.iter().map(ratio).collect()
@@ -229,22 +209,13 @@ impl Measured {
             a_site: patch.p50 as f64 / self.case.sites as f64,
             patch,
             stall: quantiles(1),
-            round: Quantiles::of(&self.parts[index].rounds),
+            round: Quantiles::of(&self.parts[index][0]),
             traps: counted.traps,
-            trap: Quantiles::of(&self.parts[index].traps),
+            trap: Quantiles::of(&self.parts[index][1]),
             sent: self.sent[index],
             delivered: counted.ipis + counted.nmis,
             ratios: if overcommitted { Default::default() } else { [0, 1].map(|what| thinned(ratios(what))) },
         }
-    }
-}
-
-fn sum(sum: Counted, before: Counted, after: Counted) -> Counted {
-    Counted {
-        passes: sum.passes + after.passes - before.passes,
-        traps: sum.traps + after.traps - before.traps,
-        ipis: sum.ipis + after.ipis - before.ipis,
-        nmis: sum.nmis + after.nmis - before.nmis,
     }
 }
 
@@ -262,7 +233,7 @@ mod tests {
         measured.samples[4][0] = [10_000, 50];
         measured.counted = [Counted { passes: 1, traps: 2, ipis: 3, nmis: 1 }; ALL];
         measured.sent = [4; ALL];
-        (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0].rounds, time));
+        (1..=9).for_each(|time| crate::freerun::bench::record(&mut measured.parts[0][0], time));
         let outcome = measured.result(1).unwrap();
         let naive = outcome.line(Protocol::Naive).unwrap();
         assert_eq!((naive.patch_ratio, naive.stall_ratio), (Some(0.1), Some(0.25)));

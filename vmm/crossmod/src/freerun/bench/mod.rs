@@ -33,7 +33,7 @@ pub use protocol::{MOST_SITES, Protocol};
 
 use super::messages::Messages;
 use crate::host::Host;
-use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+use crate::machine::{MachineError, Result, allowed_cpus, pin, stop_requested};
 use measure::Measured;
 
 /// Duration of a slice.
@@ -93,15 +93,9 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} site{}, {} executor{}",
-            self.sites,
-            plural(self.sites),
-            self.executors,
-            plural(self.executors)
-        )?;
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        write!(f, "{}, {}", counted(self.sites, "site"), counted(self.executors, "executor"))?;
         if self.nmi_rate > 0 {
             write!(f, ", {} NMIs/s", self.nmi_rate)?;
         }
@@ -226,7 +220,7 @@ pub struct Bench {
 ///
 /// [`MachineError::NoKvm`] and [`MachineError::NotHere`] if it cannot run here; [`MachineError::Contract`] if an executor
 /// does not answer; [`MachineError::Messages`] if handlers counted another number of messages than were sent.
-pub fn bench(options: &BenchOptions, mut tick: impl FnMut(f64)) -> Result<Bench, MachineError> {
+pub fn bench(options: &BenchOptions, mut tick: impl FnMut(f64)) -> Result<Bench> {
     let cpus = allowed_cpus();
     let &[own, ref others @ ..] = &cpus[..] else {
         return Err(MachineError::NotHere("there is no CPU that this process may use".into()));

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
-use crate::machine::MachineError;
+use crate::machine::Result;
 use crate::machine::free::bench::{BenchPatcher, Signal, ticks};
 use crate::machine::free::spin;
 
@@ -14,7 +15,7 @@ const LEN: usize = 5;
 const INT3: u8 = 0xcc;
 
 /// A protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// One plain store of the bytes that differ, no synchronisation.
@@ -39,42 +40,38 @@ pub enum Protocol {
 
 impl Protocol {
     /// All, in the order of reports.
-    pub const ALL: [Protocol; 9] = [
-        Protocol::Naive,
-        Protocol::Atomic8,
-        Protocol::Int3One,
-        Protocol::Int3Two,
-        Protocol::Int3Three,
-        Protocol::Int3Nmi,
-        Protocol::IpiHeld,
-        Protocol::IpiEarly,
-        Protocol::Stop,
-    ];
+    pub const ALL: &'static [Protocol] = Protocol::VARIANTS;
     /// The protocol to which ratios relate.
     pub const BASE: Protocol = Protocol::Int3Three;
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Naive => "plain store",
-            Protocol::Atomic8 => "8-byte store",
-            Protocol::Int3One => "int3, 1 round",
-            Protocol::Int3Two => "int3, 2 rounds",
-            Protocol::Int3Three => "int3, 3 rounds",
-            Protocol::Int3Nmi => "int3, 3 NMI rounds",
-            Protocol::IpiHeld => "single IPI, held",
-            Protocol::IpiEarly => "single IPI, early",
-            Protocol::Stop => "stop_machine",
-        }
+        self.definition().0
     }
 
     /// Number of broadcasts of one patch.
     pub fn rounds(self) -> u64 {
+        self.definition().1.iter().filter(|step| matches!(step, Step::Round(_))).count() as u64
+    }
+
+    /// Its name, and the steps of the patcher.
+    fn definition(self) -> (&'static str, &'static [Step]) {
+        use Signal::{Hold, Nmi, Sync};
+        use Step::{Delay, First, Release, Round, Tail, Trap, Whole};
         match self {
-            Protocol::Naive | Protocol::Atomic8 => 0,
-            Protocol::Int3One | Protocol::IpiHeld | Protocol::IpiEarly | Protocol::Stop => 1,
-            Protocol::Int3Two => 2,
-            Protocol::Int3Three | Protocol::Int3Nmi => 3,
+            Protocol::Naive => ("plain store", &[Delay, Tail]),
+            Protocol::Atomic8 => ("8-byte store", &[Delay, Whole]),
+            Protocol::Int3One => ("int3, 1 round", &[Trap, Round(Sync), Tail, Delay, First]),
+            Protocol::Int3Two => ("int3, 2 rounds", &[Trap, Round(Sync), Tail, Delay, First, Round(Sync)]),
+            Protocol::Int3Three => {
+                ("int3, 3 rounds", &[Trap, Round(Sync), Tail, Round(Sync), Delay, First, Round(Sync)])
+            }
+            Protocol::Int3Nmi => {
+                ("int3, 3 NMI rounds", &[Trap, Round(Nmi), Tail, Round(Nmi), Delay, First, Round(Nmi)])
+            }
+            Protocol::IpiHeld => ("single IPI, held", &[Trap, Tail, Round(Hold), Delay, First, Release]),
+            Protocol::IpiEarly => ("single IPI, early", &[Trap, Tail, Round(Sync), Delay, First]),
+            Protocol::Stop => ("stop_machine", &[Round(Hold), Delay, Tail, First, Release]),
         }
     }
 
@@ -86,7 +83,7 @@ impl Protocol {
         generation: u32,
         sites: usize,
         delay: Duration,
-    ) -> Result<Performed, MachineError> {
+    ) -> Result<Performed> {
         let new = quadword(generation);
         let [first, a, b, c, d, ..] = new;
         let tail = [a, b, c, d];
@@ -94,68 +91,50 @@ impl Protocol {
         let each = |patcher: &mut BenchPatcher<'_>, offset: usize, bytes: &[u8]| {
             (0..sites).for_each(|site| patcher.store(SITE + site * SLOT + offset, bytes));
         };
-        let mut round = |patcher: &mut BenchPatcher<'_>, signal| -> Result<(), MachineError> {
-            let from = ticks();
-            performed.sent += patcher.signal(signal)?;
-            if signal == Signal::Hold {
-                patcher.held()?
-            } else {
-                patcher.acknowledged()?
-            }
-            performed.rounds[performed.count] = ticks() - from;
-            performed.count += 1;
-            Ok(())
-        };
-        match self {
-            Protocol::Naive => {
-                spin(delay);
-                each(patcher, 1, &tail);
-            }
-            Protocol::Atomic8 => {
-                spin(delay);
-                each(patcher, 0, &new);
-            }
-            Protocol::Int3One | Protocol::Int3Two | Protocol::Int3Three | Protocol::Int3Nmi => {
-                let signal = if self == Protocol::Int3Nmi { Signal::Nmi } else { Signal::Sync };
-                each(patcher, 0, &[INT3]);
-                round(patcher, signal)?;
-                each(patcher, 1, &tail);
-                if self.rounds() == 3 {
-                    round(patcher, signal)?;
+        for step in self.definition().1 {
+            match *step {
+                Step::Trap => each(patcher, 0, &[INT3]),
+                Step::Tail => each(patcher, 1, &tail),
+                Step::First => each(patcher, 0, &[first]),
+                Step::Whole => each(patcher, 0, &new),
+                Step::Delay => spin(delay),
+                Step::Round(signal) => {
+                    let from = ticks();
+                    performed.sent += patcher.signal(signal)?;
+                    match signal {
+                        Signal::Hold => patcher.held()?,
+                        Signal::Sync | Signal::Nmi => patcher.acknowledged()?,
+                    }
+                    performed.rounds[performed.count] = ticks() - from;
+                    performed.count += 1;
                 }
-                spin(delay);
-                each(patcher, 0, &[first]);
-                if self.rounds() >= 2 {
-                    round(patcher, signal)?;
+                Step::Release => {
+                    patcher.release();
+                    patcher.acknowledged()?;
                 }
-            }
-            Protocol::IpiHeld => {
-                each(patcher, 0, &[INT3]);
-                each(patcher, 1, &tail);
-                round(patcher, Signal::Hold)?;
-                spin(delay);
-                each(patcher, 0, &[first]);
-                patcher.release();
-                patcher.acknowledged()?;
-            }
-            Protocol::IpiEarly => {
-                each(patcher, 0, &[INT3]);
-                each(patcher, 1, &tail);
-                round(patcher, Signal::Sync)?;
-                spin(delay);
-                each(patcher, 0, &[first]);
-            }
-            Protocol::Stop => {
-                round(patcher, Signal::Hold)?;
-                spin(delay);
-                each(patcher, 1, &tail);
-                each(patcher, 0, &[first]);
-                patcher.release();
-                patcher.acknowledged()?;
             }
         }
         Ok(performed)
     }
+}
+
+/// A step of the patcher.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Stores INT3 over the first bytes.
+    Trap,
+    /// Stores the other bytes.
+    Tail,
+    /// Stores the first bytes.
+    First,
+    /// Stores the quadwords.
+    Whole,
+    /// Sends messages, and waits until every executor has acknowledged its, or is held.
+    Round(Signal),
+    /// Waits as if a softirq ran here.
+    Delay,
+    /// Releases held executors.
+    Release,
 }
 
 /// Messages of one patch.

@@ -1,19 +1,22 @@
 //! A version of a site that nothing patches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use crate::machine::MachineError;
 use crate::machine::free::Pass;
 use crate::machine::free::stress::{Observer, StressConfig, StressVm, Trap};
+use crate::machine::{MachineError, Result};
 use crate::plan::Plan;
+
+/// Time between two looks for a signal.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The value that a pass leaves in EAX while nothing patches, or the reason why there is none.
 pub(super) fn alone(
     plan: &Plan,
-    text: Vec<u8>,
-    landing: Vec<u8>,
+    (text, landing): (Vec<u8>, Vec<u8>),
     places: &[usize],
-) -> Result<Result<u32, String>, MachineError> {
+) -> Result<Result<u32, String>> {
     let vm = StressVm::new(StressConfig {
         executors: 1,
         site: plan.site.address,
@@ -22,31 +25,29 @@ pub(super) fn alone(
         nmi_runs_site: false,
         irq_runs_site: false,
     })?;
-    let ready = AtomicBool::new(false);
-    let (_, observers) = vm.run(places, vec![FirstBatch { ready: &ready, seen: None }], |handle, _| {
-        while !ready.load(Ordering::Relaxed) && !handle.stopped() {
-            std::thread::yield_now();
+    let (sender, receiver) = mpsc::channel();
+    let (seen, _) = vm.run(places, vec![FirstBatch(sender)], |handle, _| {
+        while !handle.stopped() {
+            if let Ok(seen) = receiver.recv_timeout(LOOK) {
+                return Ok(Some(seen));
+            }
         }
-        Ok(())
+        Ok(receiver.try_recv().ok())
     })?;
     // A failed executor is an error already: only a signal is left.
-    observers.into_iter().find_map(|observer| observer.seen).ok_or(MachineError::Interrupted)
+    seen.ok_or(MachineError::Interrupted)
 }
 
-/// Observes the first batch.
-struct FirstBatch<'a> {
-    ready: &'a AtomicBool,
-    seen: Option<Result<u32, String>>,
-}
+/// Sends what batches show, of which only the first matters.
+struct FirstBatch(mpsc::Sender<Result<u32, String>>);
 
-impl FirstBatch<'_> {
-    fn see(&mut self, seen: Result<u32, String>) {
-        self.seen.get_or_insert(seen);
-        self.ready.store(true, Ordering::Relaxed);
+impl FirstBatch {
+    fn see(&self, seen: Result<u32, String>) {
+        _ = self.0.send(seen);
     }
 }
 
-impl Observer for FirstBatch<'_> {
+impl Observer for FirstBatch {
     fn passes(&mut self, passes: &[Pass]) {
         let Some(first) = passes.first().map(|pass| pass.value as u32) else { return };
         let same = passes.iter().all(|pass| pass.value as u32 == first);
@@ -61,8 +62,4 @@ impl Observer for FirstBatch<'_> {
     fn fault(&mut self, what: &str, rip: u64) {
         self.see(Err(format!("ends in {what} at {rip:#x}")));
     }
-
-    fn handler_begins(&mut self) {}
-
-    fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
 }

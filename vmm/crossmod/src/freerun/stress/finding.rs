@@ -53,6 +53,13 @@ pub struct Event {
     pub after: Vec<Logged>,
 }
 
+impl Event {
+    /// An event outside of any complete pass.
+    pub fn new(property: Property, what: String, executor: usize, by: &'static str) -> Event {
+        Event { property, what, executor, by, pass: None, before: Vec::new(), after: Vec::new() }
+    }
+}
+
 /// The circumstances of every finding of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Circumstances {
@@ -112,7 +119,7 @@ impl std::fmt::Display for StressFinding {
 pub struct Recorder<'a> {
     directory: PathBuf,
     stem: String,
-    /// Bit *i*: the property with this place in [`Property::ALL`] has a finding.
+    /// Bit *i*: the property with this number has a finding.
     seen: AtomicU32,
     failed: AtomicBool,
     kept: Mutex<Kept>,
@@ -145,8 +152,7 @@ impl<'a> Recorder<'a> {
 
     /// Notes a finding if it is the first of its property: first on disk, then in memory.
     pub fn note(&self, property: Property, finding: impl FnOnce() -> StressFinding) {
-        let place = Property::ALL.iter().position(|&known| known == property).unwrap_or_default();
-        let bit = 1 << place;
+        let bit = 1 << property as u32;
         if self.seen.load(Ordering::Relaxed) & bit != 0
             || self.seen.fetch_or(bit, Ordering::Relaxed) & bit != 0
         {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use derive_more::AddAssign;
 use serde::Serialize;
 
 use super::finding::{Circumstances, Event, Logged, NOT_REPLAYABLE, Recorder, StressFinding};
@@ -14,6 +15,9 @@ use crate::property::Property;
 
 /// Passes recorded before a finding, and behind it.
 const NEIGHBOURS: usize = 4;
+
+/// Who passes in an executor's loop.
+const EXECUTOR: &str = "executor";
 
 /// What the patcher and the judges of executors share.
 pub struct StressState<'a> {
@@ -78,7 +82,7 @@ pub fn explore(plan: &Plan, argument: &str, property: Property) -> String {
 }
 
 /// Passes and traps of executors, by kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, AddAssign)]
 pub struct StressCounts {
     /// All passes of the executors' loops.
     pub passes: u64,
@@ -110,51 +114,21 @@ pub struct StressCounts {
 
 impl StressCounts {
     /// The count of a property, if it is visible at full speed.
-    pub fn of(&self, property: Property) -> Option<u64> {
+    pub fn of(mut self, property: Property) -> Option<u64> {
+        self.of_mut(property).copied()
+    }
+
+    fn of_mut(&mut self, property: Property) -> Option<&mut u64> {
         Some(match property {
-            Property::Torn => self.torn,
-            Property::Stale => self.stale,
-            Property::Order => self.order,
-            Property::UnclaimedTrap => self.unclaimed_trap,
-            Property::WrongResume => self.wrong_resume,
-            Property::Lifetime => self.lifetime,
-            Property::Deadlock => self.deadlock,
+            Property::Torn => &mut self.torn,
+            Property::Stale => &mut self.stale,
+            Property::Order => &mut self.order,
+            Property::UnclaimedTrap => &mut self.unclaimed_trap,
+            Property::WrongResume => &mut self.wrong_resume,
+            Property::Lifetime => &mut self.lifetime,
+            Property::Deadlock => &mut self.deadlock,
             _ => return None,
         })
-    }
-
-    fn count(&mut self, property: Property) {
-        match property {
-            Property::Torn => self.torn += 1,
-            Property::Stale => self.stale += 1,
-            Property::Order => self.order += 1,
-            Property::UnclaimedTrap => self.unclaimed_trap += 1,
-            Property::WrongResume => self.wrong_resume += 1,
-            Property::Lifetime => self.lifetime += 1,
-            _ => {}
-        }
-    }
-
-    /// Adds those of another executor.
-    pub fn add(&mut self, other: &StressCounts) {
-        #[rustfmt::skip]
-        let StressCounts {
-            passes, handler_passes, old, new, claimed, torn, stale, order, unclaimed_trap, wrong_resume, lifetime,
-            deadlock, ahead,
-        } = other;
-        self.passes += passes;
-        self.handler_passes += handler_passes;
-        self.old += old;
-        self.new += new;
-        self.claimed += claimed;
-        self.torn += torn;
-        self.stale += stale;
-        self.order += order;
-        self.unclaimed_trap += unclaimed_trap;
-        self.wrong_resume += wrong_resume;
-        self.lifetime += lifetime;
-        self.deadlock += deadlock;
-        self.ahead += ahead;
     }
 }
 
@@ -211,13 +185,11 @@ impl<'a> ExecutorJudge<'a> {
                 let what = format!("the site was executed as {}, which is neither old nor new", hex(&bytes));
                 return Judgement::Violates(Property::Torn, what);
             }
-            Shown::Neither(eax) if eax < 0x100 && self.traps > 0 => {
-                let what = format!("a pass left {eax:#x} in EAX, the outcome of neither version");
-                return Judgement::Violates(Property::WrongResume, what);
-            }
             Shown::Neither(eax) => {
+                let resumed = eax < 0x100 && self.traps > 0;
+                let property = if resumed { Property::WrongResume } else { Property::Torn };
                 let what = format!("a pass left {eax:#x} in EAX, the outcome of neither version");
-                return Judgement::Violates(Property::Torn, what);
+                return Judgement::Violates(property, what);
             }
         };
         let Some(version) = version.filter(|&version| begun - version < 120) else {
@@ -245,22 +217,33 @@ impl<'a> ExecutorJudge<'a> {
     }
 
     fn violated(&mut self, property: Property, event: impl FnOnce() -> Event) {
-        self.counts.count(property);
+        if let Some(count) = self.counts.of_mut(property) {
+            *count += 1;
+        }
         self.shared.note(event, property);
+    }
+
+    /// Judges the pass at `index` of `passes`, which are in order.
+    fn judge_and_note(&mut self, passes: &[Pass], index: usize, by: &'static str) {
+        let (executor, pass) = (self.executor, &passes[index]);
+        match self.judge(pass, by == EXECUTOR) {
+            Judgement::Fine => {}
+            Judgement::Ahead => self.counts.ahead += 1,
+            Judgement::Violates(property, what) => {
+                let logged = |passes: &[Pass]| passes.iter().map(Logged::from).collect();
+                self.violated(property, || Event {
+                    pass: Some(pass.into()),
+                    before: logged(&passes[index.saturating_sub(NEIGHBOURS)..index]),
+                    after: logged(&passes[index + 1..passes.len().min(index + 1 + NEIGHBOURS)]),
+                    ..Event::new(property, what, executor, by)
+                });
+            }
+        }
     }
 
     fn at_once(&mut self, property: Property, what: String) {
         let executor = self.executor;
-        let event = || Event {
-            property,
-            what,
-            executor,
-            by: "executor",
-            pass: None,
-            before: Vec::new(),
-            after: Vec::new(),
-        };
-        self.violated(property, event);
+        self.violated(property, || Event::new(property, what, executor, EXECUTOR));
     }
 }
 
@@ -268,44 +251,24 @@ impl Observer for ExecutorJudge<'_> {
     fn passes(&mut self, passes: &[Pass]) {
         self.counts.passes += passes.len() as u64;
         self.shared.passes.fetch_add(passes.len() as u64, Ordering::Relaxed);
-        for (index, pass) in passes.iter().enumerate() {
-            match self.judge(pass, true) {
-                Judgement::Fine => {}
-                Judgement::Ahead => self.counts.ahead += 1,
-                Judgement::Violates(property, what) => {
-                    let executor = self.executor;
-                    let logged = |passes: &[Pass]| passes.iter().map(Logged::from).collect();
-                    self.violated(property, || Event {
-                        property,
-                        what,
-                        executor,
-                        by: "executor",
-                        pass: Some(pass.into()),
-                        before: logged(&passes[index.saturating_sub(NEIGHBOURS)..index]),
-                        after: logged(&passes[index + 1..passes.len().min(index + 1 + NEIGHBOURS)]),
-                    });
-                }
-            }
-        }
+        (0..passes.len()).for_each(|index| self.judge_and_note(passes, index, EXECUTOR));
         self.traps = 0;
     }
 
     fn trap(&mut self, at: u64) -> Trap {
         let StressState { plan, versions, armed, freed, round, .. } = self.shared;
-        if at != plan.site.address {
-            let offset = at.wrapping_sub(plan.site.address) as i64;
-            self.at_once(Property::Torn, format!("an INT3 was executed at offset {offset} of the site"));
-            return Trap::Abandon;
-        }
-        if !armed.load(Ordering::SeqCst) {
-            self.at_once(
-                Property::UnclaimedTrap,
-                "the handler does not claim the #BP of the site's INT3".into(),
-            );
-            return Trap::Abandon;
-        }
-        if freed.load(Ordering::SeqCst) {
-            self.at_once(Property::Lifetime, "the handler reads a descriptor that was freed".into());
+        let offset = at.wrapping_sub(plan.site.address) as i64;
+        let violated = if offset != 0 {
+            Some((Property::Torn, format!("an INT3 was executed at offset {offset} of the site")))
+        } else if !armed.load(Ordering::SeqCst) {
+            Some((Property::UnclaimedTrap, "the handler does not claim the #BP of the site's INT3".into()))
+        } else if freed.load(Ordering::SeqCst) {
+            Some((Property::Lifetime, "the handler reads a descriptor that was freed".into()))
+        } else {
+            None
+        };
+        if let Some((property, what)) = violated {
+            self.at_once(property, what);
             return Trap::Abandon;
         }
         self.traps += 1;
@@ -343,22 +306,7 @@ impl Observer for ExecutorJudge<'_> {
         self.counts.handler_passes += 1;
         let Some(value) = value else { return };
         let pass = Pass { done: self.handler_done, value, begun: self.shared.begun.load(Ordering::SeqCst) };
-        match self.judge(&pass, false) {
-            Judgement::Fine => {}
-            Judgement::Ahead => self.counts.ahead += 1,
-            Judgement::Violates(property, what) => {
-                let executor = self.executor;
-                self.violated(property, || Event {
-                    property,
-                    what,
-                    executor,
-                    by: if nmi { "nmi handler" } else { "irq handler" },
-                    pass: Some((&pass).into()),
-                    before: Vec::new(),
-                    after: Vec::new(),
-                });
-            }
-        }
+        self.judge_and_note(&[pass], 0, if nmi { "nmi handler" } else { "irq handler" });
     }
 }
 

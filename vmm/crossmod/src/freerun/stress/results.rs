@@ -68,7 +68,7 @@ pub struct Stress {
     pub nmi: Messages,
     /// Device interrupts.
     pub irq: Messages,
-    /// RoundEnd by a signal.
+    /// Ended by a signal.
     pub interrupted: bool,
     /// The first finding of each property.
     pub findings: Vec<StressFinding>,

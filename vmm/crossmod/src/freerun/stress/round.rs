@@ -7,7 +7,7 @@ use crossmod_abi::va;
 
 use super::finding::Event;
 use super::judge::StressState;
-use crate::machine::MachineError;
+use crate::machine::Result;
 use crate::machine::free::spin;
 use crate::machine::free::stress::{PatcherHandle, Waited};
 use crate::plan::{Function, OpKind, Word};
@@ -20,17 +20,6 @@ const ALONE: Duration = Duration::from_micros(20);
 /// Duration of a `delay` step.
 const DELAY: Duration = Duration::from_micros(5);
 
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoundEnd {
-    /// All steps were performed.
-    Complete,
-    /// A wait took too long. The run is over.
-    Stuck,
-    /// A signal came.
-    Interrupted,
-}
-
 /// The patcher.
 pub struct Patching<'a, 'b> {
     pub shared: &'a StressState<'a>,
@@ -39,14 +28,14 @@ pub struct Patching<'a, 'b> {
 }
 
 impl Patching<'_, '_> {
-    /// Performs the scenario's steps once.
-    pub fn round(&mut self, round: u64) -> Result<RoundEnd, MachineError> {
+    /// Performs the scenario's steps once. If a wait does not end, the run is over.
+    pub fn round(&mut self, round: u64) -> Result<Waited> {
         self.alone(ALONE);
         for op in &self.shared.plan.program {
             self.alone(PAUSE);
             let waited = self.perform(&op.kind, 2 * round + 1)?;
-            if let Some(ended) = self.ended(waited, &op.step) {
-                return Ok(ended);
+            if self.noted(waited, &op.step) != Waited::Done {
+                return Ok(waited);
             }
         }
         self.alone(ALONE);
@@ -54,7 +43,7 @@ impl Patching<'_, '_> {
     }
 
     /// Performs one step. `new`: the version that the round stores.
-    fn perform(&mut self, kind: &OpKind, new: u64) -> Result<Waited, MachineError> {
+    fn perform(&mut self, kind: &OpKind, new: u64) -> Result<Waited> {
         let Patching { shared, handle, .. } = self;
         match kind {
             OpKind::Store { offset, bytes } => {
@@ -100,15 +89,15 @@ impl Patching<'_, '_> {
     }
 
     /// Holds and serialises every executor, and restores the old version, of the given round.
-    pub fn reset(&mut self, round: u64) -> Result<RoundEnd, MachineError> {
+    pub fn reset(&mut self, round: u64) -> Result<Waited> {
         let (shared, everyone) = (self.shared, self.handle.everyone());
         // The steps may not have released every held executor.
         self.handle.release();
         self.handle.reset_arrivals();
         self.handle.broadcast(Function::Stop, everyone)?;
         let waited = self.handle.wait_arrived(everyone.count_ones().into());
-        if let Some(ended) = self.ended(waited, "reset") {
-            return Ok(ended);
+        if self.noted(waited, "reset") != Waited::Done {
+            return Ok(waited);
         }
         let number = 2 * round;
         self.handle.store((shared.plan.site.address - va::SITE) as usize, &shared.versions.bytes(number));
@@ -123,27 +112,17 @@ impl Patching<'_, '_> {
         let waited = self.handle.wait_acks(everyone);
         // The arrivals that the steps wait for count from here.
         self.handle.reset_arrivals();
-        Ok(self.ended(waited, "reset").unwrap_or(RoundEnd::Complete))
+        Ok(self.noted(waited, "reset"))
     }
 
-    fn ended(&self, waited: Waited, step: &str) -> Option<RoundEnd> {
-        match waited {
-            Waited::Done => None,
-            Waited::Interrupted => Some(RoundEnd::Interrupted),
-            Waited::Stuck => {
-                let event = || Event {
-                    property: Property::Deadlock,
-                    what: format!("step `{step}` waited for three seconds without an answer"),
-                    executor: 0,
-                    by: "patcher",
-                    pass: None,
-                    before: Vec::new(),
-                    after: Vec::new(),
-                };
-                self.shared.note(event, Property::Deadlock);
-                Some(RoundEnd::Stuck)
-            }
+    /// Notes a finding if a wait took too long.
+    fn noted(&self, waited: Waited, step: &str) -> Waited {
+        if waited == Waited::Stuck {
+            let what = format!("step `{step}` waited for three seconds without an answer");
+            let event = || Event::new(Property::Deadlock, what, 0, "patcher");
+            self.shared.note(event, Property::Deadlock);
         }
+        waited
     }
 
     /// The mask of all executors of the scenario becomes that of all executors here.

@@ -1,7 +1,7 @@
 //! A run: executors, rounds of the patcher, and injected events.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, va};
@@ -10,16 +10,16 @@ use super::alone::alone;
 use super::finding::{Circumstances, Recorder, StressFinding};
 use super::judge::{ExecutorJudge, StressCounts, StressState};
 use super::results::{Stress, StressError};
-use super::round::{Patching, RoundEnd};
+use super::round::Patching;
 use super::stressable::{Refusal, stressable};
 use super::versions::Versions;
-use crate::freerun::messages::{Messages, Rates, inject};
+use crate::freerun::messages::{Messages, Rates, injecting};
 use crate::host::Host;
 use crate::layout::initial_text;
 use crate::linux::hex;
 use crate::machine::free::stress::{PatcherHandle, StressConfig, StressVm, Waited};
 use crate::machine::free::{Injector, Message};
-use crate::machine::{MachineError, allowed_cpus, pin};
+use crate::machine::{MachineError, Result, allowed_cpus, pin};
 use crate::plan::{Function, Plan};
 use crate::property::Property;
 
@@ -76,7 +76,7 @@ pub fn stress(
     // Before the calling thread is pinned: the host counts the CPUs that the process may use.
     let host = Host::read();
     let places = if others.is_empty() { &cpus[..] } else { others };
-    let versions = Versions::of(plan, |text| alone(plan, text.pages(), text.landing(), places))?;
+    let versions = Versions::of(plan, |text| alone(plan, text, places))?;
     let versions = versions.map_err(|reason| {
         let remedy = "choose another pair of versions, or explore it".into();
         StressError::NotStressable(Refusal { reason, remedy })
@@ -87,9 +87,9 @@ pub fn stress(
     let shared = StressState::new(plan, &versions, &recorder, &run, &options.argument);
     let began = Instant::now();
     pin(own);
-    let VmResults { rounds, ended, nmi, irq, mut counts } =
+    let (rounds, ended, [nmi, irq], mut counts) =
         measure(options, &shared, (places, executors), began, tick)?;
-    counts.deadlock += u64::from(ended == RoundEnd::Stuck);
+    counts.deadlock += u64::from(ended == Waited::Stuck);
     let two_valued = versions.two_valued();
     let visible = |&property: &Property| {
         counts.of(property).is_some()
@@ -111,29 +111,21 @@ pub fn stress(
         counts,
         nmi,
         irq,
-        interrupted: ended == RoundEnd::Interrupted,
+        interrupted: ended == Waited::Interrupted,
         findings,
         run,
     })
 }
 
-/// The results of the virtual machine.
-struct VmResults {
-    rounds: u64,
-    ended: RoundEnd,
-    nmi: Messages,
-    irq: Messages,
-    counts: StressCounts,
-}
-
-/// Runs executors, the patcher on the calling thread, and a thread that injects events.
+/// Runs executors, the patcher on the calling thread, and a thread that injects events. Returns the number of complete
+/// rounds, the end of the last one, NMIs and device interrupts, and what executors showed.
 fn measure(
     options: &StressOptions,
     shared: &StressState<'_>,
     (places, executors): (&[usize], usize),
     began: Instant,
     mut tick: impl FnMut(StressProgress),
-) -> Result<VmResults, MachineError> {
+) -> Result<(u64, Waited, [Messages; 2], StressCounts)> {
     let vm = StressVm::new(StressConfig {
         executors,
         site: shared.plan.site.address,
@@ -144,24 +136,18 @@ fn measure(
     })?;
     let judges = (0..executors).map(|executor| ExecutorJudge::new(shared, executor)).collect();
     let patch = |handle: &mut PatcherHandle<'_>, injector: Injector<'_>| {
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| inject(injector, options.rates, options.seed, &stop));
-            let rounds = rounds(options, shared, handle, began, &mut tick);
-            stop.store(true, Ordering::Relaxed);
-            let crowded = sender.join().expect("the sender has nothing that can panic")?;
-            let (rounds, ended) = rounds?;
-            // Executors that do not answer, or were stopped by the signal, owe what was pending.
-            let settled = ended == RoundEnd::Complete && settle(handle)?;
-            let messages = |message| Messages::of(injector, message, crowded, settled);
-            let messages = [messages(Message::Nmi)?, messages(Message::Irq)?];
-            Ok((rounds, ended, messages))
-        })
+        let rounds = || rounds(options, shared, handle, began, &mut tick);
+        let (rounds, crowded) = injecting(injector, options.rates, options.seed, rounds)?;
+        let (rounds, ended) = rounds?;
+        // Executors that do not answer, or were stopped by the signal, owe what was pending.
+        let settled = ended == Waited::Done && settle(handle)?;
+        let messages = |message| Messages::of(injector, message, crowded, settled);
+        Ok((rounds, ended, [messages(Message::Nmi)?, messages(Message::Irq)?]))
     };
-    let ((rounds, ended, [nmi, irq]), judges) = vm.run(places, judges, patch)?;
+    let ((rounds, ended, messages), judges) = vm.run(places, judges, patch)?;
     let mut counts = StressCounts::default();
-    judges.iter().for_each(|judge| counts.add(&judge.counts));
-    Ok(VmResults { rounds, ended, nmi, irq, counts })
+    judges.iter().for_each(|judge| counts += judge.counts);
+    Ok((rounds, ended, messages, counts))
 }
 
 fn rounds(
@@ -170,17 +156,17 @@ fn rounds(
     handle: &mut PatcherHandle<'_>,
     began: Instant,
     tick: &mut impl FnMut(StressProgress),
-) -> Result<(u64, RoundEnd), MachineError> {
+) -> Result<(u64, Waited)> {
     let random = fastrand::Rng::with_seed(options.seed);
     let mut patching = Patching { shared, handle, random };
     let (mut rounds, mut reported) = (0, Instant::now());
     let mut ended = patching.reset(0)?;
-    while ended == RoundEnd::Complete && rounds < options.rounds && began.elapsed() < options.duration {
+    while ended == Waited::Done && rounds < options.rounds && began.elapsed() < options.duration {
         if patching.handle.stopped() || shared.recorder.failed() {
-            return Ok((rounds, RoundEnd::Interrupted));
+            return Ok((rounds, Waited::Interrupted));
         }
         ended = patching.round(rounds)?;
-        rounds += u64::from(ended == RoundEnd::Complete);
+        rounds += u64::from(ended == Waited::Done);
         if reported.elapsed() > Duration::from_millis(100) {
             reported = Instant::now();
             let time = began.elapsed().as_secs_f64() / options.duration.as_secs_f64();
@@ -193,7 +179,7 @@ fn rounds(
 
 /// Waits until every executor has taken what was pending. Returns false if one does not answer. An NMI is taken before an
 /// interrupt that was sent after it.
-fn settle(handle: &mut PatcherHandle<'_>) -> Result<bool, MachineError> {
+fn settle(handle: &mut PatcherHandle<'_>) -> Result<bool> {
     for _ in 0..3 {
         handle.broadcast(Function::Sync, handle.everyone())?;
         if handle.wait_acks(handle.everyone()) != Waited::Done {

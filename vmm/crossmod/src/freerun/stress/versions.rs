@@ -55,50 +55,42 @@ pub enum Shown {
 pub struct Versions {
     /// Address behind the site.
     end: u64,
-    old: Form,
-    new: Form,
+    /// The old version, and the new one.
+    forms: [Form; 2],
     /// Mark of the pad behind the site.
     next: u8,
 }
 
 impl Versions {
     /// The versions of a plan, or the reason why they cannot be distinguished. `outcome` returns the value that a pass
-    /// leaves in EAX with this text in the machine, or the reason why it leaves none.
+    /// leaves in EAX with these site pages and this landing page in the machine, or the reason why it leaves none.
     ///
     /// # Errors
     ///
     /// Those of `outcome`, which say nothing about the plan.
     pub fn of<E>(
         plan: &Plan,
-        mut outcome: impl FnMut(&VersionText<'_>) -> Result<Result<u32, String>, E>,
+        mut outcome: impl FnMut((Vec<u8>, Vec<u8>)) -> Result<Result<u32, String>, E>,
     ) -> Result<Result<Versions, String>, E> {
         let end = plan.site.address + plan.site.len() as u64;
         let next = plan.pads.iter().find(|pad| pad.address == end).map_or(1, |pad| pad.mark);
-        let mut versions = Versions {
-            end,
-            old: Form::Fixed { bytes: plan.site.old.bytes.clone(), outcome: 0 },
-            new: Form::Fixed { bytes: plan.site.new.bytes.clone(), outcome: 0 },
-            next,
-        };
-        for new in [false, true] {
-            let code = if new { &plan.site.new } else { &plan.site.old };
-            let form = match versions.carrying(plan, code) {
+        let codes = [&plan.site.old, &plan.site.new];
+        let fixed = |code: &Code, outcome| Form::Fixed { bytes: code.bytes.clone(), outcome };
+        let mut versions = Versions { end, forms: codes.map(|code| fixed(code, 0)), next };
+        for (number, code) in codes.into_iter().enumerate() {
+            versions.forms[number] = match versions.carrying(plan, code) {
                 Some(form) => form,
-                None => {
-                    let text = VersionText { plan, versions: &versions, number: u64::from(new) };
-                    match outcome(&text)? {
-                        Ok(outcome) => Form::Fixed { bytes: code.bytes.clone(), outcome },
-                        Err(why) => {
-                            let which = if new { "new" } else { "old" };
-                            return Ok(Err(format!("the {which} version alone {why}")));
-                        }
+                None => match outcome((versions.text(plan, number as u64), versions.landing(plan)))? {
+                    Ok(outcome) => fixed(code, outcome),
+                    Err(why) => {
+                        let which = ["old", "new"][number];
+                        return Ok(Err(format!("the {which} version alone {why}")));
                     }
-                }
+                },
             };
-            *(if new { &mut versions.new } else { &mut versions.old }) = form;
         }
-        Ok(match (&versions.old, &versions.new) {
-            (Form::Fixed { outcome: a, .. }, Form::Fixed { outcome: b, .. }) if a == b => Err(
+        Ok(match &versions.forms {
+            [Form::Fixed { outcome: a, .. }, Form::Fixed { outcome: b, .. }] if a == b => Err(
                 "a pass through the new version leaves the same value in EAX as one through the old version"
                     .into(),
             ),
@@ -128,12 +120,12 @@ impl Versions {
     }
 
     fn form(&self, number: u64) -> &Form {
-        if number.is_multiple_of(2) { &self.old } else { &self.new }
+        &self.forms[(number % 2) as usize]
     }
 
     /// True if neither version carries a number, so that `stale` and `order` are not visible.
     pub fn two_valued(&self) -> bool {
-        matches!((&self.old, &self.new), (Form::Fixed { .. }, Form::Fixed { .. }))
+        self.forms.iter().all(|form| matches!(form, Form::Fixed { .. }))
     }
 
     /// The site's bytes in a version.
@@ -158,26 +150,22 @@ impl Versions {
     /// The version that left this value in RAX.
     pub fn shown(&self, rax: u64) -> Shown {
         let eax = rax as u32;
-        for (form, shown) in [(&self.old, Shown::Old), (&self.new, Shown::New)] {
+        for (form, shown) in self.forms.iter().zip([Shown::Old, Shown::New]) {
             if matches!(form, Form::Fixed { outcome, .. } if *outcome == eax) {
                 return shown;
             }
         }
         // A call returns to the pad behind the site, which adds its mark.
-        let (opcode, cell) = match eax & 7 {
-            LEFT => (JMP, eax.wrapping_sub(LEFT)),
-            rest if rest == (LEFT + u32::from(self.next)) & 7 => {
-                (CALL, eax.wrapping_sub(LEFT + u32::from(self.next)))
-            }
+        let returned = LEFT + u32::from(self.next);
+        let (opcode, left) = match eax & 7 {
+            _ if eax < 0x100 => return Shown::Neither(eax),
+            LEFT => (JMP, LEFT),
+            rest if rest == returned & 7 => (CALL, returned),
             _ => return Shown::Neither(eax),
         };
-        if eax < 0x100 {
-            return Shown::Neither(eax);
-        }
-        let displacement = cell.wrapping_sub(self.end as u32).to_le_bytes();
-        let number = displacement[1];
-        let [a, b, c, d] = displacement;
-        let bytes = [opcode, a, b, c, d];
+        let displacement = eax.wrapping_sub(left).wrapping_sub(self.end as u32);
+        let [a, number, c, d] = displacement.to_le_bytes();
+        let bytes = [opcode, a, number, c, d];
         if self.bytes(u64::from(number)) == bytes { Shown::Numbered(number) } else { Shown::Mixed(bytes) }
     }
 
@@ -197,25 +185,6 @@ impl Versions {
         let start = (plan.site.address - va::SITE) as usize;
         text[start..start + plan.site.len()].copy_from_slice(&self.bytes(number));
         text
-    }
-}
-
-/// The text with a version whose outcome is unknown yet.
-pub struct VersionText<'a> {
-    plan: &'a Plan,
-    versions: &'a Versions,
-    number: u64,
-}
-
-impl VersionText<'_> {
-    /// The site pages.
-    pub fn pages(&self) -> Vec<u8> {
-        self.versions.text(self.plan, self.number)
-    }
-
-    /// The landing page.
-    pub fn landing(&self) -> Vec<u8> {
-        self.versions.landing(self.plan)
     }
 }
 

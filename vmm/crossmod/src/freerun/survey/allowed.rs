@@ -119,23 +119,13 @@ impl History {
 /// Orders of `pieces` pieces: all of them for up to five, otherwise only the ascending one. More pieces occur only in
 /// models with `order = any`, where the order makes no difference to a fetch.
 fn orders(pieces: usize) -> Vec<Vec<usize>> {
-    let mut orders = vec![Vec::new()];
     if pieces > 5 {
         return vec![(0..pieces).collect()];
     }
-    for piece in 0..pieces {
-        orders = orders
-            .into_iter()
-            .flat_map(|order: Vec<usize>| {
-                (0..=order.len()).map(move |at| {
-                    let mut order = order.clone();
-                    order.insert(at, piece);
-                    order
-                })
-            })
-            .collect();
-    }
-    orders
+    (0..pieces).fold(vec![Vec::new()], |orders, piece| {
+        let places = orders.iter().flat_map(|order| (0..=order.len()).map(|at| order.split_at(at)));
+        places.map(|(before, after)| [before, &[piece], after].concat()).collect()
+    })
 }
 
 #[cfg(test)]

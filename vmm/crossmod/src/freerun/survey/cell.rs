@@ -32,14 +32,7 @@ pub enum Crosses {
 impl Crosses {
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Crosses::Nothing => "-",
-            Crosses::Quadword => "8",
-            Crosses::Bytes16 => "16",
-            Crosses::Bytes32 => "32",
-            Crosses::Line => "line",
-            Crosses::Page => "page",
-        }
+        ["-", "8", "16", "32", "line", "page"][self as usize]
     }
 }
 

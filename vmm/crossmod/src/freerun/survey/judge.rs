@@ -1,7 +1,5 @@
 //! Which outcomes are findings: those that a binding fetch model does not allow, or that nothing explains.
 
-use std::collections::BTreeMap;
-
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
 use super::outcome::Tally;
@@ -23,7 +21,16 @@ pub(super) struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    pub fn add(&mut self, finding: SurveyFinding) {
+    /// Adds an outcome at a place: the length of its store or its pair, its offset, what it crosses, and the side.
+    fn add(
+        &mut self,
+        (what, offset, crosses, side): (String, usize, Crosses, Side),
+        outcome: String,
+        against: &str,
+        broken: bool,
+    ) {
+        let against = against.into();
+        let finding = SurveyFinding { what, offset, crosses, side, outcome, against, broken };
         (self.found)(&finding);
         self.all.push(finding);
     }
@@ -63,11 +70,17 @@ pub(super) struct PlaceJudge<'a> {
 
 impl<'a> PlaceJudge<'a> {
     pub fn new(cell: Cell, side: Side, binding: &'a [Binding]) -> PlaceJudge<'a> {
-        PlaceJudge { cell, side, binding, tally: Tally::new(cell), reported: [0; 2], ahead: false }
+        PlaceJudge { cell, side, binding, tally: Tally::new(cell, side), reported: [0; 2], ahead: false }
+    }
+
+    fn place(&self) -> (String, usize, Crosses, Side) {
+        let PlaceJudge { cell, side, .. } = *self;
+        (format!("store {}", cell.length.name()), cell.offset(), cell.crosses(), side)
     }
 
     pub fn passes(&mut self, passes: &[Pass], findings: &mut Findings<'_>) {
         let PlaceJudge { cell, side, binding, .. } = *self;
+        let place = self.place();
         let forbids = |bound: &&Binding, odd: &_| {
             ask(bound.model, cell, side == Side::Serialised, odd) == Answer::Forbidden
         };
@@ -79,95 +92,51 @@ impl<'a> PlaceJudge<'a> {
                 *count += 1;
                 if *count <= REPORTED {
                     let against = not_allowed_by(bound.model);
-                    findings.add(finding(cell, side, odd.to_string(), &against, bound.promised));
+                    findings.add(place.clone(), odd.to_string(), &against, bound.promised);
                 }
             });
         }
-        if self.tally.counts.ahead > 0 && !self.ahead {
+        if self.tally.seen.counts.ahead > 0 && !self.ahead {
             self.ahead = true;
-            findings.add(finding(
-                cell,
-                side,
-                "a generation that was not stored yet".into(),
-                UNEXPLAINED,
-                true,
-            ));
+            findings.add(place, "a generation that was not stored yet".into(), UNEXPLAINED, true);
         }
     }
 
     /// The result of a slice.
-    pub fn finish(self, slice: &Slice, findings: &mut Findings<'_>) -> SideSeen {
-        let PlaceJudge { cell, side, mut tally, .. } = self;
-        let Slice { stores, seconds, exceptions, .. } = slice;
+    pub fn finish(mut self, slice: &Slice, findings: &mut Findings<'_>) -> SideSeen {
+        let exceptions = &slice.exceptions;
         if let Some(vector) = exceptions.first() {
             let outcome = format!("{} exceptions, the first of vector {vector}", exceptions.len());
-            findings.add(finding(cell, side, outcome, "no mix of bytes raises one", true));
+            findings.add(self.place(), outcome, "no mix of bytes raises one", true);
         }
-        tally.counts.exceptions = exceptions.len() as u64;
-        SideSeen {
-            side,
-            counts: tally.counts,
-            stores: *stores,
-            seconds: *seconds,
-            odd: tally.odd,
-            unasked: tally.dropped,
-        }
-    }
-}
-
-fn finding(cell: Cell, side: Side, outcome: String, against: &str, broken: bool) -> SurveyFinding {
-    SurveyFinding {
-        what: format!("store {}", cell.length.name()),
-        offset: cell.offset(),
-        crosses: cell.crosses(),
-        side,
-        outcome,
-        against: against.into(),
-        broken,
+        self.tally.seen.counts.exceptions = exceptions.len() as u64;
+        SideSeen { stores: slice.stores, seconds: slice.seconds, ..self.tally.seen }
     }
 }
 
 /// Judges the passes of one side through a pair.
 pub(super) fn judge_pair(row: &PairRow, seen: &PairSeen, host: &Host, findings: &mut Findings<'_>) {
-    let mut add = |outcome: String, against: &str, broken| {
-        findings.add(SurveyFinding {
-            what: row.pair.clone(),
-            offset: row.offset,
-            crosses: row.crosses,
-            side: seen.side,
-            outcome,
-            against: against.into(),
-            broken,
-        });
-    };
+    let place = || (row.pair.clone(), row.offset, row.crosses, seen.side);
     if seen.torn > 0 && row.crosses < Crosses::Line {
         let mixes: Vec<&str> = seen.mixes.keys().map(String::as_str).collect();
         let promised = row.amd_promises_whole && host.vendor() == "amd";
         let model = if promised { "amd" } else { "line" };
-        add(format!("executed as {}", mixes.join(", ")), &not_allowed_by(model), promised);
+        let outcome = format!("executed as {}", mixes.join(", "));
+        findings.add(place(), outcome, &not_allowed_by(model), promised);
     }
     if seen.unexplained > 0 {
-        add(
-            format!("{} passes left a value that no mix of the bytes leaves", seen.unexplained),
-            UNEXPLAINED,
-            true,
-        );
+        let outcome = format!("{} passes left a value that no mix of the bytes leaves", seen.unexplained);
+        findings.add(place(), outcome, UNEXPLAINED, true);
     }
     if seen.exceptions > 0 {
-        add(format!("{} exceptions", seen.exceptions), "no mix of bytes raises one", true);
+        let outcome = format!("{} exceptions", seen.exceptions);
+        findings.add(place(), outcome, "no mix of bytes raises one", true);
     }
 }
 
 /// Compares the outcomes of all places with a fetch model.
 pub(super) fn compare(model: FetchModel, rows: &[SurveyRow]) -> ModelLine {
-    let mut line = ModelLine {
-        model: model.to_string(),
-        allowed: 0,
-        forbidden: 0,
-        forbidden_passes: 0,
-        forbidden_by_boundary: BTreeMap::new(),
-        unknown: 0,
-    };
+    let mut line = ModelLine { model: model.to_string(), ..ModelLine::default() };
     for row in rows {
         for seen in &row.seen {
             for (odd, count) in &seen.odd {

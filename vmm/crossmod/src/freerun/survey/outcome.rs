@@ -1,11 +1,11 @@
 //! What a pass shows. Every varied byte of the immediate holds the low byte of the generation, so that the result tells
 //! for each byte which store wrote it, provided that fewer than 128 stores happened during the pass.
 
-use std::collections::BTreeMap;
-
+use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
+use super::results::{Side, SideSeen};
 use crate::machine::free::Pass;
 
 /// A pass during which the writer made this many stores cannot be placed: the low byte is ambiguous.
@@ -15,7 +15,7 @@ const KEPT: usize = 256;
 
 /// Passes of one place, by kind. A whole outcome is exactly one of old, new, stale, ahead and unplaced; a mix is
 /// torn. Mixes with a stale byte also count as stale, and some whole outcomes also count under `order`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, AddAssign)]
 pub struct PassCounts {
     /// All passes.
     pub passes: u64,
@@ -38,20 +38,6 @@ pub struct PassCounts {
 }
 
 impl PassCounts {
-    /// Adds another place's counts.
-    pub fn add(&mut self, other: &PassCounts) {
-        let PassCounts { passes, old, new, torn, stale, order, ahead, unplaced, exceptions } = other;
-        self.passes += passes;
-        self.old += old;
-        self.new += new;
-        self.torn += torn;
-        self.stale += stale;
-        self.order += order;
-        self.ahead += ahead;
-        self.unplaced += unplaced;
-        self.exceptions += exceptions;
-    }
-
     /// Torn passes of all, as a fraction.
     pub fn torn_rate(&self) -> f64 {
         self.torn as f64 / self.passes.max(1) as f64
@@ -88,28 +74,24 @@ impl std::fmt::Display for Odd {
     }
 }
 
-/// The outcomes of one place.
+/// The outcomes of one side at one place.
 #[derive(Debug, Clone)]
 pub struct Tally {
     cell: Cell,
-    /// By kind.
-    pub counts: PassCounts,
-    /// The odd ones.
-    pub odd: BTreeMap<Odd, u64>,
-    /// Odd outcomes beyond those kept.
-    pub dropped: u64,
+    /// What was counted.
+    pub seen: SideSeen,
     last: u64,
 }
 
 impl Tally {
     /// Nothing yet.
-    pub fn new(cell: Cell) -> Tally {
-        Tally { cell, counts: PassCounts::default(), odd: BTreeMap::new(), dropped: 0, last: 0 }
+    pub fn new(cell: Cell, side: Side) -> Tally {
+        Tally { cell, seen: SideSeen { side, ..SideSeen::default() }, last: 0 }
     }
 
     /// Adds a pass. Calls `new` with each odd outcome that occurs for the first time.
     pub fn add(&mut self, pass: &Pass, mut new: impl FnMut(&Odd)) {
-        self.counts.passes += 1;
+        self.seen.counts.passes += 1;
         let varied = self.cell.length.varied();
         let bytes = &pass.value.to_le_bytes()[..varied];
         // Distance of each byte from the generation complete at the start, from -128 to 127.
@@ -117,57 +99,54 @@ impl Tally {
         let placed = pass.begun.wrapping_sub(pass.done) < WINDOW;
         let rest = if varied == 8 { 0 } else { pass.value >> (8 * varied) };
         if rest != 0 || bytes.iter().any(|&byte| byte != bytes[0]) {
-            self.counts.torn += 1;
+            self.seen.counts.torn += 1;
             if !placed || rest != 0 {
-                self.dropped += 1;
+                self.seen.unasked += 1;
                 return;
             }
             let oldest = bytes.iter().map(|&byte| age(byte)).min().unwrap_or_default();
             let ages = bytes.iter().map(|&byte| age(byte).wrapping_sub(oldest) as u8).collect();
             self.note(Odd::Torn(ages), &mut new);
             if oldest < 0 {
-                self.counts.stale += 1;
+                self.seen.counts.stale += 1;
                 self.note(Odd::Stale(oldest.unsigned_abs()), &mut new);
             }
             return;
         }
         if !placed {
-            self.counts.unplaced += 1;
+            self.seen.counts.unplaced += 1;
             return;
         }
         let age = i64::from(age(bytes[0]));
-        let Some(generation) = pass.done.checked_add_signed(age) else {
-            self.counts.ahead += 1;
+        let generation = pass.done.checked_add_signed(age).filter(|&generation| generation <= pass.begun);
+        let Some(generation) = generation else {
+            self.seen.counts.ahead += 1;
             return;
         };
-        if generation > pass.begun {
-            self.counts.ahead += 1;
-            return;
-        }
         let back = self.last.saturating_sub(generation);
         self.last = generation;
         match age {
-            0 => self.counts.old += 1,
-            1.. => self.counts.new += 1,
+            0 => self.seen.counts.old += 1,
+            1.. => self.seen.counts.new += 1,
             _ => {
-                self.counts.stale += 1;
+                self.seen.counts.stale += 1;
                 self.note(Odd::Stale(age.unsigned_abs() as u8), &mut new);
             }
         }
         if back > 0 {
-            self.counts.order += 1;
+            self.seen.counts.order += 1;
             self.note(Odd::Order(back.min(255) as u8), &mut new);
         }
     }
 
     fn note(&mut self, odd: Odd, new: &mut impl FnMut(&Odd)) {
-        if let Some(count) = self.odd.get_mut(&odd) {
+        if let Some(count) = self.seen.odd.get_mut(&odd) {
             *count += 1;
-        } else if self.odd.len() >= KEPT {
-            self.dropped += 1;
+        } else if self.seen.odd.len() >= KEPT {
+            self.seen.unasked += 1;
         } else {
             new(&odd);
-            self.odd.insert(odd, 1);
+            self.seen.odd.insert(odd, 1);
         }
     }
 }
@@ -177,12 +156,12 @@ mod tests {
     use super::*;
     use crate::machine::free::survey::Length;
 
-    fn tally(passes: &[(u64, u64, u64)]) -> Tally {
-        let mut tally = Tally::new(Cell::in_line(Length::Four, 0));
+    fn tally(passes: &[(u64, u64, u64)]) -> SideSeen {
+        let mut tally = Tally::new(Cell::in_line(Length::Four, 0), Side::Host);
         for &(done, value, begun) in passes {
             tally.add(&Pass { done, value, begun }, |_| {});
         }
-        tally
+        tally.seen
     }
 
     #[test]
@@ -221,7 +200,7 @@ mod tests {
                 (Odd::Order(1), 1),
             ]
         );
-        assert_eq!(seen.dropped, 1);
+        assert_eq!(seen.unasked, 1);
     }
 
     #[test]

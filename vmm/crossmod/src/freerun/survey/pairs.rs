@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use super::cell::{Crosses, LINE, PAGE, crosses, in_line};
 use super::results::{PairRow, PairSeen, Side};
 use crate::linux::hex;
-use crate::machine::MachineError;
 use crate::machine::free::Pass;
 use crate::machine::free::survey::{Alternating, Job, Length, SurveyVm, pad};
+use crate::machine::{MachineError, Result};
 
 /// `xor eax, eax; mov al, 0x80` before each pair: ZF is set, and AX changes where AL is extended.
 const LEAD: [u8; 4] = [0x31, 0xc0, 0xb0, 0x80];
@@ -39,42 +39,12 @@ const NOP: &[i64] = &[0x441f, 0x801f];
 impl Pair {
     /// All.
     pub const ALL: [Pair; 7] = [
-        Pair {
-            name: "jmp <-> jmp",
-            old: [0xe9, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
-        Pair {
-            name: "call <-> call",
-            old: [0xe8, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe8, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
+        Pair::of_five("jmp <-> jmp", [0xe9, 0x10, 0x31], [0xe9, 0x20, 0x32], FOUR),
+        Pair::of_five("call <-> call", [0xe8, 0x10, 0x31], [0xe8, 0x20, 0x32], FOUR),
         // A mix is a NOP of seven bytes, which includes `mov al, 0x11`.
-        Pair {
-            name: "nop5 <-> jmp",
-            old: [0x0f, 0x1f, 0x44, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x1f, 0x80, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, NOP),
-            traps: false,
-        },
-        Pair {
-            name: "nop5 <-> call",
-            old: [0x0f, 0x1f, 0x44, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe8, 0x1f, 0x80, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, NOP),
-            traps: false,
-        },
-        Pair {
-            name: "call <-> jmp",
-            old: [0xe8, 0x10, 0x31, 0, 0, 0xb0, 0x11, 0xc3],
-            new: [0xe9, 0x20, 0x32, 0, 0, 0xb0, 0x11, 0xc3],
-            targets: (5, FOUR),
-            traps: false,
-        },
+        Pair::of_five("nop5 <-> jmp", [0x0f, 0x1f, 0x44], [0xe9, 0x1f, 0x80], NOP),
+        Pair::of_five("nop5 <-> call", [0x0f, 0x1f, 0x44], [0xe8, 0x1f, 0x80], NOP),
+        Pair::of_five("call <-> jmp", [0xe8, 0x10, 0x31], [0xe9, 0x20, 0x32], FOUR),
         // 66 98 is CBW.
         Pair {
             name: "nop2 <-> jz",
@@ -92,6 +62,13 @@ impl Pair {
             traps: true,
         },
     ];
+
+    /// Two instructions of five bytes, whose last two are 0, followed by `mov al, 0x11; ret`.
+    const fn of_five(name: &'static str, old: [u8; 3], new: [u8; 3], targets: &'static [i64]) -> Pair {
+        let old = [old[0], old[1], old[2], 0, 0, 0xb0, 0x11, 0xc3];
+        let new = [new[0], new[1], new[2], 0, 0, 0xb0, 0x11, 0xc3];
+        Pair { name, old, new, targets: (5, targets), traps: false }
+    }
 
     /// Offsets of the bytes that differ.
     fn varied(&self) -> Vec<usize> {
@@ -168,9 +145,7 @@ impl PairCell {
     /// The largest boundary between the bytes that differ.
     pub fn crosses(self) -> Crosses {
         let varied = self.pair.varied();
-        let (first, last) =
-            (varied.first().copied().unwrap_or_default(), varied.last().copied().unwrap_or_default());
-        crosses(self.store + first, last - first + 1)
+        crosses(self.store + varied[0], varied[varied.len() - 1] - varied[0] + 1)
     }
 
     /// AMD promises that the store is seen whole (APM vol. 2, 7.6.1).
@@ -219,7 +194,7 @@ impl PairCell {
     /// # Errors
     ///
     /// [`MachineError::Contract`] if a mix is not harmless, or two leave the same value; and those of the machine.
-    pub(super) fn outcomes(self, machine: &mut SurveyVm, like: &Job) -> Result<PairOutcomes, MachineError> {
+    pub(super) fn outcomes(self, machine: &mut SurveyVm, like: &Job) -> Result<PairOutcomes> {
         let mut outcomes = BTreeMap::new();
         let mixes = self.pair.mixes();
         let last = mixes.len() - 1;
@@ -240,37 +215,38 @@ impl PairCell {
                 return broken("leaves the same value in RAX as another mix");
             }
         }
-        Ok(PairOutcomes(outcomes))
+        Ok(outcomes)
     }
 }
 
+/// The bytes that a pass executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum PairVersion {
+pub(super) enum PairVersion {
     Old,
     New,
     Mix(String),
 }
 
-/// The bytes that a pass executed, by the value that it left in RAX.
-pub(super) struct PairOutcomes(BTreeMap<u64, PairVersion>);
+/// The same by the value that the pass left in RAX.
+type PairOutcomes = BTreeMap<u64, PairVersion>;
 
-impl PairOutcomes {
+impl PairSeen {
     /// Counts passes by the version that they showed.
-    pub(super) fn count(&self, passes: &[Pass], seen: &mut PairSeen) {
-        seen.passes += passes.len() as u64;
+    pub(super) fn count(&mut self, passes: &[Pass], outcomes: &PairOutcomes) {
+        self.passes += passes.len() as u64;
         for pass in passes {
-            match self.0.get(&pass.value) {
-                Some(PairVersion::Old) => seen.old += 1,
-                Some(PairVersion::New) => seen.new += 1,
+            match outcomes.get(&pass.value) {
+                Some(PairVersion::Old) => self.old += 1,
+                Some(PairVersion::New) => self.new += 1,
                 Some(PairVersion::Mix(bytes)) => {
-                    seen.torn += 1;
+                    self.torn += 1;
                     // Not `entry`, which would copy the bytes each time.
-                    match seen.mixes.get_mut(bytes) {
+                    match self.mixes.get_mut(bytes) {
                         Some(count) => *count += 1,
-                        None => _ = seen.mixes.insert(bytes.clone(), 1),
+                        None => _ = self.mixes.insert(bytes.clone(), 1),
                     }
                 }
-                None => seen.unexplained += 1,
+                None => self.unexplained += 1,
             }
         }
     }
@@ -304,15 +280,15 @@ mod tests {
 
     #[test]
     fn each_pass_is_counted_once() {
-        let outcomes = PairOutcomes(BTreeMap::from([
+        let outcomes = BTreeMap::from([
             (1, PairVersion::Old),
             (2, PairVersion::New),
             (3, PairVersion::Mix("aa".into())),
             (4, PairVersion::Mix("bb".into())),
-        ]));
-        let mut seen = PairSeen::new(Side::Host);
+        ]);
+        let mut seen = PairSeen::default();
         let passes = [1, 2, 2, 3, 4, 3, 9].map(|value| Pass { value, ..Pass::default() });
-        outcomes.count(&passes, &mut seen);
+        seen.count(&passes, &outcomes);
         assert_eq!((seen.passes, seen.old, seen.new, seen.torn, seen.unexplained), (7, 1, 2, 3, 1));
         assert_eq!(seen.mixes, BTreeMap::from([("aa".into(), 2), ("bb".into(), 1)]));
     }

@@ -11,10 +11,11 @@ use crate::host::Host;
 use crate::machine::free::survey::Shape;
 
 /// Who executes and who stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// A vCPU; a host thread, into guest memory.
+    #[default]
     Host,
     /// A vCPU; another vCPU.
     Vcpu,
@@ -47,15 +48,7 @@ impl Side {
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Side::Host => "host",
-            Side::Vcpu => "vcpu",
-            Side::Serialised => "serialised",
-            Side::Plain => "plain",
-            Side::Neighbours => "neighbours",
-            Side::Cold => "cold",
-            Side::SameCpu => "same CPU",
-        }
+        ["host", "vcpu", "serialised", "plain", "neighbours", "cold", "same CPU"][self as usize]
     }
 }
 
@@ -87,7 +80,7 @@ impl std::fmt::Display for SurveyFinding {
 }
 
 /// Passes of one side at one place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SideSeen {
     /// Who executed and stored.
     pub side: Side,
@@ -140,7 +133,7 @@ impl SurveyRow {
 }
 
 /// The outcomes of all places, compared with one fetch model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ModelLine {
     /// Name of the model.
     pub model: String,
@@ -186,7 +179,7 @@ pub struct Survey {
 }
 
 /// Passes of one side through a pair at one place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PairSeen {
     /// Who executed and stored.
     pub side: Side,
@@ -208,24 +201,6 @@ pub struct PairSeen {
     pub stores: u64,
     /// How long it ran.
     pub seconds: f64,
-}
-
-impl PairSeen {
-    /// Nothing yet.
-    pub(super) fn new(side: Side) -> PairSeen {
-        PairSeen {
-            side,
-            passes: 0,
-            old: 0,
-            new: 0,
-            torn: 0,
-            unexplained: 0,
-            exceptions: 0,
-            mixes: BTreeMap::new(),
-            stores: 0,
-            seconds: 0.0,
-        }
-    }
 }
 
 /// A pair at one place.

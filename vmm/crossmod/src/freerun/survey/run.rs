@@ -11,7 +11,7 @@ use crate::freerun::tier;
 use crate::host::Host;
 use crate::machine::free::Pass;
 use crate::machine::free::survey::{Job, Length, Pinning, PlainThreads, Shape, Slice, SurveyVm, Writer};
-use crate::machine::{MachineError, allowed_cpus, pin, stop_requested};
+use crate::machine::{MachineError, Result, allowed_cpus, pin, stop_requested};
 use crate::plan::Ring;
 
 /// Mask of the loop rounds between two stores: a writer that never pauses keeps the line to itself.
@@ -46,7 +46,7 @@ pub fn survey(
     options: &SurveyOptions,
     mut found: impl FnMut(&SurveyFinding),
     mut done: impl FnMut(Done<'_>),
-) -> Result<Survey, MachineError> {
+) -> Result<Survey> {
     let cpus = allowed_cpus();
     let &[executor, writer, ..] = &cpus[..] else {
         return Err(MachineError::NotHere("a survey needs two CPUs that this process may use".into()));
@@ -64,7 +64,9 @@ pub fn survey(
         machines,
         binding: binding(&host),
         host,
-        slices: Slices::new(options, began),
+        options,
+        began,
+        started: 0,
         findings: Findings { all: Vec::new(), found: &mut found },
     };
     let (mut rows, mut pairs) = (Vec::new(), Vec::new());
@@ -78,7 +80,7 @@ pub fn survey(
             break;
         }
     }
-    let alone = run.slices.next_job();
+    let alone = run.next_job();
     for &cell in &options.pairs {
         if stop_requested() {
             break;
@@ -109,13 +111,16 @@ struct Run<'a> {
     machines: Machines,
     host: Host,
     binding: Vec<Binding>,
-    slices: Slices,
+    options: &'a SurveyOptions,
+    began: Instant,
+    /// Slices started.
+    started: usize,
     findings: Findings<'a>,
 }
 
 impl Run<'_> {
     /// Every side at one place, until a signal.
-    fn place(&mut self, cell: Cell) -> Result<SurveyRow, MachineError> {
+    fn place(&mut self, cell: Cell) -> Result<SurveyRow> {
         let mut row = SurveyRow { cell, seen: Vec::new() };
         for side in Side::ALL {
             if stop_requested() {
@@ -127,7 +132,7 @@ impl Run<'_> {
                 store: cell.store,
                 length: cell.length,
                 shape: side.shape(),
-                ..self.slices.next_job()
+                ..self.next_job()
             };
             let mut judge = PlaceJudge::new(cell, side, &self.binding);
             let findings = &mut self.findings;
@@ -138,22 +143,43 @@ impl Run<'_> {
     }
 
     /// Every side of a pair at one place, until a signal.
-    fn pair(&mut self, cell: PairCell, alone: &Job) -> Result<PairRow, MachineError> {
+    fn pair(&mut self, cell: PairCell, alone: &Job) -> Result<PairRow> {
         let outcomes = cell.outcomes(&mut self.machines.vm, alone)?;
         let mut row = cell.row();
         for side in cell.sides() {
             if stop_requested() {
                 break;
             }
-            let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.slices.next_job() });
-            let mut seen = PairSeen::new(side);
-            let slice = self.machines.slice(&job, side, |passes| outcomes.count(passes, &mut seen))?;
+            let job = cell.job(cell.pair.old, &Job { shape: side.shape(), ..self.next_job() });
+            let mut seen = PairSeen { side, ..PairSeen::default() };
+            let slice = self.machines.slice(&job, side, |passes| seen.count(passes, &outcomes))?;
             (seen.stores, seen.seconds) = (slice.stores, slice.seconds);
             seen.exceptions = slice.exceptions.len() as u64;
             judge_pair(&row, &seen, &self.host, &mut self.findings);
             row.seen.push(seen);
         }
         Ok(row)
+    }
+
+    /// The job of the next slice, still without a site.
+    fn next_job(&mut self) -> Job {
+        let SurveyOptions { cells, pairs, duration, seed, .. } = self.options;
+        let pairs = pairs.iter().map(|cell| cell.sides().count()).sum::<usize>();
+        // Divides the time that is left, without what starting and stopping threads took.
+        let left = (cells.len() * Side::ALL.len() + pairs).saturating_sub(self.started).max(1);
+        let time = duration.saturating_sub(self.began.elapsed()) / left as u32;
+        self.started += 1;
+        Job {
+            site: 0,
+            code: Vec::new(),
+            store: 0,
+            length: Length::One,
+            alternating: None,
+            shape: Shape::Tight,
+            spacing: SPACING,
+            seed: seed.wrapping_add(self.started as u64),
+            duration: time.max(SHORTEST),
+        }
     }
 }
 
@@ -165,52 +191,15 @@ struct Machines {
 
 impl Machines {
     /// One slice of one side.
-    fn slice(&mut self, job: &Job, side: Side, sink: impl FnMut(&[Pass])) -> Result<Slice, MachineError> {
-        let pinning = self.pinning;
-        match side {
-            Side::Host | Side::Serialised | Side::Neighbours | Side::Cold => {
-                self.vm.slice(job, Writer::Host, pinning, sink)
-            }
-            Side::SameCpu => {
-                self.vm.slice(job, Writer::Host, Pinning { writer: pinning.executor, ..pinning }, sink)
-            }
-            Side::Vcpu => self.vm.slice(job, Writer::Vcpu, pinning, sink),
-            Side::Plain => self.threads.slice(job, pinning, sink),
+    fn slice(&mut self, job: &Job, side: Side, sink: impl FnMut(&[Pass])) -> Result<Slice> {
+        let mut pinning = self.pinning;
+        if side == Side::SameCpu {
+            pinning.writer = pinning.executor;
         }
-    }
-}
-
-/// Divides the time among the slices that are left.
-struct Slices {
-    left: usize,
-    began: Instant,
-    duration: Duration,
-    seed: u64,
-}
-
-impl Slices {
-    fn new(options: &SurveyOptions, began: Instant) -> Slices {
-        let pairs = options.pairs.iter().map(|cell| cell.sides().count()).sum::<usize>();
-        let left = (options.cells.len() * Side::ALL.len() + pairs).max(1);
-        Slices { left, began, duration: options.duration, seed: options.seed }
-    }
-
-    /// The job of the next slice, still without a site.
-    fn next_job(&mut self) -> Job {
-        // Divides the time that is left, without what starting and stopping threads took.
-        let left = self.duration.saturating_sub(self.began.elapsed()) / self.left as u32;
-        self.left = self.left.saturating_sub(1).max(1);
-        self.seed = self.seed.wrapping_add(1);
-        Job {
-            site: 0,
-            code: Vec::new(),
-            store: 0,
-            length: Length::One,
-            alternating: None,
-            shape: Shape::Tight,
-            spacing: SPACING,
-            seed: self.seed,
-            duration: left.max(SHORTEST),
+        match side {
+            Side::Plain => self.threads.slice(job, pinning, sink),
+            Side::Vcpu => self.vm.slice(job, Writer::Vcpu, pinning, sink),
+            _ => self.vm.slice(job, Writer::Host, pinning, sink),
         }
     }
 }

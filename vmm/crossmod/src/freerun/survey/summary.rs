@@ -1,5 +1,7 @@
 //! What follows from a survey: rates by what the stores cross, and the vendors' rules compared with the counts.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::cell::Crosses;
@@ -72,7 +74,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    fn new(whose: &'static str, says: &'static str, promised: bool, trials: u64, against: u64) -> Rule {
+    fn new(whose: &'static str, says: &'static str, promised: bool, (trials, against): (u64, u64)) -> Rule {
         let standing = match (promised, against) {
             (true, 0) => Standing::Confirmed,
             (true, _) => Standing::Broken,
@@ -97,16 +99,14 @@ impl Survey {
 
     /// Rates by what single stores cross.
     pub fn classes(&self) -> Vec<Class> {
-        let mut kinds: Vec<Crosses> = self.rows.iter().map(|row| row.cell.crosses()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
+        let kinds: BTreeSet<Crosses> = self.rows.iter().map(|row| row.cell.crosses()).collect();
         let of = |crosses| {
             self.rows.iter().filter(move |row| row.cell.crosses() == crosses && row.cell.length.single())
         };
         let class = |crosses| {
             let counts = |side| {
                 let mut sum = PassCounts::default();
-                of(crosses).filter_map(|row| row.side(side)).for_each(|seen| sum.add(&seen.counts));
+                of(crosses).filter_map(|row| row.side(side)).for_each(|seen| sum += seen.counts);
                 sum
             };
             let counts: Vec<(Side, PassCounts)> =
@@ -147,53 +147,23 @@ impl Survey {
         let single = |row: &SurveyRow| row.cell.length.single();
         let serialised = |side| side == Side::Serialised;
         let not_serialised = |side| side != Side::Serialised;
-        let rule =
-            |whose, says, promised, (trials, against)| Rule::new(whose, says, promised, trials, against);
         let torn = |counts: &PassCounts| counts.torn;
-        vec![
-            rule(
-                "AMD",
-                "one store inside an aligned quadword is seen whole",
-                amd,
-                sum(&in_quadword, &any, torn),
-            ),
-            rule(
-                "AMD",
-                "the same where one store makes another instruction of it",
-                amd,
-                pairs(&|row| row.amd_promises_whole && row.several_bytes),
-            ),
-            rule(
-                "AMD",
-                "no pass shows an older version than an earlier pass did",
-                amd,
-                sum(&single, &any, |c| c.order),
-            ),
-            rule(
-                "AMD, Intel",
-                "nothing from before the last serialising instruction is executed",
-                true,
-                sum(&|_| true, &serialised, |c| c.stale),
-            ),
-            rule(
-                "practice",
-                "one store inside a line is seen whole, whatever it crosses there",
-                false,
-                sum(&in_line, &any, torn),
-            ),
-            rule(
-                "nobody",
-                "one store across lines or pages is seen whole",
-                false,
-                sum(&over_line, &any, torn),
-            ),
-            rule("nobody", "five bytes by REP MOVSB are seen whole", false, sum(&copied, &any, torn)),
-            rule(
-                "nobody",
-                "without serialising, the version complete before is executed",
-                false,
-                sum(&|_| true, &not_serialised, |c| c.stale),
-            ),
+        let rewritten = |row: &PairRow| row.amd_promises_whole && row.several_bytes;
+        let older = "no pass shows an older version than an earlier pass did";
+        let serialising = "nothing from before the last serialising instruction is executed";
+        let practice = "one store inside a line is seen whole, whatever it crosses there";
+        let complete = "without serialising, the version complete before is executed";
+        [
+            ("AMD", "one store inside an aligned quadword is seen whole", amd, sum(&in_quadword, &any, torn)),
+            ("AMD", "the same where one store makes another instruction of it", amd, pairs(&rewritten)),
+            ("AMD", older, amd, sum(&single, &any, |c| c.order)),
+            ("AMD, Intel", serialising, true, sum(&|_| true, &serialised, |c| c.stale)),
+            ("practice", practice, false, sum(&in_line, &any, torn)),
+            ("nobody", "one store across lines or pages is seen whole", false, sum(&over_line, &any, torn)),
+            ("nobody", "five bytes by REP MOVSB are seen whole", false, sum(&copied, &any, torn)),
+            ("nobody", complete, false, sum(&|_| true, &not_serialised, |c| c.stale)),
         ]
+        .map(|(whose, says, promised, counts)| Rule::new(whose, says, promised, counts))
+        .into()
     }
 }

@@ -1,5 +1,6 @@
 //! A page's section about the cost of protocols.
 
+use itertools::Itertools;
 use maud::{Markup, html};
 
 use crate::freerun::bench::{Bench, Case, CaseResult, Protocol, ProtocolResult, Quantiles};
@@ -33,7 +34,7 @@ pub fn section(bench: &Bench) -> Markup {
 /// Names and colours, for screens that are too narrow for names in the pictures.
 fn legend() -> Markup {
     html! {
-        div.legend aria-hidden="true" { @for protocol in Protocol::ALL {
+        div.legend aria-hidden="true" { @for &protocol in Protocol::ALL {
             span { i style=(format!("background:var(--s{})", colour(protocol))) {} (protocol.name()) }
         } }
     }
@@ -137,9 +138,8 @@ fn grown(
 ) -> Vec<Series> {
     let plain = bench.cases[0].case;
     let differs = |case: &Case| varied(case) != varied(&plain);
-    let mut cases: Vec<&CaseResult> =
-        bench.cases.iter().filter(|case| case.case == plain || differs(&case.case)).collect();
-    cases.sort_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case)));
+    let cases = bench.cases.iter().filter(|case| case.case == plain || differs(&case.case));
+    let cases: Vec<_> = cases.sorted_by(|a, b| varied(&a.case).total_cmp(&varied(&b.case))).collect();
     if cases.len() < 2 {
         return Vec::new();
     }
@@ -149,7 +149,7 @@ fn grown(
         let point = |case: &&CaseResult| Some((varied(&case.case), of(case, case.line(protocol)?).max(1e-3)));
         cases.iter().filter_map(point).collect()
     };
-    Protocol::ALL.map(|protocol| series(protocol, points(protocol), hollow_from)).into()
+    Protocol::ALL.iter().map(|&protocol| series(protocol, points(protocol), hollow_from)).collect()
 }
 
 fn growth(bench: &Bench) -> Markup {

@@ -112,7 +112,7 @@ fn sweep(out: &mut String, cases: &[CaseResult]) {
         let _ = write!(out, "\n{title}\n  {:18}", "protocol");
         heads.iter().for_each(|head| _ = write!(out, " {head:>11}"));
         out.push('\n');
-        for protocol in Protocol::ALL {
+        for &protocol in Protocol::ALL {
             let _ = write!(out, "  {:18}", protocol.name());
             for case in cases {
                 let _ = write!(out, " {:>11}", cell(case, protocol).unwrap_or_else(|| "-".into()));

@@ -1,6 +1,7 @@
 //! The table as one self-contained page: no script, no network, readable on a phone and on paper.
 
 use crossmod_model::property::Property;
+use itertools::Itertools;
 use maud::{Markup, html};
 
 use super::plot::plot;
@@ -11,8 +12,7 @@ use crate::results::{Report, Status};
 
 /// The page.
 pub fn html(matrix: &Matrix<'_>) -> String {
-    let mut scenarios: Vec<&str> = matrix.rows.iter().map(|row| row.scenario.as_str()).collect();
-    scenarios.dedup();
+    let scenarios = matrix.rows.iter().map(|row| &row.scenario).dedup();
     let costs = matrix.all_costs();
     let body = html! {
         h1 { "Protocols and their mutants against fetch models" }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crossmod_model::property::Property;
+use itertools::Itertools;
 
 use super::{Matrix, verdict};
 use crate::report::TIER;
@@ -18,17 +19,17 @@ pub fn text(matrix: &Matrix<'_>) -> String {
     };
     let widths: Vec<usize> = matrix.models.iter().enumerate().map(width).collect();
     let first = rows().map(|row| row.change.len()).chain([12]).max().unwrap_or_default();
+    let line = |begin: &str, cell: &dyn Fn(usize) -> String| {
+        let cells = (0..).zip(&widths).map(|(model, width)| format!("  {:width$}", cell(model))).join("");
+        format!("{}\n", format!("  {begin:first$}{cells}").trim_end())
+    };
     let mut out = String::new();
     let mut block = "";
     for row in &matrix.rows {
         if row.scenario != block {
             let _ =
                 writeln!(out, "{}{}: {}", if block.is_empty() { "" } else { "\n" }, row.scenario, row.title);
-            let mut header = format!("  {:first$}", "");
-            for (name, width) in matrix.models.iter().zip(&widths) {
-                let _ = write!(header, "  {name:width$}");
-            }
-            let _ = writeln!(out, "{}", header.trim_end());
+            out.push_str(&line("", &|model| matrix.models[model].clone()));
             block = &row.scenario;
         }
         let change = if row.change.is_empty() { "(as it is)" } else { &row.change };
@@ -36,11 +37,7 @@ pub fn text(matrix: &Matrix<'_>) -> String {
             let _ = writeln!(out, "  {change:first$}  not a scenario: {reason}");
             continue;
         }
-        let mut line = format!("  {change:first$}");
-        for (model, width) in widths.iter().enumerate() {
-            let _ = write!(line, "  {:width$}", cell(row, model));
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
+        out.push_str(&line(change, &|model| cell(row, model)));
     }
     out
 }
@@ -48,17 +45,17 @@ pub fn text(matrix: &Matrix<'_>) -> String {
 /// The abbreviations that occur in the table, and what the verdicts are based on.
 pub fn legend(matrix: &Matrix<'_>) -> String {
     let cells = || matrix.rows.iter().flat_map(|row| &row.cells);
-    let words: Vec<String> = Property::ALL
+    let words = Property::ALL
         .into_iter()
         .filter(|property| property.short() != property.name())
         .filter(|property| cells().any(|cell| cell.finding(*property).is_some()))
-        .map(|property| format!("{} = {}", property.short(), property.name()))
-        .collect();
+        .map(|property| format!("{} = {property}", property.short()))
+        .join(", ");
     let hazards = cells().filter(|cell| !cell.findings.is_empty()).count();
     let searched: u64 = cells().map(|cell| cell.counts.transitions).sum();
     let mut out = String::new();
     if !words.is_empty() {
-        let _ = writeln!(out, "{}; ? = not decided within the limits", words.join(", "));
+        let _ = writeln!(out, "{words}; ? = not decided within the limits");
     }
     let _ = write!(
         out,

@@ -1,5 +1,6 @@
 //! A page's section about a survey: heat maps of torn and stale passes, rules, models.
 
+use itertools::Itertools;
 use maud::{Markup, html};
 
 use super::{FACTOR, headlines, host, per_million};
@@ -90,10 +91,7 @@ fn share(count: u64, passes: u64) -> f64 {
 }
 
 fn columns(survey: &Survey) -> Vec<(bool, usize)> {
-    let mut columns: Vec<(bool, usize)> = survey.rows.iter().map(column).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
+    survey.rows.iter().map(column).sorted_unstable().dedup().collect()
 }
 
 fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&SurveyRow> {
@@ -141,11 +139,8 @@ fn heat(count: u64, passes: u64, promised: bool, title: &str, text: &str) -> Mar
 }
 
 fn pairs(survey: &Survey) -> Markup {
-    let mut kinds: Vec<Crosses> = survey.pairs.iter().map(|row| row.crosses).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let mut names: Vec<&PairRow> = survey.pairs.iter().collect();
-    names.dedup_by_key(|row| &row.pair);
+    let kinds: Vec<Crosses> = survey.pairs.iter().map(|row| row.crosses).sorted_unstable().dedup().collect();
+    let names: Vec<&PairRow> = survey.pairs.iter().dedup_by(|one, next| one.pair == next.pair).collect();
     let head = |kind: Crosses| if kind == Crosses::Nothing { "nothing" } else { kind.name() };
     html! {
         @if !survey.pairs.is_empty() {
@@ -181,8 +176,8 @@ fn pair(survey: &Survey, name: &str, kind: Crosses, side: Side) -> Markup {
     let sum = |what: fn(&PairSeen) -> u64| seen.iter().map(|seen| what(seen)).sum::<u64>();
     let (torn, passes) = (sum(|seen| seen.torn), sum(|seen| seen.passes));
     let promised = rows().all(|row| row.amd_promises_whole);
-    let mixes = seen.iter().flat_map(|seen| &seen.mixes).map(|(mix, count)| format!("{mix}: {count}"));
-    let title = format!("{torn} of {passes}; {}", mixes.collect::<Vec<_>>().join(", "));
+    let mut mixes = seen.iter().flat_map(|seen| &seen.mixes).map(|(mix, count)| format!("{mix}: {count}"));
+    let title = format!("{torn} of {passes}; {}", mixes.join(", "));
     let several = rows().any(|row| row.several_bytes);
     let text = if several { per_million(torn, passes) } else { "one byte".into() };
     heat(torn, passes, promised, &title, &text)

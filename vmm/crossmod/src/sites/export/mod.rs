@@ -176,11 +176,10 @@ pub fn scenario(
             }
         }
     }
-    match (fallback, error) {
-        (Some(exported), _) => Ok(exported),
-        (None, Some(error)) => Err(ExportError::Inexpressible(label, Box::new(error))),
-        (None, None) => Err(ExportError::OneVersion(label, site.kind)),
-    }
+    fallback.ok_or_else(|| match error {
+        Some(error) => ExportError::Inexpressible(label, Box::new(error)),
+        None => ExportError::OneVersion(label, site.kind),
+    })
 }
 
 /// Versions to try: see [`Exported`].

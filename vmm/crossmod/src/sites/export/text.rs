@@ -1,7 +1,5 @@
 //! Writes the file of a scenario: what the site is, what was changed, and the tables.
 
-use std::fmt::Write;
-
 use crossmod_linux::code::{Flow, Insn, decode};
 use crossmod_linux::{Image, Kind, Site, State, hex};
 use iced_x86::{Decoder, DecoderOptions};
@@ -87,79 +85,70 @@ pub(super) fn text(
     real: [&[u8]; 2],
     candidate: &Candidate,
 ) -> String {
-    let label = plain(&image.label(site));
+    let (label, sort) = (plain(&image.label(site)), sort(site));
     let PatchSetup { protocol, rule, nmi, passes } = setup;
     let [old, new] = &candidate.bytes;
-    let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        let _ = writeln!(text, "{words}");
-    };
     let release = image.release.as_deref().map_or("?", |release| release.split(" (").next().unwrap_or("?"));
-    let article = if sort(site).starts_with(['a', 'e']) { "An" } else { "A" };
-    line(format_args!("# {article} {} of Linux {} ({}).", sort(site), plain(release), plain(&image.name)));
-    line(format_args!("# site:  {label}, {:#x}", site.address));
+    let article = if sort.starts_with(['a', 'e']) { "An" } else { "A" };
+    let mut lines = vec![
+        format!("# {article} {sort} of Linux {} ({}).", plain(release), plain(&image.name)),
+        format!("# site:  {label}, {:#x}", site.address),
+    ];
     for (name, bytes) in ["old", "new"].into_iter().zip(real) {
-        line(format_args!("# {name}:   {} ({})", hex(bytes), version(image, versions, bytes)));
+        lines.push(format!("# {name}:   {} ({})", hex(bytes), version(image, versions, bytes)));
     }
-    if let Some(key) = site.key {
-        line(format_args!("# key:   {}", plain(&image.binary.symbols.label(key))));
-    }
-    line(format_args!("# It {}.", place(versions, site)));
-    if let Some(when) = when(site.kind) {
-        line(format_args!("# {when}"));
-    }
+    lines.extend(site.key.map(|key| format!("# key:   {}", plain(&image.binary.symbols.label(key)))));
+    lines.push(format!("# It {}.", place(versions, site)));
+    lines.extend(when(site.kind).map(|when| format!("# {when}")));
     if versions.left_out > 0 {
         let (first, all) = (old.len(), old.len() + versions.left_out);
-        line(format_args!(
-            "# The scenario has the first {first} of its {all} bytes, because it cannot have more."
-        ));
+        let why = "because it cannot have more";
+        lines.push(format!("# The scenario has the first {first} of its {all} bytes, {why}."));
     }
-    changes(&mut line, candidate);
-    line(format_args!("title = \"{label}, {} by {protocol}\"", sort(site)));
-    line(format_args!("tags = [\"linux\", \"{}\"]", site.kind));
-    line(format_args!("protocol = \"{protocol}\"\nexpect = \"safe\"\nrule = \"{rule}\""));
+    lines.extend(changes(candidate));
+    lines.push(format!("title = \"{label}, {sort} by {protocol}\"\ntags = [\"linux\", \"{}\"]", site.kind));
+    lines.push(format!("protocol = \"{protocol}\"\nexpect = \"safe\"\nrule = \"{rule}\""));
     let own = if versions.prefix { one_byte(protocol) } else { None };
-    if let Some((order, _)) = &own {
-        line(format_args!("{order}"));
-    }
-    line(format_args!("\n[site]\nold = \"{}\"\nnew = \"{}\"", hex(old), hex(new)));
-    line(format_args!("offset = {:#x}\n", versions.address % 4096));
-    line(format_args!("[executors]\ncount = {EXECUTORS}\npasses = {passes}"));
+    lines.extend(own.as_ref().map(|(order, _)| order.clone()));
+    lines.push(format!("\n[site]\nold = \"{}\"\nnew = \"{}\"", hex(old), hex(new)));
+    lines.push(format!("offset = {:#x}\n", versions.address % 4096));
+    lines.push(format!("[executors]\ncount = {EXECUTORS}\npasses = {passes}"));
     if *nmi > 0 {
-        line(format_args!("\n[events]\nnmi = {nmi}               # its handler runs the site"));
+        lines.push(format!("\n[events]\nnmi = {nmi}               # its handler runs the site"));
     }
     let handled =
         scenario::protocols().iter().any(|(name, text)| name == protocol && text.contains("[handler]"));
     if handled && let Some((resume, why)) = resume(new, versions.address) {
-        line(format_args!("\n[handler]\nresume = {resume}          # {why}"));
+        lines.push(format!("\n[handler]\nresume = {resume}          # {why}"));
     }
     if own.is_some_and(|(_, step)| step) {
         let byte = hex(&new[..1]);
-        line(format_args!("\n[[step]]\nlabel = \"prefix\"\nstore = {{ at = 0, bytes = \"{byte}\" }}"));
+        lines.push(format!("\n[[step]]\nlabel = \"prefix\"\nstore = {{ at = 0, bytes = \"{byte}\" }}"));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
-fn changes(line: &mut impl FnMut(std::fmt::Arguments<'_>), candidate: &Candidate) {
+fn changes(candidate: &Candidate) -> Vec<String> {
+    let mut lines = Vec::new();
     if candidate.adapted && candidate.stand_ins.is_empty() {
-        line(format_args!(
+        lines.push(
             "# Its targets are too close for landing pads and have been moved apart below. The same bytes differ, and\n\
              # blocks end at the same bytes."
-        ));
+                .into(),
+        );
     }
     for StandIn { version, at, real, bytes, why } in &candidate.stand_ins {
         let which = ["old", "new"][*version];
-        line(format_args!("# In {which}, `{}` stands for `{}` at byte {at}: {why}.", hex(bytes), hex(real)));
+        lines.push(format!("# In {which}, `{}` stands for `{}` at byte {at}: {why}.", hex(bytes), hex(real)));
     }
     if !candidate.stand_ins.is_empty() {
-        line(format_args!("# The stand-ins have the lengths and the control flow of the real instructions."));
+        lines.push("# The stand-ins have the lengths and the control flow of the real instructions.".into());
     }
     if candidate.misses > 0 {
-        line(format_args!(
-            "# {} bytes differ between old and new where they are equal in the kernel, or the other way round.",
-            candidate.misses
-        ));
+        let what = "differ between old and new where they are equal in the kernel, or the other way round";
+        lines.push(format!("# {} bytes {what}.", candidate.misses));
     }
+    lines
 }
 
 /// Adapts a protocol that stores whole versions to a prefix, which the kernel stores alone: its `without` and `order`, and

@@ -99,32 +99,25 @@ pub fn judge<E>(
     let mut judged = Vec::with_capacity(classes.len());
     for (done, class) in classes.into_iter().enumerate() {
         progress(done, &class);
-        let mut one = Judged {
-            representative: class.members[0],
-            class,
-            scenarios: Vec::new(),
-            adapted: false,
-            misses: 0,
-            left_out: 0,
-            verdict: Verdict::Safe,
+        let (representative, exported, mut verdict) = match scenarios(images, &class, setup) {
+            Ok((member, exported)) => (member, exported, Verdict::Safe),
+            Err(error) => (class.members[0], Vec::new(), Verdict::Inexpressible(error.to_string())),
         };
-        match scenarios(images, &one.class, setup) {
-            Err(error) => one.verdict = Verdict::Inexpressible(error.to_string()),
-            Ok((member, exported)) => {
-                one.representative = member;
-                for Exported { scenario, adapted, misses, left_out, .. } in exported {
-                    match check(&scenario) {
-                        Ok(verdict) => one.verdict = one.verdict.and(verdict.of_class()),
-                        Err(error) => return (judged, Some(error)),
-                    }
-                    one.scenarios.push(scenario.name);
-                    one.adapted |= adapted;
-                    one.misses = one.misses.max(misses);
-                    one.left_out = one.left_out.max(left_out);
-                }
+        for exported in &exported {
+            match check(&exported.scenario) {
+                Ok(found) => verdict = verdict.and(found.of_class()),
+                Err(error) => return (judged, Some(error)),
             }
         }
-        judged.push(one);
+        judged.push(Judged {
+            class,
+            representative,
+            adapted: exported.iter().any(|exported| exported.adapted),
+            misses: exported.iter().map(|exported| exported.misses).max().unwrap_or_default(),
+            left_out: exported.iter().map(|exported| exported.left_out).max().unwrap_or_default(),
+            scenarios: exported.into_iter().map(|exported| exported.scenario.name).collect(),
+            verdict,
+        });
     }
     (judged, None)
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crossmod_linux::{Class, Image, Kind};
+use itertools::Itertools;
 
 use super::{Judged, OneStore, Verdict, judge, tally};
 use crate::fetch::FetchModel;
@@ -67,10 +68,9 @@ impl ModelOutcome {
     /// For each verdict except `safe`, the worst first: its name and the schedule of a scenario of its largest class.
     pub fn worst_schedules(&self) -> Vec<(String, String)> {
         let of = |verdict: &Verdict| {
-            let mut classes: Vec<_> =
-                self.judged.iter().filter(|judged| judged.verdict == *verdict).collect();
-            classes.sort_by_key(|judged| Reverse(judged.sites()));
-            let mut names = classes.into_iter().flat_map(|judged| &judged.scenarios);
+            let classes = self.judged.iter().filter(|judged| judged.verdict == *verdict);
+            let largest = classes.sorted_by_key(|judged| Reverse(judged.sites()));
+            let mut names = largest.flat_map(|judged| &judged.scenarios);
             names.find_map(|name| Some((name, self.schedules.get(name)?)))
         };
         let one = |(verdict, sites, _): (Verdict, usize, usize)| {

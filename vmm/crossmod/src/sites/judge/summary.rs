@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use itertools::Itertools;
 use serde::Serialize;
 
 use super::{Judged, Verdict};
@@ -17,10 +18,8 @@ pub fn tally(judged: &[Judged]) -> Vec<(Verdict, usize, usize)> {
         *sites += one.sites();
         *classes += 1;
     }
-    let mut tally: Vec<_> =
-        tally.into_iter().map(|(verdict, (sites, classes))| (verdict.clone(), sites, classes)).collect();
-    tally.sort_by_key(|(verdict, sites, _)| Reverse((verdict.severity(), *sites)));
-    tally
+    let tally = tally.into_iter().map(|(verdict, (sites, classes))| (verdict.clone(), sites, classes));
+    tally.sorted_by_key(|(verdict, sites, _)| Reverse((verdict.severity(), *sites))).collect()
 }
 
 /// Number of judged sites.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use itertools::Itertools;
 use serde::Serialize;
 
 use crate::property::Property;
@@ -91,9 +92,7 @@ impl Verdict {
     pub fn text(&self) -> String {
         match self {
             Verdict::Safe => "safe".into(),
-            Verdict::Hazard(properties) => {
-                properties.iter().map(|property| property.name()).collect::<Vec<_>>().join(", ")
-            }
+            Verdict::Hazard(properties) => properties.iter().join(", "),
             Verdict::NotDecided(_) => "not decided".into(),
             Verdict::Inexpressible(_) => "cannot be expressed".into(),
         }

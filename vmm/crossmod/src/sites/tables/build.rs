@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crossmod_linux::{Diff, Hazard, Inventory, KindRow, LengthRow, ProbeWindow, SiteRow, Via};
+use crossmod_linux::{Diff, Inventory, KindRow, LengthRow, ProbeWindow, SiteRow, Via};
+
+use itertools::Itertools;
 
 use super::{Cell, Document, Table, row};
 
@@ -84,9 +86,8 @@ fn states<'a>(states: impl IntoIterator<Item = (&'a &'static str, &'a usize)>) -
     for (state, count) in states {
         *all.entry(state).or_default() += count;
     }
-    let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    all.into_iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+    let all = all.into_iter().sorted_by_key(|(_, count)| std::cmp::Reverse(*count));
+    all.map(|(state, count)| format!("{count} {state}")).join(", ")
 }
 
 fn remarks(kind: &KindRow) -> Option<String> {
@@ -96,9 +97,8 @@ fn remarks(kind: &KindRow) -> Option<String> {
         (kind.entered > 0, format!("{} entered after the first byte", kind.entered)),
         (kind.faulting > 0, format!("{} with an instruction of the exception table", kind.faulting)),
     ];
-    let remarks: Vec<String> =
-        remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect();
-    (!remarks.is_empty()).then(|| format!("{}: {}", kind.kind, remarks.join(", ")))
+    let remarks = remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).join(", ");
+    (!remarks.is_empty()).then(|| format!("{}: {remarks}", kind.kind))
 }
 
 /// A list of sites.
@@ -157,8 +157,8 @@ pub fn differences(diff: &Diff, all: bool) -> Document {
 pub fn windows(title: Option<&String>, pattern: &str, windows: &[ProbeWindow]) -> Document {
     let legal = windows.iter().filter(|window| window.hazards.is_empty()).count();
     let rows = windows.iter().map(|window| {
-        let hazards: Vec<String> = window.hazards.iter().map(Hazard::text).collect();
-        let verdict = if hazards.is_empty() { "legal".to_owned() } else { hazards.join("; ") };
+        let hazards = window.hazards.iter().join("; ");
+        let verdict = if hazards.is_empty() { "legal" } else { &hazards };
         row(&[&window.site, &window.length, &window.instructions, &window.bytes, &verdict])
     });
     let note = format!("places in `{pattern}` where a jump of five bytes may replace whole instructions");

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crossmod_linux::{Image, Kind, Traits};
+use itertools::Itertools;
 
 use super::build::{LISTED, more, release};
 use super::{Cell, Document, Table, row};
@@ -16,10 +17,7 @@ use crate::sites::judge::{self, Judged, ModelOutcome, Outcome, Provisos, RING, V
 fn versions(traits: &Traits) -> String {
     let one = |name: &str, version: usize| match traits.flows[version].as_slice() {
         [_] | [] => name.to_owned(),
-        flows => {
-            let lengths: Vec<String> = flows.iter().map(|(length, _)| length.to_string()).collect();
-            format!("{name} ({})", lengths.join("+"))
-        }
+        flows => format!("{name} ({})", flows.iter().map(|(length, _)| length).join("+")),
     };
     format!("{} - {}", one(traits.disk.name(), 0), one(traits.other.name(), 1))
 }
@@ -50,8 +48,8 @@ pub fn judgement(
     all: usize,
 ) -> Document {
     let sites = judge::sites(judged);
-    let mut worst: Vec<&Judged> = judged.iter().filter(|one| one.verdict != Verdict::Safe).collect();
-    worst.sort_by_key(|one| Reverse((one.verdict.severity(), one.sites())));
+    let worst = judged.iter().filter(|one| one.verdict != Verdict::Safe);
+    let worst: Vec<_> = worst.sorted_by_key(|one| Reverse((one.verdict.severity(), one.sites()))).collect();
     let mut summary = vec![format!(
         "{} of {all} sites are safe with {} under the {} rule",
         judge::safe(judged),
@@ -130,17 +128,13 @@ pub fn judgements(images: &[Image], setup: &PatchSetup, outcome: &Outcome, origi
 }
 
 fn bounds(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin: &Origin) -> String {
+    let (PatchSetup { passes, nmi, rule, .. }, fetch) = (setup, model.fetch);
+    let (judged, all) = (model.judged.len(), outcome.classes);
+    // Times on an emulated CPU mean nothing.
+    let time = if origin.host.emulated { String::new() } else { format!(", in {:.1} s", model.seconds) };
     format!(
-        "{EXECUTORS} executors, {} passes each, ring {RING}, {} NMIs; fetch model {}, rule {}; {} of {} classes, each in \
-         both directions{}",
-        setup.passes,
-        setup.nmi,
-        model.fetch,
-        setup.rule,
-        model.judged.len(),
-        outcome.classes,
-        // Times on an emulated CPU mean nothing.
-        if origin.host.emulated { String::new() } else { format!(", in {:.1} s", model.seconds) }
+        "{EXECUTORS} executors, {passes} passes each, ring {RING}, {nmi} NMIs; fetch model {fetch}, rule {rule}; {judged} of \
+         {all} classes, each in both directions{time}"
     )
 }
 

@@ -3,14 +3,17 @@
 
 .pushsection .text.crossmod_bench, "ax", @progbits
 .balign 64
-.global crossmod_bench_start
-crossmod_bench_start:
+
+.macro rig_entry name
+.global crossmod_bench_\name
+crossmod_bench_\name:
+.endm
+rig_entry start
 
 // Passes through the site (rdi) until [stop] is set. Records in TSC ticks the longest time between two passes since the
 // epoch last changed, the durations of the last passes with a trap, and that of the last one without. Returns to the
 // address on its stack.
-.global crossmod_bench_execute
-crossmod_bench_execute:
+rig_entry execute
     mov r8, rdi
     xor r9d, r9d                        // longest
     xor r10d, r10d                      // epoch
@@ -63,27 +66,23 @@ crossmod_bench_execute:
 .endm
 
 // #BP: the only INT3 is the site's. The instruction that it replaces has no effect: continue behind it.
-.global crossmod_bench_bp
-crossmod_bench_bp:
+rig_entry bp
     inc qword ptr [{traps}]
     add qword ptr [rsp], 4
     iretq
 
-.global crossmod_bench_nmi
-crossmod_bench_nmi:
+rig_entry nmi
     inc qword ptr [{nmis}]
     rig_serialise
     inc qword ptr [{ack}]
     iretq
 
 // An NMI from another thread, which acknowledges nothing.
-.global crossmod_bench_stray
-crossmod_bench_stray:
+rig_entry stray
     inc qword ptr [{strays}]
     iretq
 
-.global crossmod_bench_sync
-crossmod_bench_sync:
+rig_entry sync
     inc qword ptr [{ipis}]
     rig_serialise
     mov dword ptr [{eoi}], 0
@@ -91,8 +90,7 @@ crossmod_bench_sync:
     iretq
 
 // Waits with interrupts off until the patcher releases this hold.
-.global crossmod_bench_hold
-crossmod_bench_hold:
+rig_entry hold
     push rax
     inc qword ptr [{ipis}]
     mov rax, [{target}]
@@ -105,6 +103,5 @@ crossmod_bench_hold:
     pop rax
     iretq
 
-.global crossmod_bench_end
-crossmod_bench_end:
+rig_entry end
 .popsection

@@ -1,24 +1,17 @@
 //! Where the guest's loop, its handlers and the host keep counters and times.
 
-use crossmod_abi::{PAGE, private, vector};
+use crossmod_abi::{PAGE, private};
 
-/// Vector of the broadcast whose handler serialises.
-pub const SYNC: u8 = vector::IPI_SYNC;
-/// Vector of the broadcast whose handler waits for a release.
-pub const HOLD: u8 = vector::IPI_HOLD;
+use crate::free::executors;
 
-/// Offsets in the shared page, behind the explorer's state; one cache line each.
+/// Offsets in the shared page, one cache line each, besides those of all executors.
 pub mod common {
     pub const STOP: u64 = 0x400;
     pub const EPOCH: u64 = 0x440;
-    pub const TARGET: u64 = 0x480;
-    pub const RELEASE: u64 = 0x4c0;
 }
 
-/// Offsets in a vCPU's private page, behind its stacks. Handlers and the loop write to separate cache lines.
+/// Offsets in a vCPU's private page, behind those of all executors. Handlers and the loop write to separate cache lines.
 pub mod own {
-    pub const ACK: u64 = 0xa00;
-    pub const ARRIVED: u64 = 0xa08;
     pub const TRAPS: u64 = 0xa10;
     pub const NMIS: u64 = 0xa18;
     pub const IPIS: u64 = 0xa20;
@@ -35,5 +28,5 @@ pub mod own {
 }
 /// Number of durations kept in that log: a power of two.
 pub const TRAP_LOG: u64 = 128;
-const _: () = assert!(own::ACK >= private::DB_STACK_TOP && own::TRAP_LOG + 8 * TRAP_LOG <= PAGE);
+const _: () = assert!(executors::own::ACK >= private::DB_STACK_TOP && own::TRAP_LOG + 8 * TRAP_LOG <= PAGE);
 const _: () = assert!(TRAP_LOG.is_power_of_two());

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crossmod_abi::va;
-use kvm_ioctls::VmFd;
+use crossmod_abi::{va, vector};
+use derive_more::{AddAssign, Sub};
 
-use super::layout::{HOLD, SYNC, TRAP_LOG, common, own};
-use crate::free::guest_words::GuestWords;
-use crate::free::message::{NMI, send};
-use crate::{MachineError, stop_requested};
+use super::layout::{TRAP_LOG, common, own};
+use crate::free::executors::own::{ACK, ARRIVED};
+use crate::free::executors::{Signals, Waited, wait};
+use crate::free::message::NMI;
+use crate::{MachineError, Result, stop_requested};
 
 /// A wait that takes longer is an error.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ pub enum Signal {
 }
 
 /// Counters of all executors, added up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AddAssign, Sub)]
 pub struct Counted {
     /// Passes through the site.
     pub passes: u64,
@@ -39,43 +40,33 @@ pub struct Counted {
 
 /// The patcher's access to a running [`BenchVm`](super::BenchVm).
 pub struct BenchPatcher<'a> {
-    words: GuestWords,
-    vm: &'a VmFd,
-    executors: usize,
+    signals: Signals<'a>,
     /// Broadcasts so far, each of which each executor acknowledges.
     acks: u64,
-    holds: u64,
     epochs: u64,
     /// Passes with a trap of each executor at the last [`begin`](BenchPatcher::begin).
     trapped: Vec<u64>,
 }
 
 impl<'a> BenchPatcher<'a> {
-    pub(super) fn new(words: GuestWords, vm: &'a VmFd, executors: usize) -> BenchPatcher<'a> {
-        BenchPatcher { words, vm, executors, acks: 0, holds: 0, epochs: 0, trapped: vec![0; executors] }
+    pub(super) fn new(signals: Signals<'a>) -> BenchPatcher<'a> {
+        let trapped = vec![0; signals.executors];
+        BenchPatcher { signals, acks: 0, epochs: 0, trapped }
     }
 
     fn own(&self, executor: usize, offset: u64) -> u64 {
-        self.words.own(executor, offset)
+        self.signals.words.own(executor, offset)
     }
 
-    /// Spins, and yields now and then: executors that share a CPU must make progress.
-    fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<(), MachineError> {
-        let began = Instant::now();
-        for executor in 0..self.executors {
-            let mut spins = 0u32;
-            while !done(executor) {
-                spins += 1;
-                std::hint::spin_loop();
-                if spins.is_multiple_of(1 << 12) {
-                    std::thread::yield_now();
-                    if stop_requested() {
-                        return Err(MachineError::Interrupted);
-                    }
-                    if began.elapsed() > PATIENCE {
-                        let what = format!("executor {executor} does not answer: {what}");
-                        return Err(MachineError::Contract { rip: va::SITE, what });
-                    }
+    fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        for executor in 0..self.signals.executors {
+            match wait(deadline, stop_requested, || done(executor)) {
+                Waited::Done => {}
+                Waited::Interrupted => return Err(MachineError::Interrupted),
+                Waited::Stuck => {
+                    let what = format!("executor {executor} does not answer: {what}");
+                    return Err(MachineError::Contract { rip: va::SITE, what });
                 }
             }
         }
@@ -83,60 +74,59 @@ impl<'a> BenchPatcher<'a> {
     }
 
     /// Waits until every executor has passed through the site.
-    pub(super) fn ready(&self) -> Result<(), MachineError> {
+    pub(super) fn ready(&self) -> Result<()> {
         self.until("it does not run", |executor| self.own(executor, own::PASSES) > 1)
     }
 
     /// Stores to the site pages in one instruction.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        self.words.store(at, bytes);
+        self.signals.words.store(at, bytes);
     }
 
     /// Sends one message to each executor. Returns how many were sent.
-    pub fn signal(&mut self, signal: Signal) -> Result<u64, MachineError> {
+    pub fn signal(&mut self, signal: Signal) -> Result<u64> {
         self.acks += 1;
         let data = match signal {
-            Signal::Sync => u32::from(SYNC),
+            Signal::Sync => u32::from(vector::IPI_SYNC),
             Signal::Hold => {
-                self.holds += 1;
-                self.words.set_shared(common::TARGET, self.holds);
-                u32::from(HOLD)
+                self.signals.hold();
+                u32::from(vector::IPI_HOLD)
             }
             Signal::Nmi => NMI,
         };
-        (0..self.executors).try_for_each(|executor| send(self.vm, executor, data))?;
-        Ok(self.executors as u64)
+        (0..self.signals.executors).try_for_each(|executor| self.signals.send(executor, data))?;
+        Ok(self.signals.executors as u64)
     }
 
     /// Waits until every executor has acknowledged the last broadcast.
-    pub fn acknowledged(&self) -> Result<(), MachineError> {
-        self.until("no acknowledgement", |executor| self.own(executor, own::ACK) == self.acks)
+    pub fn acknowledged(&self) -> Result<()> {
+        self.until("no acknowledgement", |executor| self.own(executor, ACK) == self.acks)
     }
 
     /// Waits until every executor is held.
-    pub fn held(&self) -> Result<(), MachineError> {
-        self.until("it is not held", |executor| self.own(executor, own::ARRIVED) == self.holds)
+    pub fn held(&self) -> Result<()> {
+        self.until("it is not held", |executor| self.own(executor, ARRIVED) == self.signals.holds)
     }
 
     /// Releases held executors.
     pub fn release(&self) {
-        self.words.set_shared(common::RELEASE, self.holds);
+        self.signals.release();
     }
 
     /// Starts a measurement of the longest time between two passes.
-    pub fn begin(&mut self) -> Result<(), MachineError> {
+    pub fn begin(&mut self) -> Result<()> {
         self.epochs += 1;
-        self.words.set_shared(common::EPOCH, self.epochs);
-        self.trapped = (0..self.executors).map(|cpu| self.own(cpu, own::TRAPPED)).collect();
+        self.signals.words.set_shared(common::EPOCH, self.epochs);
+        self.trapped = self.signals.each(own::TRAPPED).collect();
         self.until("the epoch is not seen", |executor| self.own(executor, own::EPOCH_SEEN) == self.epochs)
     }
 
     /// Waits for two more passes of every executor. Returns the longest time between two passes of an executor since
     /// [`begin`](BenchPatcher::begin), in TSC ticks.
-    pub fn end(&self) -> Result<u64, MachineError> {
-        let passes: Vec<u64> = (0..self.executors).map(|cpu| self.own(cpu, own::PASSES)).collect();
+    pub fn end(&self) -> Result<u64> {
+        let passes: Vec<u64> = self.signals.each(own::PASSES).collect();
         self.until("it does not run", |executor| self.own(executor, own::PASSES) >= passes[executor] + 2)?;
-        Ok((0..self.executors).map(|cpu| self.own(cpu, own::LONGEST)).max().unwrap_or_default())
+        Ok(self.signals.each(own::LONGEST).max().unwrap_or_default())
     }
 
     /// The additional time of each pass with a trap since [`begin`](BenchPatcher::begin), compared with its executor's
@@ -148,12 +138,12 @@ impl<'a> BenchPatcher<'a> {
             let time = move |pass| self.own(cpu, own::TRAP_LOG + 8 * (pass % TRAP_LOG));
             (first..now).map(move |pass| time(pass).saturating_sub(usual))
         };
-        (0..self.executors).flat_map(of).collect()
+        (0..self.signals.executors).flat_map(of).collect()
     }
 
     /// The counters of executors.
     pub fn counted(&self) -> Counted {
-        let sum = |offset| (0..self.executors).map(|cpu| self.own(cpu, offset)).sum();
+        let sum = |offset| self.signals.each(offset).sum();
         Counted {
             passes: sum(own::PASSES),
             traps: sum(own::TRAPS),
@@ -164,9 +154,8 @@ impl<'a> BenchPatcher<'a> {
 }
 
 impl Drop for BenchPatcher<'_> {
-    /// Releases held executors, and ends their loops.
+    /// Ends the loops of executors. Dropping the signals releases those that are held.
     fn drop(&mut self) {
-        self.words.set_shared(common::RELEASE, self.holds);
-        self.words.set_shared(common::STOP, 1);
+        self.signals.words.set_shared(common::STOP, 1);
     }
 }

@@ -3,16 +3,16 @@
 use crossmod_abi::{port, va, vector};
 
 use super::layout::{common, own};
-use crate::free::{APIC_VA, CODE, EOI};
+use crate::free::{APIC_VA, CODE, EOI, executors};
 
 core::arch::global_asm!(
     include_str!("guest.s"),
     begun = const va::SHARED + common::BEGUN,
     done = const va::SHARED + common::DONE,
-    target = const va::SHARED + common::TARGET,
-    release = const va::SHARED + common::RELEASE,
-    ack = const va::PRIVATE + own::ACK,
-    arrived = const va::PRIVATE + own::ARRIVED,
+    target = const va::SHARED + executors::common::TARGET,
+    release = const va::SHARED + executors::common::RELEASE,
+    ack = const va::PRIVATE + executors::own::ACK,
+    arrived = const va::PRIVATE + executors::own::ARRIVED,
     nmis = const va::PRIVATE + own::NMIS,
     irqs = const va::PRIVATE + own::IRQS,
     log = const va::PRIVATE + own::LOG,
@@ -25,10 +25,7 @@ core::arch::global_asm!(
     irq = const vector::IRQ,
 );
 
-macro_rules! labels {
-    ($($name:ident)*) => { unsafe extern "C" { $(static $name: u8;)* } };
-}
-labels!(crossmod_stress_start crossmod_stress_end crossmod_stress_execute crossmod_stress_once
+guest_code!(crossmod_stress_start crossmod_stress_end crossmod_stress_execute crossmod_stress_once
     crossmod_stress_nmi_plain crossmod_stress_nmi_site crossmod_stress_nmi_back
     crossmod_stress_irq_plain crossmod_stress_irq_site crossmod_stress_irq_back
     crossmod_stress_sync crossmod_stress_ack_first crossmod_stress_ack_only
@@ -88,12 +85,5 @@ pub fn handlers(nmi_runs_site: bool, irq_runs_site: bool) -> [(u8, u64); 8] {
 }
 
 fn at(label: *const u8) -> u64 {
-    CODE + (label as u64 - &raw const crossmod_stress_start as u64)
-}
-
-/// All of it, to be copied into a guest.
-pub fn bytes() -> &'static [u8] {
-    let start = &raw const crossmod_stress_start;
-    // SAFETY: both labels are in one section of this program's text, which is readable and never changes.
-    unsafe { std::slice::from_raw_parts(start, (&raw const crossmod_stress_end) as usize - start as usize) }
+    CODE + offset(label)
 }

@@ -1,6 +1,6 @@
 //! One executor of a [`StressVm`](super::StressVm), which a host thread drives.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossmod_abi::{port, private, va, vector};
 use crossmod_model::x86::cpu::{Cpu, FRAME, IF, Regs, reg};
@@ -8,14 +8,12 @@ use crossmod_model::x86::cpu::{Cpu, FRAME, IF, Regs, reg};
 use super::code::Entries;
 use super::layout::{BATCH, LOG_LEN, own};
 use super::{Observer, Trap};
-use crate::free::guest_words::GuestWords;
-use crate::free::message::Ledger;
+use crate::free::executors::Executor;
 use crate::free::{CODE, LOG, Pass, unexpected};
 use crate::kick::Guard;
 use crate::layout::CpuPages;
-use crate::memory::Memory;
-use crate::vcpu::{Exit, Vcpu};
-use crate::{MachineError, stop_requested};
+use crate::vcpu::Exit;
+use crate::{MachineError, Result, stop_requested};
 
 /// How a piece of guest code ended.
 enum Outcome {
@@ -26,65 +24,63 @@ enum Outcome {
 }
 
 pub(super) struct ExecutorThread<'a, O> {
-    pub vcpu: &'a mut Vcpu,
-    pub memory: &'a Memory,
-    pub words: GuestWords,
-    pub index: usize,
+    pub executor: Executor<'a>,
     pub entries: Entries,
     pub site: u64,
-    pub ledger: &'a Ledger,
     pub observer: O,
 }
 
 impl<O: Observer> ExecutorThread<'_, O> {
-    /// Runs batch after batch until `stop` is set.
-    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), MachineError> {
+    /// Runs batch after batch until it is stopped. Returns the observer.
+    pub fn run(mut self) -> Result<O> {
         let guard = Guard::new()?;
-        let log = LOG + self.index as u64 * LOG_LEN;
+        let log = LOG + self.executor.index as u64 * LOG_LEN;
         let mut bytes = vec![0; LOG_LEN as usize];
-        self.words.set_own(self.index, own::SITE, self.site);
+        self.set_own(own::SITE, self.site);
         let regs = Cpu::at(self.entries.execute, va::SITE, 0, true).regs;
-        self.words.set_own(self.index, own::TOP, regs.gpr[reg::RSP]);
-        while !stop.load(Ordering::Relaxed) {
-            self.words.set_own(self.index, own::LOG, log);
-            self.words.set_own(self.index, own::LEFT, BATCH as u64);
-            let sent = self.ledger.sent();
+        self.set_own(own::TOP, regs.gpr[reg::RSP]);
+        while !self.executor.stop.load(Ordering::Relaxed) {
+            self.set_own(own::LOG, log);
+            self.set_own(own::LEFT, BATCH as u64);
+            let sent = self.executor.ledger.sent();
             self.resume(&regs)?;
             match self.drive(&guard) {
                 Ok(Outcome::Finished | Outcome::Abandoned) => {}
                 // A signal ends the run without an error: the patcher sees it too.
-                Err(MachineError::Interrupted) if stop_requested() => return Ok(()),
+                Err(MachineError::Interrupted) if stop_requested() => break,
                 Err(error) => return Err(error),
             }
             // Messages from before this batch were taken when it began, or coalesced with one that was.
-            if !self.vcpu.nmi_pending() {
-                let counted = [own::NMIS, own::IRQS].map(|count| self.words.own(self.index, count));
-                self.ledger.settle(sent, counted);
+            if !self.executor.vcpu.nmi_pending() {
+                self.executor.ledger.settle(sent, [own::NMIS, own::IRQS].map(|count| self.own(count)));
             }
-            let logged = (self.words.own(self.index, own::LOG) - log) as usize;
-            self.memory.read(log, &mut bytes[..logged])?;
+            let logged = (self.own(own::LOG) - log) as usize;
+            self.executor.memory.read(log, &mut bytes[..logged])?;
             self.observer.passes(&Pass::read(&bytes[..logged]));
         }
-        Ok(())
+        Ok(self.observer)
     }
 
-    fn resume(&mut self, regs: &Regs) -> Result<(), MachineError> {
-        self.vcpu.resume(CpuPages::of(self.index).pml4(), regs)
+    /// A word of this executor's private page.
+    fn own(&self, offset: u64) -> u64 {
+        self.executor.words.own(self.executor.index, offset)
+    }
+
+    fn set_own(&self, offset: u64, value: u64) {
+        self.executor.words.set_own(self.executor.index, offset, value);
+    }
+
+    fn resume(&mut self, regs: &Regs) -> Result<()> {
+        self.executor.vcpu.resume(CpuPages::of(self.executor.index).pml4, regs)
     }
 
     /// Runs until the current code ends, and acts for trap and interrupt handlers meanwhile.
-    fn drive(&mut self, guard: &Guard) -> Result<Outcome, MachineError> {
+    fn drive(&mut self, guard: &Guard) -> Result<Outcome> {
         loop {
-            match self.vcpu.run(guard, self.vcpu.rip()) {
+            match self.executor.vcpu.run(guard, self.executor.vcpu.rip()) {
                 Ok(Exit::Doorbell(port::STOP)) => return Ok(Outcome::Finished),
-                Ok(Exit::Doorbell(vector::NMI)) => {
-                    let top = private::NMI_STACK + private::STACK;
-                    self.handler(guard, true, self.entries.nmi_back, own::NMI_STACK_TOP, top)?;
-                }
-                Ok(Exit::Doorbell(vector::IRQ)) => {
-                    let top = private::KERNEL_STACK + private::STACK;
-                    self.handler(guard, false, self.entries.irq_back, own::IRQ_STACK_TOP, top)?;
-                }
+                Ok(Exit::Doorbell(vector::NMI)) => self.handler(guard, true)?,
+                Ok(Exit::Doorbell(vector::IRQ)) => self.handler(guard, false)?,
                 Ok(Exit::Doorbell(vector::BP)) => {
                     if !self.trap()? {
                         return Ok(Outcome::Abandoned);
@@ -93,12 +89,12 @@ impl<O: Observer> ExecutorThread<'_, O> {
                 Ok(Exit::Doorbell(number)) => {
                     // An error code, if any, lies below the frame.
                     let top = if number == vector::DF { private::DF_STACK_TOP } else { own::TRAP_STACK_TOP };
-                    let rip = self.words.own(self.index, top - FRAME);
+                    let rip = self.own(top - FRAME);
                     self.observer.fault(&format!("an exception of vector {number}"), rip);
                     return Ok(Outcome::Abandoned);
                 }
                 Err(MachineError::Endless { .. }) => {
-                    let regs = self.vcpu.regs()?;
+                    let regs = self.executor.vcpu.regs()?;
                     // A held executor waits at ring 0 for as long as the patcher wants.
                     if regs.user() && !(va::IMAGE..va::PRIVATE).contains(&regs.rip) {
                         self.observer.fault("an endless loop", regs.rip);
@@ -107,29 +103,28 @@ impl<O: Observer> ExecutorThread<'_, O> {
                 }
                 Err(error) => return Err(error),
                 // The bytes of two instructions may form a third one that leaves the guest.
-                Ok(Exit::Other(name)) if self.vcpu.regs()?.user() => {
-                    self.observer.fault(&format!("an exit to the host, {name},"), self.vcpu.rip());
+                Ok(Exit::Other(name)) if self.executor.vcpu.regs()?.user() => {
+                    self.observer.fault(&format!("an exit to the host, {name},"), self.executor.vcpu.rip());
                     return Ok(Outcome::Abandoned);
                 }
-                Ok(exit) => return Err(unexpected(&exit, self.vcpu.rip(), self.site)),
+                Ok(exit) => return Err(unexpected(&exit, self.executor.vcpu.rip(), self.site)),
             }
         }
     }
 
-    /// Runs the site on behalf of an interrupt handler, unless the handler interrupted a stub of this module, whose
-    /// stack the site's traps would overwrite. `top` is the top of the stack with the handler's frame.
-    fn handler(
-        &mut self,
-        guard: &Guard,
-        nmi: bool,
-        back: u64,
-        stack: u64,
-        top: u64,
-    ) -> Result<(), MachineError> {
-        let mut handler = self.vcpu.regs()?;
+    /// Runs the site on behalf of the handler of an NMI or of a device interrupt, unless the handler interrupted a stub of
+    /// this module, whose stack the site's traps would overwrite.
+    fn handler(&mut self, guard: &Guard, nmi: bool) -> Result<()> {
+        // `top` is the top of the stack with the handler's frame.
+        let (back, stack, top) = if nmi {
+            (self.entries.nmi_back, own::NMI_STACK_TOP, private::NMI_STACK + private::STACK)
+        } else {
+            (self.entries.irq_back, own::IRQ_STACK_TOP, private::KERNEL_STACK + private::STACK)
+        };
+        let mut handler = self.executor.vcpu.regs()?;
         handler.rip = back;
-        let interrupted = self.words.own(self.index, top - FRAME);
-        let ring = self.words.own(self.index, top - FRAME + 8) & 3;
+        let interrupted = self.own(top - FRAME);
+        let ring = self.own(top - FRAME + 8) & 3;
         if ring == 3 || (CODE..self.entries.end).contains(&interrupted) {
             let mut regs = Cpu::at(self.entries.once, va::SITE, 0, true).regs;
             regs.gpr[reg::RSP] = va::PRIVATE + stack;
@@ -138,7 +133,7 @@ impl<O: Observer> ExecutorThread<'_, O> {
             self.resume(&regs)?;
             self.observer.handler_begins();
             let value = match self.drive(guard)? {
-                Outcome::Finished => Some(self.vcpu.gpr(reg::RAX)),
+                Outcome::Finished => Some(self.executor.vcpu.gpr(reg::RAX)),
                 Outcome::Abandoned => None,
             };
             self.observer.handler_ends(nmi, value);
@@ -147,10 +142,10 @@ impl<O: Observer> ExecutorThread<'_, O> {
     }
 
     /// Acts for the #BP handler. Returns false if the pass ends here.
-    fn trap(&mut self) -> Result<bool, MachineError> {
+    fn trap(&mut self) -> Result<bool> {
         let frame = own::TRAP_STACK_TOP - FRAME;
-        let word = |at: u64| self.words.own(self.index, frame + at);
-        let mut regs = self.vcpu.regs()?;
+        let word = |at: u64| self.own(frame + at);
+        let mut regs = self.executor.vcpu.regs()?;
         let rip = word(0);
         (regs.cs, regs.rflags, regs.gpr[reg::RSP], regs.ss) =
             (word(8) as u16, word(16), word(24), word(32) as u16);
@@ -166,7 +161,7 @@ impl<O: Observer> ExecutorThread<'_, O> {
                     return Ok(false);
                 }
                 regs.gpr[reg::RSP] = pushed;
-                self.words.set_own(self.index, stack & !7, return_to);
+                self.set_own(stack & !7, return_to);
                 regs.rip = target;
             }
         }

@@ -3,13 +3,16 @@
 
 .pushsection .text.crossmod_stress, "ax", @progbits
 .balign 64
-.global crossmod_stress_start
-crossmod_stress_start:
+
+.macro course_entry name
+.global crossmod_stress_\name
+crossmod_stress_\name:
+.endm
+course_entry start
 
 // Passes through the site and logs three words for each pass: the version that was complete before, RAX, the version that
 // was begun afterwards. Ends in a doorbell after the last pass.
-.global crossmod_stress_execute
-crossmod_stress_execute:
+course_entry execute
 1:  mov rcx, [{log}]
     mov rax, [{done}]
     mov [rcx], rax
@@ -29,39 +32,32 @@ crossmod_stress_execute:
     hlt
 
 // One pass on behalf of an interrupt handler.
-.global crossmod_stress_once
-crossmod_stress_once:
+course_entry once
     xor eax, eax
     call qword ptr [{site}]
     out {stop}, al
     hlt
 
-.global crossmod_stress_nmi_plain
-crossmod_stress_nmi_plain:
+course_entry nmi_plain
     inc qword ptr [{nmis}]
     iretq
 
 // The host runs a pass at ring 3 before it resumes the handler.
-.global crossmod_stress_nmi_site
-crossmod_stress_nmi_site:
+course_entry nmi_site
     inc qword ptr [{nmis}]
     out {nmi}, al
-.global crossmod_stress_nmi_back
-crossmod_stress_nmi_back:
+course_entry nmi_back
     iretq
 
-.global crossmod_stress_irq_plain
-crossmod_stress_irq_plain:
+course_entry irq_plain
     inc qword ptr [{irqs}]
     mov dword ptr [{eoi}], 0
     iretq
 
-.global crossmod_stress_irq_site
-crossmod_stress_irq_site:
+course_entry irq_site
     inc qword ptr [{irqs}]
     out {irq}, al
-.global crossmod_stress_irq_back
-crossmod_stress_irq_back:
+course_entry irq_back
     mov dword ptr [{eoi}], 0
     iretq
 
@@ -87,40 +83,33 @@ crossmod_stress_irq_back:
     pop rax
 .endm
 
-.global crossmod_stress_sync
-crossmod_stress_sync:
+course_entry sync
     course_serialise
     course_end
 
-.global crossmod_stress_ack_first
-crossmod_stress_ack_first:
+course_entry ack_first
     inc qword ptr [{ack}]
     course_serialise
     mov dword ptr [{eoi}], 0
     iretq
 
-.global crossmod_stress_ack_only
-crossmod_stress_ack_only:
+course_entry ack_only
     course_end
 
-.global crossmod_stress_hold
-crossmod_stress_hold:
+course_entry hold
     course_serialise
     course_wait
     course_end
 
-.global crossmod_stress_stop
-crossmod_stress_stop:
+course_entry stop
     course_wait
     course_serialise
     course_end
 
-.global crossmod_stress_early
-crossmod_stress_early:
+course_entry early
     course_serialise
     inc qword ptr [{arrived}]
     course_end
 
-.global crossmod_stress_end
-crossmod_stress_end:
+course_entry end
 .popsection

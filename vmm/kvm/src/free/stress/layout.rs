@@ -3,7 +3,7 @@
 use crossmod_abi::{PAGE, private};
 use crossmod_model::layout::MAX_CPUS;
 
-use crate::free::{LOG, Pass};
+use crate::free::{LOG, Pass, executors};
 use crate::layout;
 
 /// Passes between two looks at the log.
@@ -12,18 +12,14 @@ pub const BATCH: usize = 4096;
 pub const LOG_LEN: u64 = (BATCH * size_of::<Pass>()) as u64;
 const _: () = assert!(LOG + MAX_CPUS as u64 * LOG_LEN <= layout::IMAGE);
 
-/// Offsets in the shared page, one cache line each.
+/// Offsets in the shared page, one cache line each, besides those of all executors.
 pub mod common {
     pub const BEGUN: u64 = 0x400;
     pub const DONE: u64 = 0x440;
-    pub const TARGET: u64 = 0x480;
-    pub const RELEASE: u64 = 0x4c0;
 }
 
-/// Offsets in a vCPU's private page, behind the stacks that the image uses.
+/// Offsets in a vCPU's private page, behind those of all executors.
 pub mod own {
-    pub const ACK: u64 = 0xa00;
-    pub const ARRIVED: u64 = 0xa08;
     pub const NMIS: u64 = 0xa10;
     pub const IRQS: u64 = 0xa18;
     pub const LOG: u64 = 0xa80;
@@ -34,4 +30,4 @@ pub mod own {
     pub const NMI_STACK_TOP: u64 = 0xc00;
     pub const TRAP_STACK_TOP: u64 = 0xd00;
 }
-const _: () = assert!(own::ACK >= private::DB_STACK_TOP && own::TRAP_STACK_TOP <= PAGE);
+const _: () = assert!(executors::own::ACK >= private::DB_STACK_TOP && own::TRAP_STACK_TOP <= PAGE);

@@ -12,6 +12,7 @@ mod observer;
 mod patcher_handle;
 mod vm;
 
+pub use super::executors::Waited;
 pub use observer::{Observer, Trap};
-pub use patcher_handle::{PatcherHandle, Waited};
+pub use patcher_handle::PatcherHandle;
 pub use vm::{StressConfig, StressVm};

@@ -27,8 +27,8 @@ pub trait Observer: Send {
     /// A fault of the site, an exit, or an endless loop. The pass is abandoned.
     fn fault(&mut self, what: &str, rip: u64);
     /// A handler is about to run the site.
-    fn handler_begins(&mut self);
-    /// The end of a pass on behalf of an NMI, or of a device interrupt if `nmi` is false: the value that it left in RAX,
-    /// unless it was abandoned.
-    fn handler_ends(&mut self, nmi: bool, value: Option<u64>);
+    fn handler_begins(&mut self) {}
+    /// The end of a pass on behalf of an NMI (or else a device interrupt): the value that it left in RAX, unless it was
+    /// abandoned.
+    fn handler_ends(&mut self, _nmi: bool, _value: Option<u64>) {}
 }

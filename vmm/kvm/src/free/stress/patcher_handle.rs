@@ -1,70 +1,40 @@
 //! Stores, broadcasts and waits of the patcher of a running [`StressVm`](super::StressVm).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossmod_model::plan::Function;
-use kvm_ioctls::VmFd;
 
-use super::layout::{common, own};
-use crate::free::guest_words::GuestWords;
-use crate::free::message::send;
-use crate::{MachineError, stop_requested};
+use super::layout::common;
+use crate::free::executors::{Signals, Waited, own, wait};
+use crate::{Result, stop_requested};
 
 /// A wait that takes longer counts as a deadlock.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// The condition came true.
-    Done,
-    /// It did not within three seconds.
-    Stuck,
-    /// A signal asked to stop, or an executor failed.
-    Interrupted,
-}
-
 /// The patcher's access to a running machine.
 pub struct PatcherHandle<'a> {
-    words: GuestWords,
-    vm: &'a VmFd,
-    executors: usize,
-    stop: Arc<AtomicBool>,
+    signals: Signals<'a>,
     /// Acknowledgements of each executor before its last broadcast.
     acks: Vec<u64>,
     /// Arrivals of each executor at the last reset of the count.
     arrivals: Vec<u64>,
-    holds: u64,
 }
 
 impl<'a> PatcherHandle<'a> {
-    pub(super) fn new(words: GuestWords, vm: &'a VmFd, executors: usize) -> PatcherHandle<'a> {
-        let stop = Arc::new(AtomicBool::new(false));
-        PatcherHandle {
-            words,
-            vm,
-            executors,
-            stop,
-            acks: vec![0; executors],
-            arrivals: vec![0; executors],
-            holds: 0,
-        }
-    }
-
-    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
+    pub(super) fn new(signals: Signals<'a>) -> PatcherHandle<'a> {
+        let none = vec![0; signals.executors];
+        PatcherHandle { signals, acks: none.clone(), arrivals: none }
     }
 
     /// True once a signal has asked to stop, or an executor has failed.
     pub fn stopped(&self) -> bool {
-        stop_requested() || self.stop.load(Ordering::Relaxed)
+        stop_requested() || self.signals.stop.load(Ordering::Relaxed)
     }
 
     /// Bit *i* = executor *i*.
     pub fn everyone(&self) -> u32 {
-        (1 << self.executors) - 1
+        (1 << self.signals.executors) - 1
     }
 
     /// Stores to the site pages. Up to 16 bytes are stored by one instruction, which for lengths other than 1, 2, 4, 8
@@ -77,87 +47,63 @@ impl<'a> PatcherHandle<'a> {
             let (first, len) = cover(at + done, take);
             // Only this thread stores to the site pages.
             let mut word = [0; 16];
-            (0..len).for_each(|offset| word[offset] = self.words.text_byte(first + offset));
+            (0..len).for_each(|offset| word[offset] = self.signals.words.text_byte(first + offset));
             word[at + done - first..][..take].copy_from_slice(&rest[..take]);
-            self.words.store(first, &word[..len]);
+            self.signals.words.store(first, &word[..len]);
             done += take;
         }
     }
 
     /// Publishes the version that is about to be stored.
     pub fn begun(&self, version: u64) {
-        self.words.set_shared(common::BEGUN, version);
+        self.signals.words.set_shared(common::BEGUN, version);
     }
 
     /// Publishes the version that is complete.
     pub fn done(&self, version: u64) {
-        self.words.set_shared(common::DONE, version);
+        self.signals.words.set_shared(common::DONE, version);
     }
 
     /// Sends a broadcast to the executors of a mask.
-    pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<(), MachineError> {
-        let vector = function.vector();
+    pub fn broadcast(&mut self, function: Function, mask: u32) -> Result<()> {
         if matches!(function, Function::Hold | Function::Stop) {
-            self.holds += 1;
-            self.words.set_shared(common::TARGET, self.holds);
+            self.signals.hold();
         }
         for executor in self.members(mask) {
-            self.acks[executor] = self.words.own(executor, own::ACK);
-            send(self.vm, executor, u32::from(vector))?;
+            self.acks[executor] = self.signals.words.own(executor, own::ACK);
+            self.signals.send(executor, u32::from(function.vector()))?;
         }
         Ok(())
     }
 
     fn members(&self, mask: u32) -> impl Iterator<Item = usize> + use<> {
-        (0..self.executors).filter(move |executor| mask >> executor & 1 != 0)
+        (0..self.signals.executors).filter(move |executor| mask >> executor & 1 != 0)
     }
 
     /// Waits until the executors of a mask have acknowledged their last broadcast.
     pub fn wait_acks(&self, mask: u32) -> Waited {
-        self.until(|| self.members(mask).all(|cpu| self.words.own(cpu, own::ACK) != self.acks[cpu]))
+        let acks = |cpu| self.signals.words.own(cpu, own::ACK);
+        self.until(|| self.members(mask).all(|cpu| acks(cpu) != self.acks[cpu]))
     }
 
     /// Waits for `count` arrivals since the count was reset.
     pub fn wait_arrived(&self, count: u64) -> Waited {
-        let arrived =
-            || (0..self.executors).map(|cpu| self.words.own(cpu, own::ARRIVED) - self.arrivals[cpu]);
+        let arrived = || self.signals.each(own::ARRIVED).zip(&self.arrivals).map(|(now, then)| now - then);
         self.until(|| arrived().sum::<u64>() >= count)
     }
 
     /// Resets the count of arrivals.
     pub fn reset_arrivals(&mut self) {
-        self.arrivals = (0..self.executors).map(|cpu| self.words.own(cpu, own::ARRIVED)).collect();
+        self.arrivals = self.signals.each(own::ARRIVED).collect();
     }
 
     /// Releases held executors.
     pub fn release(&self) {
-        self.words.set_shared(common::RELEASE, self.holds);
+        self.signals.release();
     }
 
     fn until(&self, done: impl Fn() -> bool) -> Waited {
-        let (began, mut spins) = (Instant::now(), 0u32);
-        while !done() {
-            spins += 1;
-            std::hint::spin_loop();
-            if spins.is_multiple_of(1 << 12) {
-                std::thread::yield_now();
-                if self.stopped() {
-                    return Waited::Interrupted;
-                }
-                if began.elapsed() > PATIENCE {
-                    return Waited::Stuck;
-                }
-            }
-        }
-        Waited::Done
-    }
-}
-
-impl Drop for PatcherHandle<'_> {
-    /// Releases held executors, and stops all of them.
-    fn drop(&mut self) {
-        self.release();
-        self.stop.store(true, Ordering::Relaxed);
+        wait(Instant::now() + PATIENCE, || self.stopped(), done)
     }
 }
 

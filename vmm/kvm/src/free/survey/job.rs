@@ -8,6 +8,7 @@ use crossmod_model::layout::FILLER;
 
 use super::Length;
 use super::loops::{COUNTERS, Loop, SCRATCH, Shape};
+use crate::{MachineError, Result, pin};
 
 /// Stores between two looks at the flag that ends the writer.
 pub(super) const WRITES: u64 = 1024;
@@ -147,10 +148,33 @@ pub struct Slice {
     pub exceptions: Vec<u8>,
 }
 
-/// Waits until the writer's thread has had its first turn: passes before that would all show the first version.
-pub(super) fn await_turn(turn: &AtomicBool) -> Instant {
-    while !turn.load(Ordering::Relaxed) {
-        std::thread::yield_now();
-    }
-    Instant::now()
+/// Runs `write` on a thread of its own, until the flag is set, and `execute` on this one. Passes before the first turn of
+/// the other would all show the first version, so that `execute` begins after that. A signal ends both without an error.
+pub(super) fn against(
+    cpu: usize,
+    write: impl FnOnce(&AtomicBool) -> Result<u64> + Send,
+    execute: impl FnOnce(Instant, &mut Slice) -> Result<()>,
+) -> Result<Slice> {
+    let (stop, turn) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut slice = Slice::default();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            pin(cpu);
+            turn.store(true, Ordering::Relaxed);
+            write(&stop)
+        });
+        while !turn.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let began = Instant::now();
+        let result = execute(began, &mut slice);
+        slice.seconds = began.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        let written = writer.join().expect("the writer has nothing that can panic");
+        slice.stores = *written.as_ref().unwrap_or(&0);
+        match result.and(written) {
+            Ok(_) | Err(MachineError::Interrupted) => Ok(slice),
+            Err(error) => Err(error),
+        }
+    })
 }

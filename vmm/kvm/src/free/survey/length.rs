@@ -26,14 +26,7 @@ impl Length {
 
     /// Bytes stored.
     pub fn bytes(self) -> usize {
-        match self {
-            Length::One => 1,
-            Length::Two => 2,
-            Length::Four => 4,
-            Length::Five => 5,
-            Length::Eight => 8,
-            Length::Sixteen => 16,
-        }
+        [1, 2, 4, 5, 8, 16][self as usize]
     }
 
     /// One instruction stores all of it.
@@ -43,14 +36,7 @@ impl Length {
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Length::One => "1",
-            Length::Two => "2",
-            Length::Four => "4",
-            Length::Five => "5 (rep movsb)",
-            Length::Eight => "8",
-            Length::Sixteen => "16 (movups)",
-        }
+        ["1", "2", "4", "5 (rep movsb)", "8", "16 (movups)"][self as usize]
     }
 
     /// Opcode bytes of the executed instruction.

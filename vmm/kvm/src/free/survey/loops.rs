@@ -18,10 +18,8 @@ core::arch::global_asm!(
     scratch = const SCRATCH,
 );
 
-macro_rules! labels {
-    ($($name:ident)*) => { unsafe extern "C" { $(static $name: u8;)* } };
-}
-labels!(crossmod_survey_start crossmod_survey_end crossmod_survey_execute crossmod_survey_execute_serialised crossmod_survey_execute_cold crossmod_survey_repeat
+guest_code!(crossmod_survey_start crossmod_survey_end crossmod_survey_execute
+    crossmod_survey_execute_serialised crossmod_survey_execute_cold crossmod_survey_repeat
     crossmod_survey_write_1 crossmod_survey_write_2 crossmod_survey_write_4 crossmod_survey_write_5
     crossmod_survey_write_8 crossmod_survey_write_16 crossmod_survey_alternate_1 crossmod_survey_alternate_8);
 
@@ -74,7 +72,7 @@ impl Loop {
 
     /// Its offset in [`bytes`].
     pub fn offset(self) -> u64 {
-        self.start() as u64 - &raw const crossmod_survey_start as u64
+        offset(self.start())
     }
 
     /// Runs it on the calling thread.
@@ -92,11 +90,4 @@ impl Loop {
         // SAFETY: the caller's promise.
         unsafe { function(a, b, c, d, e, f) }
     }
-}
-
-/// All loops, to be copied into a guest.
-pub fn bytes() -> &'static [u8] {
-    let start = &raw const crossmod_survey_start;
-    // SAFETY: both labels are in one section of this program's text, which is readable and never changes.
-    unsafe { std::slice::from_raw_parts(start, (&raw const crossmod_survey_end) as usize - start as usize) }
 }

@@ -7,9 +7,12 @@
 // [begun].
 
 .pushsection .text.crossmod_survey, "ax", @progbits
+.macro survey_entry name
 .balign 64
-.global crossmod_survey_start
-crossmod_survey_start:
+.global crossmod_survey_\name
+crossmod_survey_\name:
+.endm
+survey_entry start
 
 // The end of each pass.
 .macro record
@@ -24,9 +27,7 @@ crossmod_survey_start:
 .endm
 
 // rdi = site, rsi = counters, rdx = passes, rcx = log, 24 bytes per pass: done before, result, begun after.
-.balign 64
-.global crossmod_survey_execute
-crossmod_survey_execute:
+survey_entry execute
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     call r8
@@ -34,9 +35,7 @@ crossmod_survey_execute:
 
 // The same with a serialising instruction between the read of [done] and the site. IRETQ to the same ring serialises, and
 // ring 3 may execute it on every CPU (SDM vol. 3, 9.3; APM vol. 2, 7.6.4).
-.balign 64
-.global crossmod_survey_execute_serialised
-crossmod_survey_execute_serialised:
+survey_entry execute_serialised
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     mov r9, rsp
@@ -53,9 +52,7 @@ crossmod_survey_execute_serialised:
     record
 
 // The same with the site's lines flushed out of every cache before each pass. LFENCE delays the pass until that is done.
-.balign 64
-.global crossmod_survey_execute_cold
-crossmod_survey_execute_cold:
+survey_entry execute_cold
     mov r8, rdi
 1:  mov r10, [rsi + {done}]
     clflush [r8]
@@ -66,9 +63,7 @@ crossmod_survey_execute_cold:
     record
 
 // Repeats the first of these loops r8 times, with the same log.
-.balign 64
-.global crossmod_survey_repeat
-crossmod_survey_repeat:
+survey_entry repeat
     push rbx
     push r12
     push r13
@@ -89,9 +84,7 @@ crossmod_survey_repeat:
 // generator that spaces the stores, r9 = mask of the spacing. RAX returns the generator's state. The low byte
 // of the generation fills every byte of the immediate.
 .macro writer name
-.balign 64
-.global crossmod_survey_write_\name
-crossmod_survey_write_\name:
+survey_entry write_\name
 1:  inc rcx
     movzx eax, cl
     mov r10, 0x0101010101010101
@@ -129,9 +122,7 @@ writer 8
 
 // Writers of two versions in turn: even generations store the first word behind the counters, odd ones the second.
 .macro alternate name
-.balign 64
-.global crossmod_survey_alternate_\name
-crossmod_survey_alternate_\name:
+survey_entry alternate_\name
 1:  inc rcx
     mov eax, ecx
     and eax, 1

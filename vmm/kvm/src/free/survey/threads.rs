@@ -1,51 +1,61 @@
 //! The same experiment on two threads of this process, without KVM: the reference for the virtual machine.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
+use vm_memory::mmap::MmapRegion;
 
-use super::job::{FAR, await_turn};
+use super::job::{FAR, against};
 use super::loops::{BEGUN, COUNTERS, DONE, Loop};
 use super::{BATCH, Job, Pinning, Slice};
 use crate::free::Pass;
-use crate::{MachineError, pin, stop_requested};
+use crate::{MachineError, Result, stop_requested};
 
 /// Two pages of text, a page of counters, and the pages of far pads.
 const LEN: usize = FAR.end;
 
 /// A writable and executable mapping of those pages.
 #[derive(Debug)]
-pub struct PlainThreads(*mut u8);
+pub struct PlainThreads(MmapRegion<()>);
 
 impl PlainThreads {
     /// Maps the pages.
-    pub fn new() -> Result<PlainThreads, MachineError> {
+    pub fn new() -> Result<PlainThreads> {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            let error = std::io::Error::last_os_error();
-            return Err(MachineError::Memory(format!("cannot map a writable and executable page: {error}")));
-        }
-        Ok(PlainThreads(start.cast()))
+        MmapRegion::build(None, LEN, protection, flags).map(PlainThreads).map_err(|error| {
+            MachineError::Memory(format!("cannot map a writable and executable page: {error}"))
+        })
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= LEN, "outside the mapping");
         // SAFETY: the mapping is owned and long enough, and no other thread runs in it while it is borrowed mutably.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(at), bytes.len()) };
     }
 
     /// Runs an executor on the calling thread against a writer on another one.
-    pub fn slice(
-        &mut self,
-        job: &Job,
-        place: Pinning,
-        mut sink: impl FnMut(&[Pass]),
-    ) -> Result<Slice, MachineError> {
-        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
+    pub fn slice(&mut self, job: &Job, place: Pinning, mut sink: impl FnMut(&[Pass])) -> Result<Slice> {
+        let (start, counters) = self.put_job(job);
+        let mut log = vec![Pass::default(); BATCH];
+        // SAFETY: both addresses are in the mapping, which outlives the writer; there are no references to it.
+        let write = |stop: &AtomicBool| Ok(unsafe { job.write(start + job.store as u64, counters, stop) });
+        against(place.writer, write, |began, slice| {
+            while began.elapsed() < job.duration && !stop_requested() {
+                let log_address = log.as_mut_ptr() as u64;
+                let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
+                // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
+                unsafe { Loop::Execute(job.shape).call(arguments) };
+                slice.passes += BATCH as u64;
+                sink(&log);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the site pages, the counters, and pads. Returns the addresses of the first two.
+    fn put_job(&mut self, job: &Job) -> (u64, u64) {
         self.put(0, &job.text());
         self.put(2 * PAGE as usize, &job.counters());
         for (offset, pad) in job.alternating.iter().flat_map(|alternating| alternating.pads(true)) {
@@ -54,40 +64,12 @@ impl PlainThreads {
         }
         // Self-modifying code: this thread serialises before it executes what it wrote (SDM vol. 3, 9.1.3).
         core::arch::x86_64::__cpuid(0);
-        let mut log = vec![Pass::default(); BATCH];
-        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let turn = AtomicBool::new(false);
-        let (mut passes, mut seconds) = (0, 0.0);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin(place.writer);
-                turn.store(true, Ordering::Relaxed);
-                // SAFETY: both addresses are in the mapping, which outlives the scope; there are no references to it.
-                let count = unsafe { job.write(start + job.store as u64, counters, &stop) };
-                stores.store(count, Ordering::Relaxed);
-            });
-            let began = await_turn(&turn);
-            while began.elapsed() < job.duration && !stop_requested() {
-                let log_address = log.as_mut_ptr() as u64;
-                let arguments = [start + job.entry() as u64, counters, BATCH as u64, log_address, 0, 0];
-                // SAFETY: the site returns whatever mix of its versions is fetched; the log has BATCH entries.
-                unsafe { Loop::Execute(job.shape).call(arguments) };
-                passes += BATCH as u64;
-                sink(&log);
-            }
-            stop.store(true, Ordering::Relaxed);
-            seconds = began.elapsed().as_secs_f64();
-        });
-        let stores = stores.load(Ordering::Relaxed);
-        Ok(Slice { passes, stores, seconds, exceptions: Vec::new() })
+        (self.0.as_ptr() as u64, self.0.as_ptr() as u64 + 2 * PAGE)
     }
 
     /// The time that `batches` batches of [`BATCH`] passes take while nothing stores.
     pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Duration {
-        let (start, counters) = (self.0 as u64, self.0 as u64 + 2 * PAGE);
-        self.put(0, &job.text());
-        // Self-modifying code, as in `slice`.
-        core::arch::x86_64::__cpuid(0);
+        let (start, counters) = self.put_job(job);
         let mut log = vec![Pass::default(); BATCH];
         let site = start + job.entry() as u64;
         let arguments = [site, counters, BATCH as u64, log.as_mut_ptr() as u64, batches, 0];
@@ -95,13 +77,6 @@ impl PlainThreads {
         // SAFETY: the site returns; the log has BATCH entries, and each batch begins anew.
         unsafe { Loop::Repeat.call(arguments) };
         began.elapsed()
-    }
-}
-
-impl Drop for PlainThreads {
-    fn drop(&mut self) {
-        // SAFETY: this value owns the mapping, and the threads of `slice` have ended.
-        unsafe { libc::munmap(self.0.cast(), LEN) };
     }
 }
 

@@ -1,25 +1,25 @@
 //! The virtual machine of a survey.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossmod_abi::{PAGE, port, va, vector};
 use crossmod_model::layout::FILLER;
 use crossmod_model::plan::Ring;
-use crossmod_model::x86::cpu::{Cpu, Regs, reg};
+use crossmod_model::x86::cpu::{Cpu, reg};
 use kvm_ioctls::VmFd;
 
-use super::job::{WRITES, await_turn};
+use super::job::{WRITES, against};
 use super::loops::{self, COUNTERS, Loop};
 use super::{BATCH, Job, Pinning, Slice, Writer};
-use crate::free::{CODE, FINISH, LOG, Pass, unexpected, vm_with_one_text};
+use crate::free::{CODE, FINISH, LOG, Pass, return_slot, unexpected, vm_with_one_text};
 use crate::host::Host;
 use crate::kick::Guard;
 use crate::layout::{self, CpuPages};
 use crate::memory::Memory;
-use crate::vcpu::{Exit, Inject, Vcpu};
+use crate::vcpu::{Exit, Vcpu};
 use crate::vm::{Controller, Vm};
-use crate::{MachineError, pin, stop_requested, tables};
+use crate::{MachineError, Result, stop_requested, tables};
 
 /// The handler of #BP: an INT3 replaces an instruction of five bytes.
 const TRAPPED: u64 = FINISH - 16;
@@ -51,7 +51,7 @@ impl SurveyVm {
     /// # Errors
     ///
     /// [`MachineError::NotHere`] for ring 0 where it is emulated.
-    pub fn new(ring: Ring) -> Result<SurveyVm, MachineError> {
+    pub fn new(ring: Ring) -> Result<SurveyVm> {
         if ring == Ring::Kernel && Host::read().emulates_ring_0() {
             let why = "kvm_pvm emulates ring 0, so that a survey there would count what its emulator does; use --ring 3";
             return Err(MachineError::NotHere(why.into()));
@@ -72,45 +72,42 @@ impl SurveyVm {
         writer: Writer,
         place: Pinning,
         mut sink: impl FnMut(&[Pass]),
-    ) -> Result<Slice, MachineError> {
+    ) -> Result<Slice> {
         self.put(job)?;
         let host = self.memory.host_address()?;
-        let (stop, stores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let mut slice = Slice::default();
-        let turn = AtomicBool::new(false);
         let SurveyVm { executor, writer: second, memory, guard, ring, .. } = self;
-        let (memory, ring) = (&*memory, *ring);
-        std::thread::scope(|scope| {
-            let (stop, stores, turn) = (&stop, &stores, &turn);
-            let thread = scope.spawn(move || {
-                pin(place.writer);
-                turn.store(true, Ordering::Relaxed);
-                let count = match writer {
-                    Writer::Host => {
-                        let counters = host + layout::SHARED + COUNTERS_AT;
-                        // SAFETY: both are in the guest memory, which outlives the scope; there are no references to it.
-                        Ok(unsafe { job.write(host + layout::MASTER + job.store as u64, counters, stop) })
-                    }
-                    Writer::Vcpu => write(second, memory, job, stop),
-                };
-                count.map(|count| stores.store(count, Ordering::Relaxed))
-            });
-            let began = await_turn(turn);
-            let result = execute(executor, memory, guard, (job, ring), began, &mut slice, &mut sink);
-            slice.seconds = began.elapsed().as_secs_f64();
-            stop.store(true, Ordering::Relaxed);
-            let written = thread.join().expect("the writer has nothing that can panic");
-            match result.and(written) {
-                Err(MachineError::Interrupted) => Ok(()),
-                result => result,
+        let memory = &*memory;
+        let mut executor = Caller { vcpu: executor, cpu: 0, memory, guard };
+        let write = |stop: &AtomicBool| match writer {
+            Writer::Host => {
+                let counters = host + layout::SHARED + COUNTERS_AT;
+                // SAFETY: both are in the guest memory, which outlives the writer; there are no references to it.
+                Ok(unsafe { job.write(host + layout::MASTER + job.store as u64, counters, stop) })
             }
-        })?;
-        slice.stores = stores.load(Ordering::Relaxed);
-        Ok(slice)
+            Writer::Vcpu => {
+                let guard = Guard::new()?;
+                Caller { vcpu: second, cpu: 1, memory, guard: &guard }.write(job, stop)
+            }
+        };
+        let mut bytes = vec![0; BATCH * size_of::<Pass>()];
+        against(place.writer, write, |began, slice| {
+            let arguments = executing(job, BATCH, 0);
+            while began.elapsed() < job.duration && !stop_requested() {
+                if let Some(vector) = executor.call(Loop::Execute(job.shape), *ring, arguments)? {
+                    slice.exceptions.push(vector);
+                    continue;
+                }
+                memory.read(LOG, &mut bytes)?;
+                let passes = Pass::read(&bytes);
+                slice.passes += passes.len() as u64;
+                sink(&passes);
+            }
+            Ok(())
+        })
     }
 
     /// Writes site, counters and pads of a job.
-    fn put(&self, job: &Job) -> Result<(), MachineError> {
+    fn put(&self, job: &Job) -> Result<()> {
         self.memory.write(layout::MASTER, &job.text())?;
         self.memory.write(layout::SHARED + COUNTERS_AT, &job.counters())?;
         if let Some(alternating) = &job.alternating {
@@ -129,18 +126,12 @@ impl SurveyVm {
     /// # Errors
     ///
     /// Those of the machine.
-    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>, MachineError> {
+    pub fn alone(&mut self, job: &Job) -> Result<Option<u64>> {
         self.put(job)?;
         let mut bytes = [0; FEW * size_of::<Pass>()];
-        let site = va::SITE + job.entry() as u64;
-        let arguments = [site, va::SHARED + COUNTERS_AT, FEW as u64, LOG, 0, 0];
-        let regs = enter(Loop::Execute(job.shape), arguments, self.ring);
-        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
-        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
-        match self.executor.run(&self.guard, regs.rip)? {
-            Exit::Doorbell(port::STOP) => {}
-            Exit::Doorbell(_) => return Ok(None),
-            exit => return Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        let ring = self.ring;
+        if self.executor().call(Loop::Execute(job.shape), ring, executing(job, FEW, 0))?.is_some() {
+            return Ok(None);
         }
         self.memory.read(LOG, &mut bytes)?;
         let passes = Pass::read(&bytes);
@@ -152,85 +143,68 @@ impl SurveyVm {
     /// # Errors
     ///
     /// Those of the machine.
-    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration, MachineError> {
+    pub fn undisturbed(&mut self, job: &Job, batches: u64) -> Result<Duration> {
         self.memory.write(layout::MASTER, &job.text())?;
-        let site = va::SITE + job.entry() as u64;
-        let regs =
-            enter(Loop::Repeat, [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, batches, 0], self.ring);
-        self.memory.write_u64(return_slot(0, &regs), FINISH)?;
-        self.executor.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
-        let began = Instant::now();
-        match self.executor.run(&self.guard, regs.rip)? {
-            Exit::Doorbell(port::STOP) => Ok(began.elapsed()),
-            exit => Err(unexpected(&exit, self.executor.rip(), regs.rip)),
+        let (ring, began) = (self.ring, Instant::now());
+        self.executor().call_through(Loop::Repeat, ring, executing(job, BATCH, batches))?;
+        Ok(began.elapsed())
+    }
+
+    fn executor(&mut self) -> Caller<'_> {
+        Caller { vcpu: &mut self.executor, cpu: 0, memory: &self.memory, guard: &self.guard }
+    }
+}
+
+/// The arguments of the executor's loops.
+fn executing(job: &Job, passes: usize, batches: u64) -> [u64; 6] {
+    [va::SITE + job.entry() as u64, va::SHARED + COUNTERS_AT, passes as u64, LOG, batches, 0]
+}
+
+/// A vCPU that runs loops.
+struct Caller<'a> {
+    vcpu: &'a mut Vcpu,
+    cpu: usize,
+    memory: &'a Memory,
+    guard: &'a Guard,
+}
+
+impl Caller<'_> {
+    /// Runs a loop to its end, with its arguments as the System V convention passes them. Returns the vector of an
+    /// exception that ends it before.
+    fn call(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<Option<u8>> {
+        const ORDER: [usize; 6] = [7, 6, 2, 1, 8, 9];
+        let mut regs = Cpu::at(CODE + which.offset(), va::SITE, 0, ring == Ring::User).regs;
+        for (register, value) in ORDER.into_iter().zip(arguments) {
+            regs.gpr[register] = value;
+        }
+        regs.gpr[reg::RSP] -= 8;
+        self.memory.write_u64(return_slot(self.cpu, &regs), FINISH)?;
+        self.vcpu.restore(CpuPages::of(self.cpu).pml4, &regs, None)?;
+        match self.vcpu.run(self.guard, regs.rip)? {
+            Exit::Doorbell(port::STOP) => Ok(None),
+            Exit::Doorbell(vector) => Ok(Some(vector)),
+            exit => Err(unexpected(&exit, self.vcpu.rip(), regs.rip)),
         }
     }
-}
 
-/// The registers at the start of a loop, with its arguments as the System V convention passes them.
-fn enter(which: Loop, arguments: [u64; 6], ring: Ring) -> Regs {
-    const ORDER: [usize; 6] = [7, 6, 2, 1, 8, 9];
-    let mut regs = Cpu::at(CODE + which.offset(), va::SITE, 0, ring == Ring::User).regs;
-    for (register, value) in ORDER.into_iter().zip(arguments) {
-        regs.gpr[register] = value;
-    }
-    regs.gpr[reg::RSP] -= 8;
-    regs
-}
-
-/// Guest-physical address of the return address of a loop.
-fn return_slot(cpu: usize, regs: &Regs) -> u64 {
-    CpuPages::of(cpu).private() + (regs.gpr[reg::RSP] - va::PRIVATE)
-}
-
-fn execute(
-    vcpu: &mut Vcpu,
-    memory: &Memory,
-    guard: &Guard,
-    (job, ring): (&Job, Ring),
-    began: Instant,
-    slice: &mut Slice,
-    sink: &mut impl FnMut(&[Pass]),
-) -> Result<(), MachineError> {
-    let site = va::SITE + job.entry() as u64;
-    let arguments = [site, va::SHARED + COUNTERS_AT, BATCH as u64, LOG, 0, 0];
-    let regs = enter(Loop::Execute(job.shape), arguments, ring);
-    let mut bytes = vec![0; BATCH * size_of::<Pass>()];
-    while began.elapsed() < job.duration && !stop_requested() {
-        memory.write_u64(return_slot(0, &regs), FINISH)?;
-        vcpu.restore(CpuPages::of(0).pml4(), &regs, false, Inject::Nothing)?;
-        match vcpu.run(guard, regs.rip)? {
-            Exit::Doorbell(port::STOP) => {}
-            Exit::Doorbell(vector) => {
-                slice.exceptions.push(vector);
-                continue;
-            }
-            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+    /// The same for a loop that raises no exception.
+    fn call_through(&mut self, which: Loop, ring: Ring, arguments: [u64; 6]) -> Result<()> {
+        match self.call(which, ring, arguments)?.map(Exit::Doorbell) {
+            None => Ok(()),
+            Some(exit) => Err(unexpected(&exit, self.vcpu.rip(), CODE + which.offset())),
         }
-        memory.read(LOG, &mut bytes)?;
-        let passes = Pass::read(&bytes);
-        slice.passes += passes.len() as u64;
-        sink(&passes);
     }
-    Ok(())
-}
 
-/// The second vCPU as the writer.
-fn write(vcpu: &mut Vcpu, memory: &Memory, job: &Job, stop: &AtomicBool) -> Result<u64, MachineError> {
-    let guard = Guard::new()?;
-    let (mut generation, mut random) = (0, job.seed);
-    while !stop.load(Ordering::Relaxed) {
-        let target = va::MASTER + job.store as u64;
-        let arguments = [target, va::SHARED + COUNTERS_AT, WRITES, generation, random, job.spacing];
-        let regs = enter(job.writer(), arguments, Ring::User);
-        memory.write_u64(return_slot(1, &regs), FINISH)?;
-        vcpu.restore(CpuPages::of(1).pml4(), &regs, false, Inject::Nothing)?;
-        match vcpu.run(&guard, regs.rip)? {
-            Exit::Doorbell(port::STOP) => {}
-            exit => return Err(unexpected(&exit, vcpu.rip(), regs.rip)),
+    /// The writer's loops, until `stop` is set. Returns the number of stores.
+    fn write(&mut self, job: &Job, stop: &AtomicBool) -> Result<u64> {
+        let (mut generation, mut random) = (0, job.seed);
+        while !stop.load(Ordering::Relaxed) {
+            let target = va::MASTER + job.store as u64;
+            let arguments = [target, va::SHARED + COUNTERS_AT, WRITES, generation, random, job.spacing];
+            self.call_through(job.writer(), Ring::User, arguments)?;
+            random = self.vcpu.gpr(reg::RAX);
+            generation += WRITES;
         }
-        random = vcpu.gpr(reg::RAX);
-        generation += WRITES;
+        Ok(generation)
     }
-    Ok(generation)
 }
