@@ -3,7 +3,7 @@
 use crossmod::layout::MAX_CPUS;
 use crossmod::machine::Machine;
 use crossmod::step::{Landing, Stimulus};
-use crossmod::x86::cpu::reg;
+use crossmod::x86::cpu::{IF, reg};
 use crossmod_abi::{PAGE, va, vector};
 
 use super::places;
@@ -84,6 +84,7 @@ fn every_step_after_a_restore_is_a_single_one() {
                 let ring = random.bool();
                 let mut other = World::random(&mut random, site, ring);
                 other.cpu.regs.nmi_masked = false;
+                other.cpu.regs.rflags |= IF;
                 let event = if random.bool() { Stimulus::Nmi } else { Stimulus::Interrupt(vector::IRQ) };
                 let delivered = other.step(&mut machine, 0, event);
                 assert_ne!(delivered.landing, Landing::Boundary);

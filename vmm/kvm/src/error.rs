@@ -43,6 +43,12 @@ pub enum MachineError {
         /// RIP at which the step began.
         from: u64,
     },
+    /// Executors of a free-running machine were not run.
+    #[error(
+        "the executors did not answer for thirty seconds between two rounds: the host does not run them; use a host with \
+         less load, or fewer executors"
+    )]
+    NotAnswered,
     /// The vCPU did not return within the time limit.
     #[error("guest code ran {millis} ms without an exit (step began at {from:#x}): endless loop")]
     Endless {

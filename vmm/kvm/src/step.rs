@@ -117,6 +117,11 @@ impl Machine {
         before: &Regs,
         stimulus: Stimulus,
     ) -> Result<(Exit, bool)> {
+        if matches!(stimulus, Stimulus::Interrupt(_)) && !before.interrupts_on() {
+            // VMX refuses to enter (SDM vol. 3, "Checks on Guest RIP, RFLAGS, and SSP"), and no CPU would deliver it.
+            let what = "a maskable interrupt is to be delivered with interrupts off".into();
+            return Err(MachineError::Contract { rip: before.rip, what });
+        }
         let vcpu = &mut self.vcpus[index];
         // Single-stepping must stop neither inside SMM nor behind its RSM.
         vcpu.set_single_step(!before.user() && stimulus != Stimulus::Smi)?;

@@ -7,9 +7,9 @@ use crossmod_abi::va;
 
 use super::finding::Event;
 use super::judge::StressState;
-use crate::machine::Result;
 use crate::machine::free::spin;
 use crate::machine::free::stress::{PatcherHandle, Waited};
+use crate::machine::{MachineError, Result};
 use crate::plan::{Function, OpKind, Word};
 use crate::property::Property;
 
@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_micros(2);
 const ALONE: Duration = Duration::from_micros(20);
 /// Duration of a `delay` step.
 const DELAY: Duration = Duration::from_micros(5);
+
+/// How often a wait of three seconds is repeated before the host has failed.
+const PATIENCE: usize = 10;
 
 /// The patcher.
 pub struct Patching<'a, 'b> {
@@ -95,8 +98,8 @@ impl Patching<'_, '_> {
         self.handle.release();
         self.handle.reset_arrivals();
         self.handle.broadcast(Function::Stop, everyone)?;
-        let waited = self.handle.wait_arrived(everyone.count_ones().into());
-        if self.noted(waited, "reset") != Waited::Done {
+        let waited = self.answered(|handle| handle.wait_arrived(everyone.count_ones().into()))?;
+        if waited != Waited::Done {
             return Ok(waited);
         }
         let number = 2 * round;
@@ -109,10 +112,19 @@ impl Patching<'_, '_> {
         shared.done.store(number, Ordering::SeqCst);
         self.handle.done(number);
         self.handle.release();
-        let waited = self.handle.wait_acks(everyone);
+        let waited = self.answered(|handle| handle.wait_acks(everyone))?;
         // The arrivals that the steps wait for count from here.
         self.handle.reset_arrivals();
-        Ok(self.noted(waited, "reset"))
+        Ok(waited)
+    }
+
+    /// Waits while no step of the protocol is under way. Nothing that the protocol does can keep an executor from
+    /// answering then: one that does not is not run by the host, and that says nothing about the protocol.
+    fn answered(&self, wait: impl Fn(&PatcherHandle<'_>) -> Waited) -> Result<Waited> {
+        (0..PATIENCE)
+            .map(|_| wait(self.handle))
+            .find(|waited| *waited != Waited::Stuck)
+            .ok_or(MachineError::NotAnswered)
     }
 
     /// Notes a finding if a wait took too long.
