@@ -12,8 +12,8 @@ use crate::bench::{check, options, plain, shipped};
 use crate::shipped::without_catalogue;
 use crate::{harness, kvm};
 
-/// An NMI runs the site while it is changed under `text_poke_fixup`.
-const SCENARIO: &str = "seed/fixup-nmi-crossing-line";
+/// An NMI runs the site while it is changed under the handshake of one IPI.
+const SCENARIO: &str = "seed/hold-1-nmi";
 
 /// Digests of repeated checks, each with a memo of its own; the machine is reset, as between any two checks.
 fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {

@@ -1,5 +1,7 @@
 //! Guest code that does what no step may do.
 
+use std::sync::Arc;
+
 use crossmod::machine::MachineError;
 use crossmod::step::{Landing, Stimulus};
 use crossmod::x86::cpu::reg;
@@ -160,7 +162,8 @@ fn a_halt_that_was_stepped_over_does_not_come_later() {
             let frame = cpu.regs.gpr[reg::RSP] - 64;
             let words = [SITE + 0x20, end.cs.into(), end.rflags, end.gpr[reg::RSP], end.ss.into()];
             for (offset, word) in (frame - va::PRIVATE..).step_by(8).zip(words) {
-                cpu.private[offset as usize..][..8].copy_from_slice(&u64::to_le_bytes(word));
+                Arc::make_mut(&mut cpu.private)[offset as usize..][..8]
+                    .copy_from_slice(&u64::to_le_bytes(word));
             }
             cpu.regs.gpr[reg::RSP] = frame;
             let (after, landing) = machine.step(0, &cpu, Stimulus::InstructionTo(SITE + 0x20)).unwrap();

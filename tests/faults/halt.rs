@@ -1,5 +1,7 @@
 //! The exit of a HLT, which some hosts report later than it is executed: it is passed over once, and only where it is owed.
 
+use std::sync::Arc;
+
 use crossmod::machine::{Machine, MachineError};
 use crossmod::step::{Landing, Stimulus};
 use crossmod::x86::cpu::{Cpu, reg};
@@ -25,7 +27,7 @@ fn leave(machine: &mut Machine) -> Result<u64, MachineError> {
     let frame = (cpu.regs.gpr[reg::RSP] - va::PRIVATE) as usize;
     let words = [end.rip, end.cs.into(), end.rflags, end.gpr[reg::RSP], end.ss.into()];
     for (offset, word) in (frame..).step_by(8).zip(words) {
-        cpu.private[offset..][..8].copy_from_slice(&u64::to_le_bytes(word));
+        Arc::make_mut(&mut cpu.private)[offset..][..8].copy_from_slice(&u64::to_le_bytes(word));
     }
     machine.step(0, &cpu, Stimulus::InstructionTo(end.rip)).map(|(cpu, _)| cpu.regs.rip)
 }

@@ -1,6 +1,8 @@
 //! A vCPU with its memory as the table sees it: states to start from, and the few architectural effects that
 //! the guest's instructions are made of, written from the manuals and not from the code under test.
 
+use std::sync::Arc;
+
 use crossmod::layout::Shared;
 use crossmod::machine::Machine;
 use crossmod::step::{Landing, Stimulus};
@@ -46,9 +48,10 @@ impl World {
         cpu.regs.nmi_masked = !user && random.bool();
         let live = (cpu.regs.gpr[reg::RSP] - va::PRIVATE) as usize;
         let top = (TASK_TOP - va::PRIVATE) as usize;
-        cpu.private[private::ACK as usize] = random.u8(0..2);
-        random.fill(&mut cpu.private[4..private::TASK_STACK as usize]);
-        random.fill(&mut cpu.private[live..top]);
+        let page = Arc::make_mut(&mut cpu.private);
+        page[private::ACK as usize] = random.u8(0..2);
+        random.fill(&mut page[4..private::TASK_STACK as usize]);
+        random.fill(&mut page[live..top]);
         let mut memory = [0; shared::STATE_END as usize];
         for word in memory.chunks_exact_mut(4) {
             if random.bool() {
@@ -74,7 +77,7 @@ impl World {
 
     pub fn store(&mut self, address: u64, size: usize, value: u64) {
         let (memory, start): (&mut [u8], u64) = if address < va::SHARED {
-            (&mut self.cpu.private[..], va::PRIVATE)
+            (&mut Arc::make_mut(&mut self.cpu.private)[..], va::PRIVATE)
         } else {
             (&mut self.shared, va::SHARED)
         };

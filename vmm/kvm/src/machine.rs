@@ -1,5 +1,7 @@
 //! The machine of exploration and replay.
 
+use std::sync::Arc;
+
 use crossmod_abi::{PAGE, port, va, vector};
 use crossmod_model::image::Image;
 use crossmod_model::layout::{FILLER, MAX_CPUS, SHARED_LEN, Shared, in_site_pages, initial_text, pad_code};
@@ -203,9 +205,9 @@ impl Machine {
     }
 
     /// Reads a vCPU's private state, including dead bytes.
-    pub fn read_private(&self, slot: usize) -> Result<Box<[u8; PRIVATE_LEN]>> {
-        let mut bytes = Box::new([0; PRIVATE_LEN]);
-        self.memory.read(CpuPages::of(slot).private, &mut bytes[..])?;
-        Ok(bytes)
+    pub fn read_private(&self, slot: usize) -> Result<Arc<[u8; PRIVATE_LEN]>> {
+        let mut bytes = [0; PRIVATE_LEN];
+        self.memory.read(CpuPages::of(slot).private, &mut bytes)?;
+        Ok(Arc::new(bytes))
     }
 }

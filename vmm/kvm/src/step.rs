@@ -191,8 +191,7 @@ impl Machine {
 
     /// Makes the state after a step canonical: reads the private page back, cleans the frame just pushed.
     pub(super) fn finish(&mut self, slot: usize, regs: Regs, landing: Landing) -> Result<(Cpu, Landing)> {
-        let mut cpu = Cpu { regs, private: Box::new([0; PRIVATE_LEN]) };
-        self.memory.read(CpuPages::of(slot).private, &mut cpu.private[..])?;
+        let mut cpu = Cpu { regs, private: self.read_private(slot)? };
         if let Landing::Handler(vector) = landing
             && !pushes_error_code(vector)
             && let Some(changed) = cpu.clean_frame_at_rsp()

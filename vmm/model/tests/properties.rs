@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::Arc;
+
 use crossmod_abi::{private, shared, va, vector};
 use crossmod_model::checks::*;
 use crossmod_model::plan::Plan;
@@ -170,7 +172,7 @@ fn interior_sees_saved_rips_but_not_an_int3s_own_frame() {
         let mut cpu = Cpu::at(0x10_0000, plan.site.address, 1, false);
         let frame = cpu.regs.gpr[reg::RSP] - 40;
         let at = (frame - va::PRIVATE) as usize;
-        cpu.private[at..at + 8].copy_from_slice(&rip.to_le_bytes());
+        Arc::make_mut(&mut cpu.private)[at..at + 8].copy_from_slice(&rip.to_le_bytes());
         let ghost =
             GhostState { contexts: vec![Context { vector, frame, foreign: false }], ..GhostState::default() };
         interior::at_commit(&plan, &history, &cpu, &ghost).is_some()
@@ -237,7 +239,7 @@ fn wrong_resume_compares_everything_but_nmi_masking() {
     let detail = wrong_resume::at_pass_end(&end, Some(&old), Some(&new)).detail;
     assert!(detail.contains("against new: RFLAGS is"), "{detail}");
     let mut end = old.clone();
-    end.private[0x100] = 1;
+    Arc::make_mut(&mut end.private)[0x100] = 1;
     assert_eq!(verdict(&end), (false, false), "a stack byte");
 }
 

@@ -8,6 +8,8 @@
 //! * The bytes of a stack below its stack pointer: a trap will overwrite them, and the guest has no red zone.
 //! * Segment attributes: they follow from the selectors.
 
+use std::sync::Arc;
+
 use crossmod_abi::{private, selector, va};
 
 /// RFLAGS bits that never take part in a state: TF, IOPL, RF.
@@ -65,8 +67,9 @@ impl Regs {
 pub struct Cpu {
     /// Registers.
     pub regs: Regs,
-    /// The state part of the private page: mailbox and stacks.
-    pub private: Box<[u8; PRIVATE_LEN]>,
+    /// The state part of the private page: mailbox and stacks. Most vCPUs are copies of another that differ in registers
+    /// only, and share it.
+    pub private: Arc<[u8; PRIVATE_LEN]>,
 }
 
 /// An interrupt or trap frame as the CPU pushes it in 64-bit mode (SDM vol. 3, 6.14.2), without error code.
@@ -99,7 +102,7 @@ impl Cpu {
         regs.gpr[reg::RSP] = va::PRIVATE + private::TASK_STACK + private::STACK;
         regs.gpr[reg::R12] = site;
         regs.gpr[reg::R15] = passes.into();
-        Cpu { regs, private: Box::new([0; PRIVATE_LEN]) }
+        Cpu { regs, private: Arc::new([0; PRIVATE_LEN]) }
     }
 
     /// Little-endian value of up to 8 bytes at a private virtual address, if it is part of the state.
@@ -113,7 +116,7 @@ impl Cpu {
 
     fn write_u64(&mut self, address: u64, value: u64) {
         let start = (address - va::PRIVATE) as usize;
-        if let Some(bytes) = self.private.get_mut(start..start + 8) {
+        if let Some(bytes) = Arc::make_mut(&mut self.private).get_mut(start..start + 8) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
     }
@@ -132,14 +135,16 @@ impl Cpu {
     /// The same vCPU with its acknowledgement cleared, as a broadcast does.
     pub fn without_ack(&self) -> Cpu {
         let mut cpu = self.clone();
-        cpu.private[private::ACK as usize..private::ACK as usize + 4].fill(0);
+        Arc::make_mut(&mut cpu.private)[private::ACK as usize..private::ACK as usize + 4].fill(0);
         cpu
     }
 
     /// The same vCPU with nothing in its mailbox: what is there belongs to no pass.
     pub fn without_mailbox(&self) -> Cpu {
         let mut cpu = self.clone();
-        cpu.private[..private::TASK_STACK as usize].fill(0);
+        if cpu.private[..private::TASK_STACK as usize].iter().any(|&byte| byte != 0) {
+            Arc::make_mut(&mut cpu.private)[..private::TASK_STACK as usize].fill(0);
+        }
         cpu
     }
 
@@ -152,7 +157,7 @@ impl Cpu {
     pub fn with_word(&self, number: u8, value: u32) -> Cpu {
         let mut cpu = self.clone();
         let at = (private::WORD + 4 * u64::from(number)) as usize;
-        cpu.private[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        Arc::make_mut(&mut cpu.private)[at..at + 4].copy_from_slice(&value.to_le_bytes());
         cpu
     }
 
@@ -166,7 +171,7 @@ impl Cpu {
         let top = frame + FRAME;
         let hole = top..if (top..top + 16).contains(&rsp) { rsp } else { top };
         let offset = |address: u64| (address - va::PRIVATE) as usize;
-        self.private.get_mut(offset(hole.start)..offset(hole.end))?.fill(0);
+        Arc::make_mut(&mut self.private).get_mut(offset(hole.start)..offset(hole.end))?.fill(0);
         Some(offset(frame)..offset(hole.end))
     }
 
@@ -198,7 +203,7 @@ impl Cpu {
             rsp = frame.rsp;
         }
         for (base, live) in BASES.into_iter().zip(live_from) {
-            self.private[base as usize..live as usize].fill(0);
+            Arc::make_mut(&mut self.private)[base as usize..live as usize].fill(0);
         }
         true
     }

@@ -1,9 +1,11 @@
 //! What an instruction is about to do: where it may go on, which memory it touches, whether it serialises.
 //! Pure functions of bytes and registers. KVM decides what an instruction *does*.
 
+use std::cell::RefCell;
+
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory,
-    IntelFormatter, Mnemonic, OpAccess, Register,
+    IntelFormatter, Mnemonic, OpAccess, Register, UsedMemory,
 };
 
 use crate::x86::VendorRule;
@@ -170,21 +172,23 @@ fn uses_vector_state(instruction: &Instruction) -> bool {
 
 /// The data accesses of an instruction, stack included, code fetch excluded.
 pub fn accesses(instruction: &Instruction, regs: &Regs) -> Vec<Access> {
-    let mut factory = InstructionInfoFactory::new();
-    let info = factory.info(instruction);
-    info.used_memory()
-        .iter()
-        .filter_map(|memory| {
-            let (reads, writes) = match memory.access() {
-                OpAccess::Read | OpAccess::CondRead => (true, false),
-                OpAccess::Write | OpAccess::CondWrite => (false, true),
-                OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
-                OpAccess::None | OpAccess::NoMemAccess => return None,
-            };
-            let address = memory.virtual_address(0, |register, _, _| Some(register_value(register, regs)))?;
-            Some(Access { address, size: memory.memory_size().size(), reads, writes })
-        })
-        .collect()
+    thread_local! {
+        /// Its buffers are used again.
+        static FACTORY: RefCell<InstructionInfoFactory> = RefCell::new(InstructionInfoFactory::new());
+    }
+    let access = |memory: &UsedMemory| {
+        let (reads, writes) = match memory.access() {
+            OpAccess::Read | OpAccess::CondRead => (true, false),
+            OpAccess::Write | OpAccess::CondWrite => (false, true),
+            OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+            OpAccess::None | OpAccess::NoMemAccess => return None,
+        };
+        let address = memory.virtual_address(0, |register, _, _| Some(register_value(register, regs)))?;
+        Some(Access { address, size: memory.memory_size().size(), reads, writes })
+    };
+    FACTORY.with_borrow_mut(|factory| {
+        factory.info(instruction).used_memory().iter().filter_map(access).collect()
+    })
 }
 
 fn register_value(register: Register, regs: &Regs) -> u64 {
