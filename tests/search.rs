@@ -2,17 +2,17 @@
 
 use crossmod::explore::{Ended, Limits};
 use crossmod::report::detail;
-use crossmod::results::{Outcome, Status};
+use crossmod::results::{FinalValues, Outcome, Status};
 use crossmod::{CheckOptions, Report};
 
 use crate::bench::{inline, options, plain, shipped, violated};
 use crate::shipped::without_catalogue;
 use crate::{harness, kvm};
 
-fn verdict(report: &Report) -> (Status, String, Vec<Outcome>, Vec<u32>) {
+fn verdict(report: &Report) -> (Status, String, Vec<Outcome>, Option<FinalValues>, Vec<u32>) {
     let found: Vec<&str> = violated(report).into_iter().map(|property| property.name()).collect();
     let stalls = report.stalls.iter().map(|stall| stall.patcher).collect();
-    (report.status, found.join(" "), report.outcomes.clone(), stalls)
+    (report.status, found.join(" "), report.outcomes.clone(), report.finals.clone(), stalls)
 }
 
 /// Under every fetch model that it asks for, each shipped scenario has the same hash (states, schedules,

@@ -12,13 +12,16 @@ pub const BUGS: &str = "bugs";
 /// The group that is larger than all others together, and holds nothing that they do not.
 pub const CATALOGUE: &str = "catalogue";
 
+/// The group of litmus tests.
+pub const LITMUS: &str = "litmus";
+
 /// Each group, with the numbers of its scenarios and of its cases.
 const GROUPS: [(&str, usize, usize); 7] = [
     (BUGS, 115, 636),
     (CATALOGUE, 61, 482),
     ("derived", 25, 200),
     ("linux", 22, 22),
-    ("litmus", 96, 191),
+    (LITMUS, 96, 191),
     ("matrix", 6, 48),
     ("seed", 65, 65),
 ];
