@@ -123,7 +123,7 @@ fn every_instruction_of_the_guest_steps_as_the_table_says() {
         for user in [false, true] {
             // Handlers run at ring 0, but those return to both.
             if !user || found.user || row.returns() {
-                let place = Place { elsewhere, bp_entry, user };
+                let place = Place { elsewhere, bp_entry, bp_interrupts: false, user };
                 compare(&mut machine, row, &found.instruction, &place, &mut random, &mut counted);
             }
         }
@@ -150,7 +150,7 @@ fn every_instruction_of_a_site_steps_as_the_table_says_at_both_rings() {
         machine.write_view(0, instruction.ip(), &found.bytes).unwrap();
         let row = table.iter().find(|row| row.form == Form::of(instruction)).expect("has a row");
         for user in [false, true] {
-            let place = Place { elsewhere, bp_entry, user };
+            let place = Place { elsewhere, bp_entry, bp_interrupts: plan.handler.interrupts, user };
             compare(&mut machine, row, instruction, &place, &mut random, &mut counted);
         }
         crossing += usize::from((instruction.ip() ^ (instruction.next_ip() - 1)) & !0xfff != 0);

@@ -156,8 +156,18 @@ pub struct Bench<'a> {
     pub case: &'a Case,
     pub model: Model,
     steps: Vec<Step>,
-    /// Steps whose store needs no serialising.
-    exempt: Vec<bool>,
+    /// Which step's store needs no serialising.
+    exempt: Vec<Exempt>,
+}
+
+/// Whether a fetch may meet a store that its CPU has not serialised for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exempt {
+    No,
+    /// An INT3 that comes or goes.
+    Always,
+    /// AMD's aligned quadword with this number, as long as no such store in another one is met.
+    Quadword(usize),
 }
 
 impl<'a> Bench<'a> {
@@ -171,12 +181,18 @@ impl<'a> Bench<'a> {
         let exempt = steps
             .iter()
             .map(|step| {
-                let Step::Store { at, bytes } = step else { return false };
+                let Step::Store { at, bytes } = step else { return Exempt::No };
                 let before = text[*at];
                 text[*at..at + bytes.len()].copy_from_slice(bytes);
                 let [first, last] = [at, &(at + bytes.len() - 1)].map(|byte| (case.offset + byte) / 8);
                 let breakpoint = bytes.len() == 1 && (bytes[0] == INT3 || before == INT3);
-                breakpoint && case.boundary(*at) || amd && first == last
+                if breakpoint && case.boundary(*at) {
+                    Exempt::Always
+                } else if amd && first == last {
+                    Exempt::Quadword(first)
+                } else {
+                    Exempt::No
+                }
             })
             .collect();
         Bench { case, model, steps, exempt }

@@ -15,6 +15,8 @@ pub struct Place {
     pub elsewhere: u64,
     /// Entry of the #BP handler.
     pub bp_entry: u64,
+    /// Its gate leaves interrupts as they are.
+    pub bp_interrupts: bool,
     /// The instruction is executed for an executor at ring 3, or for a handler that interrupted one.
     pub user: bool,
 }
@@ -244,7 +246,9 @@ fn machine_check_status(_: &Instruction, _: &Place, random: &mut fastrand::Rng, 
 }
 
 fn int3(instruction: &Instruction, place: &Place, world: &mut World) {
+    let flags = world.cpu.regs.rflags;
     world.deliver(vector::BP, place.bp_entry, instruction.next_ip());
+    world.cpu.regs.rflags |= if place.bp_interrupts { flags & IF } else { 0 };
 }
 
 /// All rows.

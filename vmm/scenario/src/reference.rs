@@ -63,6 +63,7 @@ fn tables() -> Vec<Table> {
         table::<syntax::Executors>("executors.", "`[executors]`, `[[executor]]`"),
         table::<syntax::Handler>("handler.", "`[handler]`"),
         table::<syntax::Events>("events.", "`[events]`"),
+        table::<syntax::Final>("final.", "`[final]`"),
         table::<Step>("step.", "Steps"),
         table::<syntax::Store>("step.store.", "`store`"),
         table::<syntax::Sync>("step.sync.", "`sync`"),

@@ -11,4 +11,4 @@ pub mod survey;
 mod text;
 
 pub use formats::{json, junit, ktap};
-pub use text::{LEGEND, MODELLED_SMI, TIER, bounds, detail, line, table};
+pub use text::{LEGEND, MODELLED_SMI, TIER, bounds, detail, line, models, table};

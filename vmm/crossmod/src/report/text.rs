@@ -132,7 +132,7 @@ pub fn bounds(report: &Report) -> String {
 }
 
 /// The models that a verdict rests on.
-fn models(report: &Report) -> String {
+pub fn models(report: &Report) -> String {
     let memory = report.memory.map_or(String::new(), |memory| format!(", memory {memory}"));
     format!("fetch model {}, rule {}{memory}", report.fetch, rule(report))
 }

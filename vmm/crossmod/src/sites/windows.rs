@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Shape;
 use crate::host::Host;
 use crate::property::Property;
-use crate::report::{TIER, bounds, detail};
+use crate::report::{TIER, bounds, detail, models};
 use crate::results::{Report, Status};
 use crate::scenario::Scenario;
 
@@ -106,8 +106,8 @@ impl Exploration {
             .explored
             .iter()
             .filter_map(|Explored { report, .. }| {
-                let rule = report.rule?;
-                Some(format!("{}; fetch model {}, rule {rule}\n", bounds(report), report.fetch))
+                report.rule?;
+                Some(format!("{}; {}\n", bounds(report), models(report)))
             })
             .collect();
         out.extend(within);
