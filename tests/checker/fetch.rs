@@ -64,6 +64,11 @@ impl Commit {
         self.step.into()
     }
 
+    /// The same, as a piece of another step.
+    pub fn renumbered(self, step: usize) -> Commit {
+        Commit { step: step as u8, ..self }
+    }
+
     /// The bytes of the site that it is stored to.
     pub fn place(&self) -> Range<usize> {
         let at = usize::from(self.at);
@@ -122,12 +127,24 @@ impl Model {
 
     /// Every way in which a fetch at a byte may turn out, and what the executor knows afterwards.
     pub fn fetches(&self, case: &Case, commits: &[Commit], view: &View, byte: usize) -> Vec<(Seen, View)> {
+        self.fetches_seeing(case, commits, &vec![false; commits.len()], view, byte)
+    }
+
+    /// The same where an executor cannot miss some of the commits. A clock says that by itself.
+    pub fn fetches_seeing(
+        &self,
+        case: &Case,
+        commits: &[Commit],
+        sees: &[bool],
+        view: &View,
+        byte: usize,
+    ) -> Vec<(Seen, View)> {
         let mut ways = Vec::new();
         if !self.stale {
             let text = content(case, commits);
             ways.push((decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn), view.clone()));
         } else if self.order == Order::Any {
-            let texts: BTreeSet<Vec<u8>> = subsets(case, commits, view.base);
+            let texts: BTreeSet<Vec<u8>> = subsets(case, commits, sees, view.base);
             for text in texts {
                 let seen = decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn);
                 if ways.iter().all(|(known, _)| *known != seen) {
@@ -180,16 +197,38 @@ pub fn content(case: &Case, commits: &[Commit]) -> Vec<u8> {
     text
 }
 
-/// The site after the first commits and any of the others.
-fn subsets(case: &Case, commits: &[Commit], base: usize) -> BTreeSet<Vec<u8>> {
+/// The site after the first commits, those of the others that are seen, and any of the rest.
+fn subsets(case: &Case, commits: &[Commit], sees: &[bool], base: usize) -> BTreeSet<Vec<u8>> {
     let mut texts = BTreeSet::from([content(case, &commits[..base])]);
-    for commit in &commits[base..] {
-        for mut text in texts.clone() {
+    for (commit, seen) in commits.iter().zip(sees).skip(base) {
+        let without = if *seen { std::mem::take(&mut texts) } else { texts.clone() };
+        for mut text in without {
             commit.store(&mut text);
             texts.insert(text);
         }
     }
     texts
+}
+
+/// Some version of the site that a fetch could still meet overlaps bytes that were stored since its executor serialised
+/// for the first commits, by a commit that counts.
+pub fn overlaps_recent(
+    case: &Case,
+    commits: &[Commit],
+    base: usize,
+    counts: &dyn Fn(&Commit) -> bool,
+    byte: usize,
+) -> bool {
+    let recent: Vec<&Commit> = commits[base..].iter().filter(|commit| counts(commit)).collect();
+    (base..=commits.len()).any(|commits_seen| {
+        let text = content(case, &commits[..commits_seen]);
+        let len = match decode(case, byte, &text[byte..]) {
+            Some(Seen::Int3) => 1,
+            Some(Seen::Old(one) | Seen::New(one)) => one.bytes.len(),
+            Some(Seen::Torn) | None => text.len() - byte,
+        };
+        recent.iter().map(|commit| commit.place()).any(|place| place.start < byte + len && byte < place.end)
+    })
 }
 
 /// What begins with these bytes at a byte of the site; none if more bytes are needed to tell.

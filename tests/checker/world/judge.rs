@@ -2,26 +2,14 @@
 
 use super::{Bench, Cpu, Place, World};
 use crate::checker::case::{self, INT3, Resume};
-use crate::checker::fetch::{Commit, Seen, View, content, decode};
+use crate::checker::fetch::{Commit, View, content, overlaps_recent};
 
 impl Bench<'_> {
     /// Some version of the site that this fetch could still meet overlaps bytes that were stored since this
     /// executor serialised, by a store that is not exempt.
     pub(super) fn unserialised(&self, world: &World, view: &View, byte: usize) -> bool {
-        let recent: Vec<&Commit> =
-            world.commits[view.base..].iter().filter(|commit| !self.exempt[commit.step()]).collect();
-        (view.base..=world.commits.len()).any(|commits| {
-            let text = content(self.case, &world.commits[..commits]);
-            let len = match decode(self.case, byte, &text[byte..]) {
-                Some(Seen::Int3) => 1,
-                Some(Seen::Old(one) | Seen::New(one)) => one.bytes.len(),
-                Some(Seen::Torn) | None => text.len() - byte,
-            };
-            recent
-                .iter()
-                .map(|commit| commit.place())
-                .any(|place| place.start < byte + len && byte < place.end)
-        })
+        let counts = |commit: &Commit| !self.exempt[commit.step()];
+        overlaps_recent(self.case, &world.commits, view.base, &counts, byte)
     }
 
     /// Some executor will continue inside the site, not before it.
