@@ -64,6 +64,11 @@ impl Commit {
         self.step.into()
     }
 
+    /// The same, as a piece of another step.
+    pub fn renumbered(self, step: usize) -> Commit {
+        Commit { step: step as u8, ..self }
+    }
+
     /// The bytes of the site that it is stored to.
     pub fn place(&self) -> Range<usize> {
         let at = usize::from(self.at);
@@ -122,12 +127,24 @@ impl Model {
 
     /// Every way in which a fetch at a byte may turn out, and what the executor knows afterwards.
     pub fn fetches(&self, case: &Case, commits: &[Commit], view: &View, byte: usize) -> Vec<(Seen, View)> {
+        self.fetches_seeing(case, commits, &vec![false; commits.len()], view, byte)
+    }
+
+    /// The same where an executor cannot miss some of the commits. A clock says that by itself.
+    pub fn fetches_seeing(
+        &self,
+        case: &Case,
+        commits: &[Commit],
+        sees: &[bool],
+        view: &View,
+        byte: usize,
+    ) -> Vec<(Seen, View)> {
         let mut ways = Vec::new();
         if !self.stale {
             let text = content(case, commits);
             ways.push((decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn), view.clone()));
         } else if self.order == Order::Any {
-            let texts: BTreeSet<Vec<u8>> = subsets(case, commits, view.base);
+            let texts: BTreeSet<Vec<u8>> = subsets(case, commits, sees, view.base);
             for text in texts {
                 let seen = decode(case, byte, &text[byte..]).unwrap_or(Seen::Torn);
                 if ways.iter().all(|(known, _)| *known != seen) {
@@ -180,16 +197,72 @@ pub fn content(case: &Case, commits: &[Commit]) -> Vec<u8> {
     text
 }
 
-/// The site after the first commits and any of the others.
-fn subsets(case: &Case, commits: &[Commit], base: usize) -> BTreeSet<Vec<u8>> {
+/// The site after the first commits, those of the others that are seen, and any of the rest.
+fn subsets(case: &Case, commits: &[Commit], sees: &[bool], base: usize) -> BTreeSet<Vec<u8>> {
     let mut texts = BTreeSet::from([content(case, &commits[..base])]);
-    for commit in &commits[base..] {
-        for mut text in texts.clone() {
+    for (commit, seen) in commits.iter().zip(sees).skip(base) {
+        let without = if *seen { std::mem::take(&mut texts) } else { texts.clone() };
+        for mut text in without {
             commit.store(&mut text);
             texts.insert(text);
         }
     }
     texts
+}
+
+/// Whether a fetch may meet a commit that its CPU has not serialised for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exempt {
+    /// It may not.
+    No,
+    /// It may.
+    Always,
+    /// It may, as AMD has it for an aligned quadword with this number, as long as it meets no such commit in another one.
+    Quadword(usize),
+}
+
+impl Exempt {
+    /// A store of these bytes to a site at `offset` from a page, over a byte.
+    pub fn of(case: &Case, amd: bool, at: usize, bytes: &[u8], before: u8) -> Exempt {
+        let [first, last] = [at, at + bytes.len() - 1].map(|byte| (case.offset + byte) / 8);
+        let breakpoint = bytes.len() == 1 && (bytes[0] == INT3 || before == INT3);
+        match amd && first == last {
+            _ if breakpoint && case.boundary(at) => Exempt::Always,
+            true => Exempt::Quadword(first),
+            false => Exempt::No,
+        }
+    }
+}
+
+/// Some version of the site that a fetch could still meet overlaps bytes that were stored since its executor serialised
+/// for the first commits, by a commit that is not exempt, or by two that are exempt in two quadwords. A commit that leaves
+/// the bytes that it has found does not count.
+pub fn overlaps_recent(
+    case: &Case,
+    commits: &[Commit],
+    base: usize,
+    exempt: &dyn Fn(&Commit) -> Exempt,
+    byte: usize,
+) -> bool {
+    let changes = |number: usize| content(case, &commits[..number]) != content(case, &commits[..=number]);
+    let recent: Vec<&Commit> =
+        (base..commits.len()).filter(|&number| changes(number)).map(|number| &commits[number]).collect();
+    (base..=commits.len()).any(|seen| {
+        let text = content(case, &commits[..seen]);
+        let len = match decode(case, byte, &text[byte..]) {
+            Some(Seen::Int3) => 1,
+            Some(Seen::Old(one) | Seen::New(one)) => one.bytes.len(),
+            Some(Seen::Torn) | None => text.len() - byte,
+        };
+        let met = recent.iter().filter(|commit| {
+            let place = commit.place();
+            place.start < byte + len && byte < place.end
+        });
+        let mut kinds: Vec<Exempt> = met.map(|commit| exempt(commit)).collect();
+        kinds.retain(|kind| *kind != Exempt::Always);
+        kinds.dedup();
+        kinds.contains(&Exempt::No) || kinds.len() > 1
+    })
 }
 
 /// What begins with these bytes at a byte of the site; none if more bytes are needed to tell.

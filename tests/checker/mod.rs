@@ -1,10 +1,12 @@
 //! The explorer against a second opinion: a model checker that was written from the semantics alone and shares
 //! nothing with it. Its executors are abstract ([`world`]), its fetch models ([`fetch`]) and scenarios
 //! ([`case`]) are its own; a scenario is handed to the explorer as text, and both must find the same
-//! properties violated and the same outcomes of passes. [`counts`] checks the checker itself, by hand.
+//! properties violated and the same outcomes of passes. [`counts`] checks the checker itself, by hand. Programs, and the
+//! store buffers of the vCPUs that run them, have a model of their own: [`buffers`].
 //!
 //! `scripts/differential` compares more of them than a test run does.
 
+mod buffers;
 mod case;
 mod counts;
 mod fetch;

@@ -78,7 +78,7 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
 }
 
 /// The states from which one of these can be reached.
-fn reaching(mut work: Vec<usize>, before: &[Vec<usize>]) -> Vec<bool> {
+pub fn reaching(mut work: Vec<usize>, before: &[Vec<usize>]) -> Vec<bool> {
     let mut known = vec![false; before.len()];
     while let Some(at) = work.pop() {
         if !std::mem::replace(&mut known[at], true) {

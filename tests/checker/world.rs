@@ -5,8 +5,8 @@ mod judge;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::case::{self, Case, Flow, INT3, Instruction, Resume, Run, Step};
-use super::fetch::{Commit, Model, Order, Seen, View};
+use super::case::{self, Case, Flow, Instruction, Resume, Run, Step};
+use super::fetch::{Commit, Exempt, Model, Order, Seen, View};
 
 /// Stands for `interior` where that is not decided.
 pub const MIXTURE: &str = "interior of a mixture";
@@ -160,16 +160,6 @@ pub struct Bench<'a> {
     exempt: Vec<Exempt>,
 }
 
-/// Whether a fetch may meet a store that its CPU has not serialised for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exempt {
-    No,
-    /// An INT3 that comes or goes.
-    Always,
-    /// AMD's aligned quadword with this number, as long as no such store in another one is met.
-    Quadword(usize),
-}
-
 impl<'a> Bench<'a> {
     pub fn new(case: &'a Case, model: Model) -> Bench<'a> {
         let mut steps = case.steps.clone();
@@ -184,15 +174,7 @@ impl<'a> Bench<'a> {
                 let Step::Store { at, bytes } = step else { return Exempt::No };
                 let before = text[*at];
                 text[*at..at + bytes.len()].copy_from_slice(bytes);
-                let [first, last] = [at, &(at + bytes.len() - 1)].map(|byte| (case.offset + byte) / 8);
-                let breakpoint = bytes.len() == 1 && (bytes[0] == INT3 || before == INT3);
-                if breakpoint && case.boundary(*at) {
-                    Exempt::Always
-                } else if amd && first == last {
-                    Exempt::Quadword(first)
-                } else {
-                    Exempt::No
-                }
+                Exempt::of(case, amd, *at, bytes, before)
             })
             .collect();
         Bench { case, model, steps, exempt }

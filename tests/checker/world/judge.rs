@@ -1,39 +1,14 @@
 //! Properties of a state: what a fetch may run into, and where executors will continue.
 
-use super::{Bench, Cpu, Exempt, Place, World};
+use super::{Bench, Cpu, Place, World};
 use crate::checker::case::{self, INT3, Resume};
-use crate::checker::fetch::{Commit, Seen, View, content, decode};
+use crate::checker::fetch::{Commit, View, content, overlaps_recent};
 
 impl Bench<'_> {
-    /// Some version of the site that this fetch could still meet overlaps bytes that were stored since this
-    /// executor serialised, by a store that is not exempt, or by two that are exempt in two quadwords.
+    /// The fetch overlaps stores that this executor should have serialised for.
     pub(super) fn unserialised(&self, world: &World, view: &View, byte: usize) -> bool {
-        let recent: Vec<&Commit> = (view.base..world.commits.len())
-            .filter(|&number| self.changes(world, number))
-            .map(|number| &world.commits[number])
-            .collect();
-        (view.base..=world.commits.len()).any(|commits| {
-            let text = content(self.case, &world.commits[..commits]);
-            let len = match decode(self.case, byte, &text[byte..]) {
-                Some(Seen::Int3) => 1,
-                Some(Seen::Old(one) | Seen::New(one)) => one.bytes.len(),
-                Some(Seen::Torn) | None => text.len() - byte,
-            };
-            let met = recent.iter().filter(|commit| {
-                let place = commit.place();
-                place.start < byte + len && byte < place.end
-            });
-            let mut kinds: Vec<Exempt> = met.map(|commit| self.exempt[commit.step()]).collect();
-            kinds.retain(|kind| *kind != Exempt::Always);
-            kinds.dedup();
-            kinds.contains(&Exempt::No) || kinds.len() > 1
-        })
-    }
-
-    /// A commit leaves other bytes than it has found.
-    fn changes(&self, world: &World, number: usize) -> bool {
-        let [before, after] = [number, number + 1].map(|count| content(self.case, &world.commits[..count]));
-        before != after
+        let exempt = |commit: &Commit| self.exempt[commit.step()];
+        overlaps_recent(self.case, &world.commits, view.base, &exempt, byte)
     }
 
     /// Some executor will continue inside the site, not before it.

@@ -1,0 +1,87 @@
+//! Everything that can happen, without any idea of what could be left out.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::machine::{Bench, Final, Label, Memory, Outcome, World};
+use super::program::Case;
+use crate::checker::fetch::Model;
+
+/// What can happen.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub violated: BTreeSet<&'static str>,
+    pub outcomes: BTreeSet<Outcome>,
+    /// What can be observed at the end.
+    pub finals: BTreeSet<Final>,
+    /// The shortest schedule to each of them.
+    pub schedules: Vec<(Final, Vec<Label>)>,
+    pub states: usize,
+}
+
+impl Verdict {
+    /// Nothing more can happen, and nothing less.
+    pub fn same(&self, other: &Verdict) -> bool {
+        self.violated == other.violated && self.outcomes == other.outcomes && self.finals == other.finals
+    }
+}
+
+/// Searches; none if there are more states than this.
+pub fn search(case: &Case, model: Model, memory: Memory, most: usize) -> Option<Verdict> {
+    let bench = Bench { case, model, memory };
+    let mut verdict = Verdict::default();
+    let first = Rc::new(bench.initial());
+    let mut worlds = vec![Rc::clone(&first)];
+    let mut known: FxHashMap<Rc<World>, usize> = FxHashMap::from_iter([(first, 0)]);
+    // Those from which a state can be reached; and where an execution can end.
+    let mut before: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut ends = Vec::new();
+    let mut from: Vec<Option<(usize, Label)>> = vec![None];
+    let mut at = 0;
+    while at < worlds.len() {
+        if worlds.len() > most {
+            return None;
+        }
+        let world = Rc::clone(&worlds[at]);
+        if let Some(observed) = bench.observed(&world) {
+            if verdict.finals.insert(observed.clone()) {
+                verdict.schedules.push((observed, schedule(&from, at)));
+            }
+            ends.push(at);
+        }
+        for next in bench.moves(&world) {
+            verdict.outcomes.extend(next.outcome);
+            verdict.violated.extend(next.violated);
+            let Some(world) = next.world else {
+                ends.push(at);
+                continue;
+            };
+            let index = *known.entry(Rc::new(world)).or_insert_with_key(|world| {
+                worlds.push(Rc::clone(world));
+                before.push(Vec::new());
+                from.push(Some((at, next.label)));
+                worlds.len() - 1
+            });
+            before[index].push(at);
+        }
+        at += 1;
+    }
+    let completes = crate::checker::search::reaching(ends, &before);
+    if completes.contains(&false) {
+        verdict.violated.insert("deadlock");
+    }
+    verdict.states = worlds.len();
+    Some(verdict)
+}
+
+fn schedule(from: &[Option<(usize, Label)>], mut at: usize) -> Vec<Label> {
+    let mut moves = Vec::new();
+    while let Some((origin, label)) = from[at] {
+        moves.push(label);
+        at = origin;
+    }
+    moves.reverse();
+    moves
+}
