@@ -158,3 +158,16 @@ fn what_a_late_store_breaks_is_confirmed_live() {
     assert_eq!((report.status, violated(&report)), (Status::Hazard, [Property::TextData].into()));
     assert!(report.findings[0].rendering.contains("store buffer: "), "{}", report.findings[0].rendering);
 }
+
+/// Its own store makes it trap, whatever stands behind the INT3 in memory: the bytes need not be an instruction.
+#[test]
+fn a_fetch_waits_for_an_own_store_whatever_the_bytes_are() {
+    kvm::required();
+    let left = "{ store = { at = 1, bytes = \"7b 45\" } }";
+    let right = "{ store = { what = \"int3\" } }, { pass = {} }";
+    for model in ["coherent", "amd"] {
+        let options = CheckOptions { fetch: Some(model.parse().unwrap()), ..options() };
+        let report = check(&two(left, right, "rule = \"amd\"\n"), &options);
+        assert_eq!(violated(&report), [Property::UnclaimedTrap].into(), "{model}");
+    }
+}

@@ -83,6 +83,9 @@ impl Model<'_> {
             return false;
         }
         let rip = self.interned.cpus[*cpu].regs.rip;
+        if self.fetch_waits(buffer, rip) {
+            return true;
+        }
         let decoded = self.window(rip, site).and_then(|window| decode::decode(window.bytes(), rip));
         decoded.is_some_and(|instruction| self.waits(executor, &instruction))
     }
@@ -93,18 +96,19 @@ impl Model<'_> {
         if buffer.is_empty() {
             return false;
         }
-        let rip = instruction.ip();
-        // Memory as fetches find it does not have this store yet. Where a CPU promises that it finds its own stores, it
-        // does not run on to the code before they are there.
-        let promised = self.plan.rule == VendorRule::Amd || !self.plan.fetch.stale;
-        if promised && self.plan.site.contains(rip) && buffer.texts().next().is_some() {
-            return true;
-        }
         let regs = &self.interned.cpus[*cpu].regs;
-        decode::drains(instruction, self.plan.rule)
+        self.fetch_waits(buffer, instruction.ip())
+            || decode::drains(instruction, self.plan.rule)
             || decode::accesses(instruction, regs)
                 .iter()
                 .any(|access| self.access_waits(buffer, instruction, access))
+    }
+
+    /// True if a fetch waits for a store of its own vCPU to the site. Memory as fetches find it does not have this store
+    /// yet. Where a CPU promises that it finds its own stores, it does not run on to the code before they are there.
+    fn fetch_waits(&self, buffer: &StoreBuffer, rip: u64) -> bool {
+        let promised = self.plan.rule == VendorRule::Amd || !self.plan.fetch.stale;
+        promised && self.plan.site.contains(rip) && buffer.texts().next().is_some()
     }
 
     fn access_waits(&self, buffer: &StoreBuffer, instruction: &Instruction, access: &Access) -> bool {

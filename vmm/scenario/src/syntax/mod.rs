@@ -353,7 +353,7 @@ pub(super) struct Protocol {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Final {
-    /// The words.
+    /// The shared words whose values are listed.
     ///
     /// Constraint: shared words.
     ///
@@ -366,7 +366,7 @@ pub(super) struct Final {
     /// exactly = [[0]]
     /// ```
     pub words: Vec<Text>,
-    /// All combinations of their values.
+    /// All combinations of values that these words may have, in the order of `words`.
     ///
     /// Constraint: one value for each word in each combination.
     ///
