@@ -1,21 +1,20 @@
 //! Breadth first, over everything.
 
-use std::rc::Rc;
-
-use rustc_hash::FxHashMap;
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 use super::case::Case;
 use super::fetch::Model;
 use super::world::{Bench, Label, Verdict, World};
 
+/// States by number. Each keeps its hash.
+pub type Worlds<W> = IndexSet<W, FxBuildHasher>;
+
 /// Searches; none if there are more states than this.
 pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     let bench = Bench::new(case, model);
     let mut verdict = Verdict::default();
-    let first = bench.initial();
-    let first = Rc::new(first);
-    let mut worlds = vec![Rc::clone(&first)];
-    let mut known: FxHashMap<Rc<World>, usize> = FxHashMap::from_iter([(first, 0)]);
+    let mut worlds: Worlds<World> = Worlds::from_iter([bench.initial()]);
     let mut from: Vec<Option<(usize, Label)>> = vec![None];
     // Those from which a state can be reached; and where an execution can end.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
@@ -27,9 +26,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
         if worlds.len() > most {
             return None;
         }
-        let world = Rc::clone(&worlds[at]);
-        let mut ended = bench.complete(&world);
-        for next in bench.moves(&world) {
+        let mut ended = bench.complete(&worlds[at]);
+        for next in bench.moves(&worlds[at]) {
             verdict.transitions += 1;
             verdict.outcomes.extend(next.outcome);
             for property in next.violated {
@@ -41,12 +39,11 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
                 ended = true;
                 continue;
             };
-            let index = *known.entry(Rc::new(world)).or_insert_with_key(|world| {
-                worlds.push(Rc::clone(world));
+            let (index, new) = worlds.insert_full(world);
+            if new {
                 from.push(Some((at, next.label)));
                 before.push(Vec::new());
-                worlds.len() - 1
-            });
+            }
             before[index].push(at);
             if case.counting && matches!(next.label, Label::Claim(_)) {
                 writes.push(at);

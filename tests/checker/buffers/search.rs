@@ -1,13 +1,11 @@
 //! Everything that can happen, without any idea of what could be left out.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
-
-use rustc_hash::FxHashMap;
 
 use super::machine::{Bench, Final, Label, Memory, Outcome, World};
 use super::program::Case;
 use crate::checker::fetch::Model;
+use crate::checker::search::Worlds;
 
 /// What can happen.
 #[derive(Debug, Default)]
@@ -32,9 +30,7 @@ impl Verdict {
 pub fn search(case: &Case, model: Model, memory: Memory, most: usize) -> Option<Verdict> {
     let bench = Bench { case, model, memory };
     let mut verdict = Verdict::default();
-    let first = Rc::new(bench.initial());
-    let mut worlds = vec![Rc::clone(&first)];
-    let mut known: FxHashMap<Rc<World>, usize> = FxHashMap::from_iter([(first, 0)]);
+    let mut worlds: Worlds<World> = Worlds::from_iter([bench.initial()]);
     // Those from which a state can be reached; and where an execution can end.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     let mut ends = Vec::new();
@@ -44,26 +40,24 @@ pub fn search(case: &Case, model: Model, memory: Memory, most: usize) -> Option<
         if worlds.len() > most {
             return None;
         }
-        let world = Rc::clone(&worlds[at]);
-        if let Some(observed) = bench.observed(&world) {
+        if let Some(observed) = bench.observed(&worlds[at]) {
             if verdict.finals.insert(observed.clone()) {
                 verdict.schedules.push((observed, schedule(&from, at)));
             }
             ends.push(at);
         }
-        for next in bench.moves(&world) {
+        for next in bench.moves(&worlds[at]) {
             verdict.outcomes.extend(next.outcome);
             verdict.violated.extend(next.violated);
             let Some(world) = next.world else {
                 ends.push(at);
                 continue;
             };
-            let index = *known.entry(Rc::new(world)).or_insert_with_key(|world| {
-                worlds.push(Rc::clone(world));
+            let (index, new) = worlds.insert_full(world);
+            if new {
                 before.push(Vec::new());
                 from.push(Some((at, next.label)));
-                worlds.len() - 1
-            });
+            }
             before[index].push(at);
         }
         at += 1;

@@ -22,7 +22,7 @@ pub fn decide(graph: &Graph) -> Progress {
         return Progress::default();
     }
     let stuck = |state: u32| !finishes[state as usize];
-    let Components { of: component, count, .. } = graph.components(stuck);
+    let Components { of: component, count, .. } = graph.components(stuck, |_, _| {});
     let (mut closed, mut writes) = (vec![true; count as usize], vec![false; count as usize]);
     let states = || (0..graph.states() as u32).filter(|&state| stuck(state));
     for state in states() {

@@ -23,23 +23,26 @@ pub struct Stall {
 /// Measures one executor: the longest path to a way out in the condensation, for either count of edges. Components come
 /// in reverse topological order, so a component's successors are finished before it.
 pub fn measure(graph: &Graph, executor: usize) -> Stall {
-    let components = graph.components(|state| graph.held(state, executor));
     let own = Actor::Executor(executor as u8);
-    let mut longest: Vec<Option<Stall>> = vec![None; components.count as usize];
-    for &state in &components.members {
-        let here = components.of[state as usize];
-        for edge in graph.edges(state).iter().filter(|edge| edge.to != ENDED) {
-            let there = components.of[edge.to as usize];
-            let rest = if there == u32::MAX { Some(Stall::default()) } else { longest[there as usize] };
-            if let Some(rest) = rest.filter(|_| there != here) {
-                longest[here as usize].get_or_insert_default().raise(rest, edge.actor, own);
+    let mut longest: Vec<Option<Stall>> = Vec::new();
+    let mut stall = Stall::default();
+    let keep = |state: u32| graph.held(state, executor);
+    graph.components(keep, |members, component| {
+        let here = longest.len() as u32;
+        let mut through: Option<Stall> = None;
+        for edge in members.iter().flat_map(|&state| graph.edges(state)).filter(|edge| edge.to != ENDED) {
+            let rest = match component[edge.to as usize] {
+                u32::MAX => Some(Stall::default()),
+                there if there == here => None,
+                there => longest[there as usize],
+            };
+            if let Some(rest) = rest {
+                through.get_or_insert_default().raise(rest, edge.actor, own);
             }
         }
-    }
-    let mut stall = Stall::default();
-    for longest in longest.into_iter().flatten() {
-        stall.raise(longest, own, own);
-    }
+        stall.raise(through.unwrap_or_default(), own, own);
+        longest.push(through);
+    });
     stall
 }
 

@@ -106,8 +106,13 @@ impl Graph {
         finishes
     }
 
-    /// Strongly connected components of the states that `keep` accepts (Tarjan, without recursion).
-    pub fn components(&self, keep: impl Fn(u32) -> bool) -> Components {
+    /// Strongly connected components of the states that `keep` accepts (Tarjan, without recursion). Calls `closed` with each
+    /// as soon as it is known: its members, and the component of every state that is in one by then.
+    pub fn components(
+        &self,
+        keep: impl Fn(u32) -> bool,
+        mut closed: impl FnMut(&[u32], &[u32]),
+    ) -> Components {
         const NONE: u32 = u32::MAX;
         /// What is known of a state, side by side: each edge leads to another place in memory.
         #[derive(Clone, Copy)]
@@ -120,7 +125,7 @@ impl Graph {
         let count = self.states() as u32;
         let mut nodes: Vec<Node> =
             (0..count).map(|state| Node { index: NONE, low: 0, closed: !keep(state) }).collect();
-        let mut components = Components { of: vec![NONE; nodes.len()], members: Vec::new(), count: 0 };
+        let mut components = Components { of: vec![NONE; nodes.len()], count: 0 };
         let mut next_index = 0;
         let mut stack: Vec<u32> = Vec::new();
         let mut calls: Vec<(u32, slice::Iter<'_, Edge>)> = Vec::new();
@@ -157,11 +162,12 @@ impl Graph {
                 }
                 if low == nodes[state as usize].index {
                     let start = stack.iter().rposition(|&member| member == state).unwrap_or_default();
-                    for member in stack.drain(start..) {
+                    for &member in &stack[start..] {
                         nodes[member as usize].closed = true;
                         components.of[member as usize] = components.count;
-                        components.members.push(member);
                     }
+                    closed(&stack[start..], &components.of);
+                    stack.truncate(start);
                     components.count += 1;
                 }
             }
@@ -176,8 +182,6 @@ impl Graph {
 pub struct Components {
     /// The component of each state; `u32::MAX` for states left out.
     pub of: Vec<u32>,
-    /// The states that were not left out, by component.
-    pub members: Vec<u32>,
     /// Number of components.
     pub count: u32,
 }
@@ -207,7 +211,9 @@ mod tests {
     #[test]
     fn components_come_in_reverse_topological_order() {
         let graph = graph(&[&[1], &[2, 3], &[1], &[4], &[3]], &[]);
-        let Components { of: component, members, count } = graph.components(|_| true);
+        let mut members = Vec::new();
+        let Components { of: component, count } =
+            graph.components(|_| true, |closed, _| members.extend_from_slice(closed));
         assert_eq!(count, 3);
         assert!(
             members.is_sorted_by_key(|&state| component[state as usize]) && members.len() == 5,
@@ -216,7 +222,7 @@ mod tests {
         assert_eq!(component[1], component[2]);
         assert_eq!(component[3], component[4]);
         assert!(component[3] < component[1] && component[1] < component[0]);
-        let without = graph.components(|state| state != 3);
-        assert_eq!((without.of[3], without.members.len(), without.count), (u32::MAX, 4, 3));
+        let without = graph.components(|state| state != 3, |_, _| {});
+        assert_eq!((without.of[3], without.count), (u32::MAX, 3));
     }
 }
