@@ -36,6 +36,7 @@ mod shipped;
 mod stepping;
 mod store_buffers;
 mod stress;
+mod vacuous;
 
 use std::process::ExitCode;
 
