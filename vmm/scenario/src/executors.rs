@@ -3,9 +3,10 @@
 use crossmod_model::plan::{Executor, Ring, Role, Start};
 
 use super::built_in::{EXECUTORS, MOST_EXECUTORS, PASSES, ROLES};
+use super::context::Context;
 use super::error::{ErrorKind, ScenarioError};
-use super::guest_code::{Body, Use, on_again};
-use super::resolve::Context;
+use super::guest_code::on_again;
+use super::library::{Body, Use};
 use super::spanned::Spanned;
 use super::syntax::{self, Executors, File, Switch};
 use super::value;

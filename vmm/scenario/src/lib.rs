@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod built_in;
+mod context;
 mod error;
 mod executors;
 mod fields;
 mod file;
 mod guest_code;
 mod instruction;
+mod library;
 mod models;
 mod mutants;
 mod operation;

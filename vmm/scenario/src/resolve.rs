@@ -4,46 +4,24 @@ use std::path::Path;
 
 use crossmod_model::fetch::FetchModel;
 use crossmod_model::plan::{
-    Action, Declared, Events, Executor, Finals, Function, Handler, HandlerVariant, Op, OpKind, Plan,
-    Programs, Role, Start,
+    Action, Declared, Events, Executor, Finals, Handler, HandlerVariant, Op, OpKind, Plan, Programs, Role,
+    Start,
 };
 use crossmod_model::x86::VendorRule;
 
 use super::built_in::{MOST_EVENTS, NOTHING, RUNS, SITE};
+use super::context::Context;
 use super::error::{Place, ScenarioError, Source, suggest};
 use super::executors::Listed;
-use super::guest_code::{self, Body, Library, Use};
+use super::guest_code;
+use super::library::{Body, Library, Use};
 use super::read::read;
 use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
 use super::symbols::{Home, Names};
-use super::syntax::{
-    self, Broadcast, Combination, File, Nest, Protocol, Resume, Side, Switch, Text, Variant,
-};
+use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Side, Switch, Text, Variant};
 use super::{Options, executors, models, patcher, protocols, steps, tags, value};
-
-/// Everything that steps are checked and compiled against.
-#[derive(Debug)]
-pub(super) struct Context<'a> {
-    pub site: &'a Resolved,
-    pub names: &'a Names,
-    /// What its vCPUs run.
-    pub library: &'a Library,
-    /// What a claimed trap does, if the scenario says so.
-    pub handler: Option<&'a Handler>,
-    pub fetch: FetchModel,
-    /// How many executors there are.
-    pub executors: usize,
-}
-
-impl Context<'_> {
-    /// What a broadcast runs, and at which executors.
-    pub fn broadcast(&self, broadcast: &Spanned<Broadcast>) -> Result<(Function, u32), ScenarioError> {
-        let mask = value::mask(broadcast.to.as_ref(), &broadcast.place, self.executors)?;
-        Ok((self.library.function(&broadcast.run)?, mask))
-    }
-}
 
 /// Resolves a scenario.
 pub(super) fn plan(name: &str, mut file: File, options: &Options) -> Result<Plan, ScenarioError> {
@@ -76,7 +54,7 @@ pub(super) fn plan(name: &str, mut file: File, options: &Options) -> Result<Plan
     let unnamed = stores.filter(|item| site.site.parts.len() > 1 && item.step.site.is_none());
     let unnamed_stores = unnamed.map(|item| item.label.clone()).collect();
     let events = events(&file.events, &protocol.events, &library)?;
-    let (programs, entries) = library.compile(&context)?;
+    let (programs, entries) = guest_code::compile(&library, &context)?;
     let executors = entered(executors, &library, &programs, &entries);
     somebody_patches(&file.title.place, &executors, &program)?;
     somebody_completes(&file.title.place, &items, &program, &programs)?;

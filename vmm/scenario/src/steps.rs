@@ -7,7 +7,7 @@ use super::error::{ScenarioError, suggest};
 use super::operation::Operation;
 use super::site::Resolved;
 use super::spanned::Spanned;
-use super::syntax::{File, Protocol, Step, Text, What};
+use super::syntax::{File, Protocol, Serialise, SerialiseBy, Step, Text, What};
 
 /// A step with its label.
 #[derive(Debug)]
@@ -19,6 +19,12 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// True for steps that load RFLAGS whole, with interrupts on.
+    pub fn switches_on(&self) -> bool {
+        let iret = |how: &Serialise| how.by == SerialiseBy::Iret;
+        self.step.flags.is_some() || self.step.serialise.as_ref().is_some_and(|how| iret(&how.value))
+    }
+
     /// True if this step puts an int3 over the first byte.
     pub fn plants_int3(&self) -> bool {
         let Some(store) = &self.step.store else { return false };

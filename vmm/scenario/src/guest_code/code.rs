@@ -7,10 +7,10 @@ use crossmod_model::plan;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::Use;
 use super::emit::{Coded, Emitter, own_word, shared_word};
+use crate::context::Context;
 use crate::error::{Place, ScenarioError};
-use crate::resolve::Context;
+use crate::library::Use;
 use crate::spanned::Spanned;
 use crate::symbols::Home;
 use crate::syntax::Operand;

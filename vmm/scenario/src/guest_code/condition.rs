@@ -3,10 +3,10 @@
 use crossmod_model::property::Property;
 use iced_x86::code_asm::*;
 
-use super::Use;
 use super::code::{Code, Value};
 use super::emit::{Coded, Emitter, FRAME_FLAGS, FRAME_RIP, Mark};
 use crate::error::{Place, ScenarioError};
+use crate::library::Use;
 use crate::models::named;
 use crate::spanned::Spanned;
 use crate::steps::Item;

@@ -7,7 +7,7 @@ use crossmod_model::property::Property;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::Use;
+use crate::library::Use;
 
 pub(super) type Coded = Result<(), IcedError>;
 

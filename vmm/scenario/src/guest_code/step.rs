@@ -4,11 +4,11 @@ use crossmod_abi::{private, shared, va};
 use crossmod_model::plan::{self, Op, OpKind, Ring};
 use iced_x86::code_asm::*;
 
-use super::Use;
 use super::code::{Code, Value};
 use super::condition::property;
 use super::emit::{Coded, Emitter, Mark};
 use crate::error::{Place, ScenarioError, suggest};
+use crate::library::Use;
 use crate::operation::{Operation, Performer};
 use crate::spanned::Spanned;
 use crate::steps::Item;
@@ -22,12 +22,6 @@ const END: &str = "end";
 /// True for `interrupts = "off"`.
 fn switches_off(item: &Item) -> bool {
     item.step.interrupts.as_ref().is_some_and(|switch| switch.value == Switch::Off)
-}
-
-/// True for steps that load RFLAGS whole, with interrupts on.
-pub(super) fn switches_on(item: &Item) -> bool {
-    let iret = |how: &syntax::Serialise| how.by == SerialiseBy::Iret;
-    item.step.flags.is_some() || item.step.serialise.as_ref().is_some_and(|how| iret(&how.value))
 }
 
 /// What to say of such a step where interrupts are off.
@@ -54,7 +48,7 @@ impl Code<'_> {
         }
         if items.iter().any(switches_off)
             && matches!(self.what, Use::Role(_))
-            && let Some(item) = items.iter().find(|item| switches_on(item))
+            && let Some(item) = items.iter().find(|item| item.switches_on())
         {
             return Err(on_again(&item.step.place));
         }

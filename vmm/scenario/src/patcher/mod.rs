@@ -5,9 +5,9 @@ mod waits;
 use crossmod_model::plan::{Function, HandlerVariant, Op, OpKind, Quiet};
 
 use crate::built_in::{LONGEST_DELAY, SITE, TARGETS};
+use crate::context::Context;
 use crate::error::{Place, ScenarioError};
 use crate::operation::Operation;
-use crate::resolve::Context;
 use crate::spanned::Spanned;
 use crate::steps::Item;
 use crate::stores::stored_bytes;

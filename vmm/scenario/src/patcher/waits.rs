@@ -3,8 +3,8 @@
 use crossmod_model::plan::{OpKind, Word};
 
 use super::Patcher;
+use crate::context::Context;
 use crate::error::ScenarioError;
-use crate::resolve::Context;
 use crate::spanned::Spanned;
 use crate::symbols::Home;
 use crate::syntax::{Operand, Text, Values};

@@ -2,8 +2,8 @@
 
 use super::allowed::{Answer, ask};
 use super::cell::{Cell, Crosses};
-use super::outcome::Tally;
-use super::results::{ModelLine, PairRow, PairSeen, Side, SideSeen, SurveyFinding, SurveyRow};
+use super::outcome::{Side, SideSeen, Tally};
+use super::results::{ModelLine, PairRow, PairSeen, SurveyFinding, SurveyRow};
 use crate::fetch::FetchModel;
 use crate::host::Host;
 use crate::machine::free::Pass;

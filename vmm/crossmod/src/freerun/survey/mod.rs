@@ -23,8 +23,8 @@ mod summary;
 
 pub use allowed::{Answer, ask};
 pub use cell::{Cell, Crosses, LINE};
-pub use outcome::{Odd, PassCounts, Tally, bound};
+pub use outcome::{Odd, PassCounts, Side, SideSeen, Tally, bound};
 pub use pairs::{Pair, PairCell};
-pub use results::{Done, ModelLine, PairRow, PairSeen, Side, SideSeen, Survey, SurveyFinding, SurveyRow};
+pub use results::{Done, ModelLine, PairRow, PairSeen, Survey, SurveyFinding, SurveyRow};
 pub use run::{SurveyOptions, survey};
 pub use summary::{Class, Rule, Standing};

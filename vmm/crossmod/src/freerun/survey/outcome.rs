@@ -1,12 +1,79 @@
 //! What a pass shows. Every varied byte of the immediate holds the low byte of the generation, so that the result tells
 //! for each byte which store wrote it, provided that fewer than 128 stores happened during the pass.
 
+use std::collections::BTreeMap;
+
 use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
-use super::results::{Side, SideSeen};
 use crate::machine::free::Pass;
+use crate::machine::free::survey::Shape;
+
+/// Who executes and who stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// A vCPU; a host thread, into guest memory.
+    #[default]
+    Host,
+    /// A vCPU; another vCPU.
+    Vcpu,
+    /// A vCPU that serialises before each pass; a host thread.
+    Serialised,
+    /// Two threads of this process, no KVM: the reference.
+    Plain,
+    /// A vCPU that executes other instructions just before; a host thread.
+    Neighbours,
+    /// A vCPU that flushes the instruction's lines out of every cache before each pass; a host thread.
+    Cold,
+    /// A vCPU; a host thread on the same CPU, so that they take turns.
+    SameCpu,
+}
+
+impl Side {
+    /// All, in the order in which they run.
+    pub const ALL: [Side; 7] =
+        [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
+
+    /// How its executor reaches the site.
+    pub(super) fn shape(self) -> Shape {
+        match self {
+            Side::Host | Side::Vcpu | Side::Plain | Side::SameCpu => Shape::Tight,
+            Side::Serialised => Shape::Serialised,
+            Side::Neighbours => Shape::Neighbours,
+            Side::Cold => Shape::Cold,
+        }
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        ["host", "vcpu", "serialised", "plain", "neighbours", "cold", "same CPU"][self as usize]
+    }
+}
+
+/// Passes of one side at one place.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SideSeen {
+    /// Who executed and stored.
+    pub side: Side,
+    /// Passes by kind.
+    #[serde(flatten)]
+    pub counts: PassCounts,
+    /// Stores.
+    pub stores: u64,
+    /// Duration in seconds.
+    pub seconds: f64,
+    /// Counts of the odd outcomes.
+    #[serde(serialize_with = "as_list", skip_deserializing)]
+    pub odd: BTreeMap<Odd, u64>,
+    /// Odd passes that were not compared with models: too many stores during the pass, or too many different outcomes.
+    pub unasked: u64,
+}
+
+fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(odd.iter().map(|(odd, count)| (odd.to_string(), count)))
+}
 
 /// A pass during which the writer made this many stores cannot be placed: the low byte is ambiguous.
 const WINDOW: u64 = 120;

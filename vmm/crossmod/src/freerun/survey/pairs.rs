@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::cell::{Crosses, LINE, PAGE, crosses, in_line};
-use super::results::{PairRow, PairSeen, Side};
+use super::outcome::Side;
+use super::results::{PairRow, PairSeen};
 use crate::linux::hex;
 use crate::machine::free::Pass;
 use crate::machine::free::survey::{Alternating, Job, Length, SurveyVm, pad};

@@ -6,51 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, Crosses};
-use super::outcome::{Odd, PassCounts};
+use super::outcome::{Side, SideSeen};
 use crate::host::Host;
-use crate::machine::free::survey::Shape;
-
-/// Who executes and who stores.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Side {
-    /// A vCPU; a host thread, into guest memory.
-    #[default]
-    Host,
-    /// A vCPU; another vCPU.
-    Vcpu,
-    /// A vCPU that serialises before each pass; a host thread.
-    Serialised,
-    /// Two threads of this process, no KVM: the reference.
-    Plain,
-    /// A vCPU that executes other instructions just before; a host thread.
-    Neighbours,
-    /// A vCPU that flushes the instruction's lines out of every cache before each pass; a host thread.
-    Cold,
-    /// A vCPU; a host thread on the same CPU, so that they take turns.
-    SameCpu,
-}
-
-impl Side {
-    /// All, in the order in which they run.
-    pub const ALL: [Side; 7] =
-        [Side::Host, Side::Vcpu, Side::Serialised, Side::Plain, Side::Neighbours, Side::Cold, Side::SameCpu];
-
-    /// How its executor reaches the site.
-    pub(super) fn shape(self) -> Shape {
-        match self {
-            Side::Host | Side::Vcpu | Side::Plain | Side::SameCpu => Shape::Tight,
-            Side::Serialised => Shape::Serialised,
-            Side::Neighbours => Shape::Neighbours,
-            Side::Cold => Shape::Cold,
-        }
-    }
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        ["host", "vcpu", "serialised", "plain", "neighbours", "cold", "same CPU"][self as usize]
-    }
-}
 
 /// An outcome that the `line` model or the vendor's model does not allow, or that nothing explains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,29 +34,6 @@ impl std::fmt::Display for SurveyFinding {
         let (crosses, side) = (crosses.name(), side.name());
         write!(f, "{what} at {offset}, crosses {crosses}, {side}: {outcome} ({against}; not replayable)")
     }
-}
-
-/// Passes of one side at one place.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct SideSeen {
-    /// Who executed and stored.
-    pub side: Side,
-    /// Passes by kind.
-    #[serde(flatten)]
-    pub counts: PassCounts,
-    /// Stores.
-    pub stores: u64,
-    /// Duration in seconds.
-    pub seconds: f64,
-    /// Counts of the odd outcomes.
-    #[serde(serialize_with = "as_list", skip_deserializing)]
-    pub odd: BTreeMap<Odd, u64>,
-    /// Odd passes that were not compared with models: too many stores during the pass, or too many different outcomes.
-    pub unasked: u64,
-}
-
-fn as_list<S: serde::Serializer>(odd: &BTreeMap<Odd, u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(odd.iter().map(|(odd, count)| (odd.to_string(), count)))
 }
 
 /// One place. Its JSON also has what follows from the place.

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::cell::Cell;
 use super::judge::{Binding, Findings, PlaceJudge, binding, compare, judge_pair};
+use super::outcome::Side;
 use super::pairs::PairCell;
-use super::results::{Done, PairRow, PairSeen, Side, Survey, SurveyFinding, SurveyRow};
+use super::results::{Done, PairRow, PairSeen, Survey, SurveyFinding, SurveyRow};
 use crate::fetch::FetchModel;
 use crate::freerun::tier;
 use crate::host::Host;

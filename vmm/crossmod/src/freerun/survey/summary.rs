@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::cell::Crosses;
-use super::outcome::{PassCounts, bound};
-use super::results::{PairRow, Side, Survey, SurveyRow};
+use super::outcome::{PassCounts, Side, bound};
+use super::results::{PairRow, Survey, SurveyRow};
 
 /// Places of single stores that cross the same boundary.
 #[derive(Debug, Clone, Serialize)]
