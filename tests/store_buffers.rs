@@ -171,3 +171,17 @@ fn a_fetch_waits_for_an_own_store_whatever_the_bytes_are() {
         assert_eq!(violated(&report), [Property::UnclaimedTrap].into(), "{model}");
     }
 }
+
+/// A word that the host only writes: which of the two stores is the last one depends on when the program's is there.
+#[test]
+fn a_store_to_a_word_that_the_host_writes_is_late() {
+    kvm::required();
+    let program = "[words]\nx = 0\nw = 0\nr0 = 7\n[program]\nonly = [{ set = { x = 1 } }, { load = { a = \"w\" } }, \
+        { set = { r0 = \"a\" } }]\n[executors]\nrole = \"only\"\ncount = 1\npasses = 1\n";
+    let host = "[[step]]\nset = { w = 1 }\n[[step]]\nset = { x = 2 }\n[[step]]\nabandon = {}\n";
+    let last = "[final]\nwords = [\"x\", \"r0\"]\nexactly = []\n";
+    let scenario = inline("r", &format!("{SITE}{program}{host}{last}"));
+    assert_eq!(finals(&scenario, &options()), [[1, 0], [1, 1], [2, 0], [2, 1]]);
+    let sc = CheckOptions { memory: Some(MemoryModel::Sc), ..options() };
+    assert_eq!(finals(&scenario, &sc), [[1, 1], [2, 0], [2, 1]]);
+}

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crossmod_explore::schedule::Sampled;
 use crossmod_explore::{Ended, MemoStats};
 use crossmod_model::checks::stall::Stall;
+use crossmod_model::memory::MemoryModel;
 use crossmod_model::property::expectation;
 use crossmod_model::x86::VendorRule;
 use itertools::Itertools;
@@ -29,7 +30,8 @@ pub fn line(report: &Report, name_width: usize) -> String {
         Status::NotDecided => format!("not decided: {}", short(report).unwrap_or("not exhaustive")),
         Status::Skipped | Status::HarnessError => no_verdict(report),
     };
-    let bounds = report.bounds.as_ref().map_or_else(|| "-".into(), short_bounds);
+    let bounds = report.bounds.as_ref();
+    let bounds = bounds.map_or_else(|| "-".into(), |bounds| short_bounds(bounds, report.memory));
     let mut line = format!(
         "{mark:<4} {:name_width$}  {:<5}  {:<15}  {bounds:<9}  {verdict:<30}",
         report.name,
@@ -59,11 +61,12 @@ pub fn table(name_width: usize, timed: bool) -> String {
 /// What the columns of a table mean.
 pub const LEGEND: &str = "ok: the verdict is what the scenario expects. rule: whose promises about code fetch \
 apply. fetch: which bytes a fetch may see. bounds: executors x passes of each, then the most NMIs (n), interrupts (i), \
-SMIs (s) and machine checks (m); safe means within these. stall: most patcher moves in one interrupts-off window of an \
+SMIs (s) and machine checks (m); the memory model is tso, or sc where they say so; safe means within these. stall: most patcher moves in one interrupts-off window of an \
 executor.";
 
 /// The tier, as every text report names it.
-pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them";
+pub const TIER: &str = "tier explore: single-stepped on KVM, not timed; fetches as the fetch model has them, stores of \
+    programs as the memory model has them, steps of the host at once";
 
 /// The note about SMIs that were modelled instead of raised.
 pub const MODELLED_SMI: &str =
@@ -97,7 +100,7 @@ fn no_verdict(report: &Report) -> String {
 
 /// Bounds in a few characters: `2x1+1n` is two executors with a pass each and one NMI; `1,2` are the passes of executors
 /// that differ.
-fn short_bounds(bounds: &Bounds) -> String {
+fn short_bounds(bounds: &Bounds, memory: Option<MemoryModel>) -> String {
     let mut out = match uniform(&bounds.passes) {
         Some(passes) => format!("{}x{passes}", bounds.executors),
         None => list(&bounds.passes).replace(' ', ""),
@@ -106,6 +109,9 @@ fn short_bounds(bounds: &Bounds) -> String {
         if count > 0 {
             let _ = write!(out, "+{count}{letter}");
         }
+    }
+    if memory == Some(MemoryModel::Sc) {
+        out.push_str("+sc");
     }
     out
 }
@@ -168,7 +174,7 @@ pub fn detail(report: &Report) -> String {
 }
 
 /// The labelled lines of [`detail`], in their order; those that do not apply have no text.
-fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
+fn facts(report: &Report) -> [(&'static str, Option<String>); 16] {
     let SearchCounts { states, expanded, transitions, depth, seconds, memory, .. } = report.counts;
     let sampled = report.sampled.as_ref();
     let missing = report.expect.iter().any(|&property| report.finding(property).is_none());
@@ -185,6 +191,7 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
         true if report.ended == Some(Ended::Exhausted) && sampled.is_none() => Some("not measured".into()),
         true => None,
     };
+    let ideal = report.bounds.as_ref().is_some_and(|bounds| bounds.host > 0);
     let again = if report.verified { " (twice)" } else { "" };
     [
         ("verdict", Some(verdict(report))),
@@ -194,6 +201,10 @@ fn facts(report: &Report) -> [(&'static str, Option<String>); 15] {
         ("explored", sampled.is_none().then_some(explored)),
         ("covered", bounded.then_some(covered)),
         ("memory", sampled.is_none().then_some(memory)),
+        (
+            "assumes",
+            ideal.then(|| "each step of the host takes effect at once, and nothing interrupts it".into()),
+        ),
         ("tier", Some(format!("{}: single-stepped on KVM, not timed", report.tier))),
         ("modelled", (!report.modelled.is_empty()).then(|| MODELLED_SMI.into())),
         ("executed", Some(executed(&report.counts))),

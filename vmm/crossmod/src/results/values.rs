@@ -99,6 +99,9 @@ pub struct Bounds {
     pub smi: u8,
     /// Most machine checks.
     pub mce: u8,
+    /// Transitions of the host's patcher. Each takes effect at once, and nothing interrupts it.
+    #[serde(default)]
+    pub host: usize,
 }
 
 impl Bounds {
@@ -112,6 +115,7 @@ impl Bounds {
             irq: plan.events.irq,
             smi: plan.events.smi,
             mce: plan.events.mce,
+            host: plan.program.len(),
         }
     }
 }

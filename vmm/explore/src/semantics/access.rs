@@ -43,7 +43,8 @@ pub(super) fn touched(
         } else if access.touches(va::SITE, va::SITE + 2 * PAGE) {
             return Err(outside(instruction, rip, "it accesses patchable addresses as data"));
         } else if within(va::PRIVATE, private::TASK_STACK) {
-            found.own = Some(*access);
+            // Of two, the one that the patcher may see.
+            found.own = found.own.filter(|known| known.writes).or(Some(*access));
         } else if !within(va::PRIVATE, private::STATE_END) {
             return Err(outside(
                 instruction,

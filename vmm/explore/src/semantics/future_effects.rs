@@ -37,6 +37,24 @@ pub(super) fn words(start: u64, end: u64) -> u32 {
     (start / 4..end.div_ceil(4)).fold(0, |mask, word| mask | 1 << word)
 }
 
+/// Words of the shared page that an operation of the patcher writes.
+pub(super) fn written(kind: &OpKind) -> u32 {
+    match *kind {
+        OpKind::Describe(_) => words(shared::ACTION, shared::DESCRIPTOR_END),
+        OpKind::FreeDescriptor => words(shared::ARMED, shared::DESCRIPTOR_END),
+        OpKind::Armed(_) => words(shared::ARMED, shared::ARMED + 4),
+        OpKind::SetWord { word, .. } | OpKind::AddWord { word, .. } | OpKind::Take(word) => {
+            words(word_offset(word), word_offset(word) + 4)
+        }
+        OpKind::Store { .. }
+        | OpKind::Broadcast { .. }
+        | OpKind::WaitAcks { .. }
+        | OpKind::WaitWord { .. } => 0,
+        OpKind::SetEach { .. } | OpKind::WaitEach { .. } | OpKind::Quiesce(_) | OpKind::Done(_) => 0,
+        OpKind::AssumeSynchronised | OpKind::Delay | OpKind::FreeTarget(_) => 0,
+    }
+}
+
 /// For each place in the patcher's program, what may still happen, budgets of events aside.
 pub(super) fn future_effects(plan: &Plan) -> Vec<FutureEffects> {
     // Words that any executor may write.
@@ -66,21 +84,14 @@ pub(super) fn future_effects(plan: &Plan) -> Vec<FutureEffects> {
     }];
     for op in plan.program.iter().rev() {
         let mut effects = FutureEffects { awaited: 0, patcher: true, ..all[all.len() - 1] };
+        effects.words |= written(&op.kind);
         match &op.kind {
             OpKind::Store { .. } => (effects.stores, effects.site) = (true, true),
             OpKind::Done(_) | OpKind::Quiesce(_) => effects.site = true,
             OpKind::FreeTarget(_) => effects.targets = true,
-            OpKind::Describe(_) => effects.words |= words(shared::ACTION, shared::DESCRIPTOR_END),
-            OpKind::FreeDescriptor => effects.words |= words(shared::ARMED, shared::DESCRIPTOR_END),
-            OpKind::Armed(_) => effects.words |= words(shared::ARMED, shared::ARMED + 4),
-            OpKind::SetWord { word, .. } | OpKind::AddWord { word, .. } | OpKind::Take(word) => {
-                effects.words |= words(word_offset(*word), word_offset(*word) + 4)
-            }
             OpKind::WaitAcks { mask } => effects.awaited = *mask,
             OpKind::Broadcast { function: Function::Nmi, .. } => effects.site = true,
-            OpKind::Broadcast { .. } | OpKind::WaitWord { .. } => {}
-            OpKind::AssumeSynchronised | OpKind::Delay => {}
-            OpKind::SetEach { .. } | OpKind::WaitEach { .. } => {}
+            _ => {}
         }
         all.push(effects);
     }

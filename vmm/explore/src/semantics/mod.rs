@@ -2,6 +2,7 @@
 //! deliveries; everything else (patcher, broadcasts, bookkeeping, checks) is here.
 
 mod access;
+mod aftermath;
 mod effects;
 mod future_effects;
 mod interned;
@@ -39,8 +40,8 @@ use interned::{Interned, OBSERVED, zero};
 use step::Request;
 use store_buffer::Observed;
 
+pub use aftermath::fault_name;
 pub use memo::{Memo, MemoStats};
-pub use step::fault_name;
 pub use window::Window;
 
 /// Most instructions that a version alone may take from CALL to return.

@@ -1,8 +1,9 @@
 //! Store buffers: what a program stores is on its way to memory for a while. Others find it once it is there.
 //!
 //! Three kinds of stores go through the buffer: to the shared page, to the site, and to those words of the executor's own
-//! page that the patcher reads. What nobody else reads needs no buffer: that it is late cannot be observed. Nor do the
-//! stores of the guest image need one. Each is an acknowledgement, the release of a lock or the count of a trap. From
+//! page that the patcher uses. What nobody else reads or writes needs no buffer: that it is late cannot be observed. A word
+//! that another one only writes is no such word: which of the two stores is the last one depends on when they reach memory.
+//! Nor do the stores of the guest image need one. Each is an acknowledgement, the release of a lock or the count of a trap. From
 //! there to the next instruction that empties the buffer the image loads nothing that is compared with them, and so a
 //! late store is one whose instruction is late.
 //!
@@ -26,7 +27,8 @@ use crossmod_model::x86::decode::{self, Access};
 use iced_x86::Instruction;
 
 use super::Model;
-use super::future_effects::words;
+use super::future_effects::{words, written};
+use super::interned::own_word;
 use super::memo::Outcome;
 use super::step::Request;
 use crate::error::{EngineError, Result};
@@ -34,7 +36,7 @@ use crate::error::{EngineError, Result};
 /// Most stores in one buffer: a program that stores in a loop without ever waiting has no finite state space.
 const MOST_PENDING: usize = 16;
 
-/// What others read of what an executor stores.
+/// What others read or write of what an executor stores.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observed {
     /// Words of the shared page, one bit for each `u32`.
@@ -51,14 +53,15 @@ impl Observed {
         let mut observed = Observed { shared: if alone { 0 } else { !0 }, own: 0, text: !alone };
         let own = |offset: u64| words(offset, offset + 4);
         for op in &plan.program {
+            observed.shared |= written(&op.kind);
             match op.kind {
-                OpKind::WaitWord { word, .. } | OpKind::Take(word) | OpKind::AddWord { word, .. } => {
+                OpKind::WaitWord { word, .. } => {
                     observed.shared |= words(word_offset(word), word_offset(word) + 4);
                 }
                 OpKind::WaitAcks { .. } | OpKind::Broadcast { .. } => observed.own |= own(private::ACK),
-                OpKind::WaitEach { word, .. } | OpKind::Quiesce(Quiet::Each(word)) => {
-                    observed.own |= own(private::WORD + 4 * u64::from(word));
-                }
+                OpKind::WaitEach { word, .. }
+                | OpKind::SetEach { word, .. }
+                | OpKind::Quiesce(Quiet::Each(word)) => observed.own |= own(own_word(word)),
                 OpKind::Store { .. } => observed.text = true,
                 _ => {}
             }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crossmod_linux::{Image, Kind, Traits};
+use crossmod_model::memory::MemoryModel;
 use itertools::Itertools;
 
 use super::build::{LISTED, more, release};
@@ -133,8 +134,9 @@ fn bounds(setup: &PatchSetup, outcome: &Outcome, model: &ModelOutcome, origin: &
     // Times on an emulated CPU mean nothing.
     let time = if origin.host.emulated { String::new() } else { format!(", in {:.1} s", model.seconds) };
     format!(
-        "{EXECUTORS} executors, {passes} passes each, ring {RING}, {nmi} NMIs; fetch model {fetch}, rule {rule}; {judged} of \
-         {all} classes, each in both directions{time}"
+        "{EXECUTORS} executors, {passes} passes each, ring {RING}, {nmi} NMIs; fetch model {fetch}, rule {rule}, memory {}; {judged} of \
+         {all} classes, each in both directions{time}",
+        MemoryModel::default()
     )
 }
 
