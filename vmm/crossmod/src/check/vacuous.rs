@@ -22,13 +22,8 @@ pub(super) fn reasons(model: &Model<'_>) -> Vec<String> {
     if model.outcomes().is_empty() && !plan.forbidden.is_empty() {
         reasons.push("no pass ends that `forbid` could forbid".into());
     }
-    let changes = plan.site.old.bytes != plan.site.new.bytes;
-    if model.fetches_the_site()
-        && model.stores_to_the_site()
-        && changes
-        && !model.fetches_a_store()
-        && !checked
-    {
+    let unseen = model.fetches_the_site() && model.stores_to_the_site() && !model.fetches_a_store();
+    if unseen && !checked {
         reasons.push("nobody who runs the site meets what the steps have stored".into());
     }
     if let [first, ..] = &plan.unnamed_stores[..] {
