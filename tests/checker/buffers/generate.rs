@@ -213,11 +213,16 @@ pub fn case(seed: u64) -> (Case, Model) {
     let mut random = Rng::with_seed(seed);
     let random = &mut random;
     let site = site(random);
-    let count = if random.u8(..3) == 0 { 3 } else { 2 };
-    let alike = random.u8(..12) == 0;
+    // One alone has the host beside it.
+    let count = match random.u8(..12) {
+        0 => 1,
+        1..=4 => 3,
+        _ => 2,
+    };
+    let alike = count > 1 && random.u8(..12) == 0;
     let kinds = Kinds { text: random.bool(), words: if random.u8(..6) == 0 { 3 } else { 2 } };
     let one = |random: &mut Rng, slot: usize| {
-        let len = if count == 2 { random.usize(2..=4) } else { random.usize(1..=2) };
+        let len = if count == 3 { random.usize(1..=2) } else { random.usize(2..=4) };
         program(random, &site, &kinds, slot, len, if slot == 2 { 1 } else { 2 })
     };
     let mut programs: Vec<Vec<Op>> = (0..count).map(|slot| one(random, slot)).collect();
@@ -232,17 +237,17 @@ pub fn case(seed: u64) -> (Case, Model) {
     } else if random.u8(..8) == 0 {
         programs.iter_mut().for_each(|program| lock(random, program));
     }
-    if kinds.text && !alike && random.u8(..5) == 0 {
+    if kinds.text && count > 1 && !alike && random.u8(..5) == 0 {
         arm(random, &mut programs[0]);
         programs[1].push(Op::Pass);
     }
     let mut messages = Vec::new();
-    if !alike && random.u8(..5) == 0 {
+    if count > 1 && !alike && random.u8(..5) == 0 {
         messages = function(random, &site, &kinds);
         let x2apic = random.u8(..3) > 0;
         insert(random, &mut programs[0], Op::Send { to: 1, x2apic });
     }
-    let host = if !alike && random.u8(..5) == 0 {
+    let host = if count == 1 || !alike && random.u8(..5) == 0 {
         host(random, &site, &kinds, &mut programs, &mut messages)
     } else {
         Vec::new()
