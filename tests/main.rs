@@ -24,6 +24,7 @@ mod headlines;
 mod journal;
 mod language;
 mod linux;
+mod patcher;
 mod properties;
 mod random;
 mod reduction;

@@ -20,18 +20,22 @@ fn the_command_that_a_check_prints_replays_the_finding() {
     kvm::required();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    let found = ok(&["check", "seed/naive-store-crossing-line", "--traces", path]).out;
-    let commands: Vec<&str> =
-        found.lines().filter_map(|line| line.trim().strip_prefix("crossmod ")).collect();
-    assert!(commands.len() >= 2, "{found}");
-    for command in commands {
-        let arguments: Vec<&str> = command.split(' ').collect();
-        let replayed = ok(&arguments).out;
-        assert!(
-            replayed.contains("reproduced 1 of 1") && replayed.contains("every state equal"),
-            "{replayed}"
-        );
-        assert!(replayed.contains("CPU 0"), "a column for each CPU: {replayed}");
+    for patcher in [&[][..], &["--patcher", "vcpu"]] {
+        let check = [&["check", "seed/naive-store-crossing-line", "--traces", path], patcher].concat();
+        let found = run(&mut crossmod(&check)).out;
+        let commands: Vec<&str> =
+            found.lines().filter_map(|line| line.trim().strip_prefix("crossmod ")).collect();
+        assert!(commands.len() >= 2, "{found}");
+        for command in commands {
+            let arguments: Vec<&str> = command.split(' ').collect();
+            let replayed = ok(&arguments).out;
+            assert!(
+                replayed.contains("reproduced 1 of 1") && replayed.contains("every state equal"),
+                "{replayed}"
+            );
+            assert!(replayed.contains("CPU 0"), "a column for each CPU: {replayed}");
+            assert_eq!(replayed.contains("patcher.store"), !patcher.is_empty(), "{replayed}");
+        }
     }
     let torn = directory.path().join("seed.naive-store-crossing-line.torn.trace.json");
     let quiet = ok(&["replay", "--quiet", "--times", "3", torn.to_str().unwrap()]).out;

@@ -122,6 +122,11 @@ impl Place {
         self.source.at(0..1)
     }
 
+    /// Where the line begins, in bytes.
+    pub(super) fn line(&self) -> usize {
+        self.source.text[..self.start].rfind('\n').map_or(0, |end| end + 1)
+    }
+
     /// What is wrong here, in the words of `label` under the caret, and what to change.
     pub(super) fn error(
         &self,

@@ -105,6 +105,22 @@ impl Scenario {
         tags::resolve(&self.file()?.tags)
     }
 
+    /// The scenario with its steps performed by one more vCPU; as it is, if it has no steps of the host or says itself
+    /// who performs them.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`].
+    pub fn patched_by_a_vcpu(&self) -> Result<Scenario, ScenarioError> {
+        let file = self.file()?;
+        if file.patcher.is_some() || self.plan(&Options::default())?.program.is_empty() {
+            return Ok(self.clone());
+        }
+        let mut scenario = self.clone();
+        scenario.text.insert_str(file.title.place.line(), "patcher = \"vcpu\"\n");
+        Ok(scenario)
+    }
+
     /// The comment at the head of the file, without its marks; empty if there is none.
     pub fn comment(&self) -> String {
         comment(&self.text)

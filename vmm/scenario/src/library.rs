@@ -92,6 +92,11 @@ impl Library {
         self.programs.iter().flat_map(|program| &program.items)
     }
 
+    /// True if a program adds to a word.
+    pub fn adds_to(&self, word: &str) -> bool {
+        self.items().any(|item| item.step.add.as_ref().is_some_and(|add| add.contains_key(word)))
+    }
+
     /// True if vCPUs run programs of the scenario's own.
     pub fn any(&self) -> bool {
         !self.programs.is_empty()

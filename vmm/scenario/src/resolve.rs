@@ -20,7 +20,7 @@ use super::site::{self, Resolved, Version};
 use super::spanned::Spanned;
 use super::steps::Item;
 use super::symbols::{Home, Names};
-use super::syntax::{self, Combination, File, Nest, Protocol, Resume, Side, Switch, Text, Variant};
+use super::syntax::{self, Combination, File, Nest, Patcher, Protocol, Resume, Side, Switch, Text, Variant};
 use super::{Options, executors, models, patcher, protocols, steps, tags, value};
 
 /// Resolves a scenario.
@@ -47,17 +47,35 @@ pub(super) fn plan(name: &str, mut file: File, options: &Options) -> Result<Plan
     let handled = handler.as_ref();
     let context =
         Context { site: &site, names: &names, library: &library, handler: handled, fetch, executors: 0 };
-    let executors = executors::resolve(&context, &mut file, options.ring)?;
-    let context = Context { executors: executors.len(), ..context };
-    let program = patcher::lower(&context, &items)?;
+    let mut executors = executors::resolve(&context, &mut file, options.ring)?;
+    let count = executors.len();
+    let context = Context { executors: count, ..context };
+    let vcpu = file.patcher.as_ref().filter(|patcher| patcher.value == Patcher::Vcpu);
+    let mut program = patcher::lower(&context, &items, vcpu.is_some())?;
     let stores = items.iter().chain(library.items()).filter(|item| item.step.store.is_some());
     let unnamed = stores.filter(|item| site.site.parts.len() > 1 && item.step.site.is_none());
     let unnamed_stores = unnamed.map(|item| item.label.clone()).collect();
+    let abandoned = items.iter().any(|item| item.step.abandon.is_some());
     let events = events(&file.events, &protocol.events, &library)?;
+    if let Some(Spanned { place, .. }) = vcpu {
+        let parted = patcher::vcpu::part(&context, items, &program, events.nmi > 0)?;
+        let host = parted.install(place, &mut names, &mut library, &mut executors)?;
+        let context = Context {
+            site: &site,
+            names: &names,
+            library: &library,
+            handler: handled,
+            fetch,
+            executors: count,
+        };
+        program = patcher::lower_asked(&context, &host)?;
+    }
+    let context =
+        Context { site: &site, names: &names, library: &library, handler: handled, fetch, executors: count };
     let (programs, entries) = guest_code::compile(&library, &context)?;
     let executors = entered(executors, &library, &programs, &entries);
     somebody_patches(&file.title.place, &executors, &program)?;
-    somebody_completes(&file.title.place, &items, &program, &programs)?;
+    somebody_completes(&file.title.place, abandoned, &program, &programs)?;
     Ok(Plan {
         name: name.to_owned(),
         title,
@@ -135,11 +153,10 @@ fn somebody_patches(title: &Place, executors: &[Executor], program: &[Op]) -> Re
 
 fn somebody_completes(
     place: &Place,
-    items: &[Item],
+    abandoned: bool,
     program: &[Op],
     programs: &Programs,
 ) -> Result<(), ScenarioError> {
-    let abandoned = items.iter().any(|item| item.step.abandon.is_some());
     let completes = programs.completes || program.iter().any(|op| matches!(op.kind, OpKind::Done(_)));
     if programs.stores.is_empty() || completes || abandoned {
         return Ok(());

@@ -154,6 +154,20 @@ impl Emitter {
         self.a.jne(again)
     }
 
+    /// Takes a lock to which others add: a failed exchange would overwrite what they did. R8 is left as it was.
+    pub fn take_counted(&mut self, word: u64) -> Coded {
+        let mut again = self.a.create_label();
+        self.a.push(r8)?;
+        self.a.mov(r8d, 1)?;
+        self.here(&mut again)?;
+        self.a.mov(eax, dword_ptr(word))?;
+        self.a.test(eax, eax)?;
+        self.a.jne(again)?;
+        self.a.lock().cmpxchg(dword_ptr(word), r8d)?;
+        self.a.jne(again)?;
+        self.a.pop(r8)
+    }
+
     /// Adds to a word unless it holds a value: then it goes elsewhere. R8 is left as it was.
     pub fn add_unless(&mut self, word: u64, number: i32, unless: i32, to: CodeLabel) -> Coded {
         let (mut again, mut done, mut refused) =

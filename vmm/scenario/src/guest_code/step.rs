@@ -114,7 +114,10 @@ impl Code<'_> {
             Operation::Flags(values) => self.flags(values)?,
             Operation::Take(name) => {
                 let word = self.word(name, &name.place, true)?;
-                self.emitter.take(word)?;
+                match self.context.library.adds_to(name) {
+                    true => self.emitter.take_counted(word)?,
+                    false => self.emitter.take(word)?,
+                }
             }
             Operation::Drop(name) => {
                 let word = self.word(name, &name.place, true)?;

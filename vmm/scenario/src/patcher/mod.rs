@@ -1,5 +1,6 @@
 //! From steps to the patcher's atomic operations, and the checks that need the program as a whole.
 
+pub(super) mod vcpu;
 mod waits;
 
 use crossmod_model::plan::{Function, HandlerVariant, Op, OpKind, Quiet};
@@ -36,23 +37,14 @@ struct Progress {
 struct Patcher<'a> {
     context: &'a Context<'a>,
     progress: Progress,
+    /// Whether a vCPU performs them, which may also do what programs do.
+    vcpu: bool,
 }
 
 /// Lowers the steps. Completion is declared at the end unless a step says otherwise.
-pub(super) fn lower(context: &Context<'_>, items: &[Item]) -> Result<Vec<Op>, ScenarioError> {
-    let mut program = Vec::new();
-    let mut patcher = Patcher { context, progress: Progress::default() };
-    for item in items {
-        if patcher.progress.abandoned {
-            return Err(item.step.place.error(
-                "a step after `abandon`",
-                "never performed",
-                "make `abandon` the last step",
-            ));
-        }
-        let kinds = patcher.lower(item)?;
-        program.extend(kinds.into_iter().map(|kind| Op { step: item.label.clone(), kind }));
-    }
+pub(super) fn lower(context: &Context<'_>, items: &[Item], vcpu: bool) -> Result<Vec<Op>, ScenarioError> {
+    let mut patcher = Patcher { context, progress: Progress::default(), vcpu };
+    let mut program = patcher.program(items)?;
     // Where a program patches, it says itself when that is complete.
     if !patcher.progress.done && !patcher.progress.abandoned && !items.is_empty() {
         let step = if items.iter().any(|item| item.label == "done") { "done-at-end" } else { "done" };
@@ -61,7 +53,28 @@ pub(super) fn lower(context: &Context<'_>, items: &[Item]) -> Result<Vec<Op>, Sc
     Ok(program)
 }
 
+/// Lowers the steps that the host performs for the program of a vCPU, which declares completion itself.
+pub(super) fn lower_asked(context: &Context<'_>, items: &[Item]) -> Result<Vec<Op>, ScenarioError> {
+    Patcher { context, progress: Progress::default(), vcpu: false }.program(items)
+}
+
 impl Patcher<'_> {
+    fn program(&mut self, items: &[Item]) -> Result<Vec<Op>, ScenarioError> {
+        let mut program = Vec::new();
+        for item in items {
+            if self.progress.abandoned {
+                return Err(item.step.place.error(
+                    "a step after `abandon`",
+                    "never performed",
+                    "make `abandon` the last step",
+                ));
+            }
+            let kinds = self.lower(item)?;
+            program.extend(kinds.into_iter().map(|kind| Op { step: item.label.clone(), kind }));
+        }
+        Ok(program)
+    }
+
     /// All parts of the site, one bit each.
     fn everything(&self) -> u8 {
         (1 << self.context.site.site.parts.len()) - 1
@@ -96,11 +109,12 @@ impl Patcher<'_> {
                 self.abandon(item)?;
                 return Ok(Vec::new());
             }
+            _ if self.vcpu => return Ok(Vec::new()),
             _ => {
                 return Err(item.step.place.error(
                     format!("`{}` is a step of programs, and the patcher here is the host", operation.name()),
                     "not a patcher's",
-                    "put it into a program under [program], which an executor runs by `role`",
+                    "let a vCPU perform the steps: `patcher = \"vcpu\"`; or put it into a program under [program]",
                 ));
             }
         };

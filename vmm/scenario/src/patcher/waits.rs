@@ -24,17 +24,7 @@ impl Patcher<'_> {
         let everyone = (1u32 << context.executors) - 1;
         let all = matches!(&operand.value, Operand::Name(all) if all == "all");
         if name == "acks" {
-            let mask = match &operand.value {
-                _ if all => everyone,
-                Operand::List(list) => value::these(place, list, context.executors)?,
-                _ => {
-                    return Err(place.error(
-                        "a wait for acknowledgements names executors",
-                        "not a mask",
-                        "write \"all\" or [0, 1]",
-                    ));
-                }
-            };
+            let mask = acknowledged(operand, context.executors)?;
             let unreached = mask & !progress.reached;
             if unreached != 0 {
                 return never(
@@ -138,6 +128,19 @@ impl Patcher<'_> {
                 "name a lock under [words]",
             )),
         }
+    }
+}
+
+/// Whose acknowledgements `acks` names.
+pub(super) fn acknowledged(operand: &Spanned<Operand>, executors: usize) -> Result<u32, ScenarioError> {
+    match &operand.value {
+        Operand::Name(all) if all == "all" => Ok((1 << executors) - 1),
+        Operand::List(list) => value::these(&operand.place, list, executors),
+        _ => Err(operand.place.error(
+            "a wait for acknowledgements names executors",
+            "not a mask",
+            "write \"all\" or [0, 1]",
+        )),
     }
 }
 

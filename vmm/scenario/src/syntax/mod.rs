@@ -145,6 +145,22 @@ pub(super) struct File {
     /// ```
     #[schemars(extend("default" = "tso"))]
     pub memory: Option<MemoryModel>,
+    /// Who performs the steps of `[[step]]`.
+    ///
+    /// As `"vcpu"` they become the program `patcher` of one more executor, behind the others: a store of at most 8 bytes is
+    /// one instruction and waits in a store buffer, NMIs reach the patcher, and receivers count their
+    /// acknowledgements in a word that the patcher reads. What no CPU does by itself stays with the host, which performs
+    /// it when the program asks: `quiesce`, `free`, `assume-synchronised`, a word under `[each]`, and with several sites
+    /// `arm`.
+    ///
+    /// Constraint: `"vcpu"` needs steps, at most seven executors, no program of the name `patcher`, and waits for the
+    /// acknowledgements of all receivers.
+    ///
+    /// ```toml
+    /// patcher = "vcpu"
+    /// ```
+    #[schemars(extend("default" = "host"))]
+    pub patcher: Option<Spanned<Patcher>>,
     /// The patch site in its two versions: the table `[site]`, or a list of them, `[[site]]`.
     ///
     /// With several sites a step names the one that it changes, as in `site = "bypass"`; without that key it changes the
@@ -390,6 +406,16 @@ pub(super) enum Side {
     Old,
     /// The version that the modification installs.
     New,
+}
+
+/// Who performs the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Patcher {
+    /// The host: each step takes effect at once.
+    Host,
+    /// One more vCPU.
+    Vcpu,
 }
 
 /// The schema of a text that is one of some names, or something else.

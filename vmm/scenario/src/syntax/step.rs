@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::{Broadcast, Delay, Empty, Free, Quiesce, Resume, Serialise, Store, Switch, Sync, Text, Values};
 use crate::spanned::Spanned;
 
-/// A step is a table with exactly one operation. `[[step]]` lists those of the patcher of the host; the lists under
-/// `[program]` are those of vCPUs. An operation of the host is one atomic transition unless its entry says otherwise; an
+/// A step is a table with exactly one operation. `[[step]]` lists those of the patcher, which is the host unless
+/// `patcher` says otherwise; the lists under `[program]` are those of vCPUs. An operation of the host is one atomic transition unless its entry says otherwise; an
 /// operation of a program is one or a few instructions.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Step {
     /// The name of the step, in reports and for `without`, `order`, `goto` and `start`.
@@ -141,7 +141,8 @@ pub(crate) struct Step {
     pub add: Option<Spanned<Values>>,
     /// Takes a lock: waits until the word is 0 and makes it 1.
     ///
-    /// The host waits and stores in one transition; a program spins on a locked exchange.
+    /// The host waits and stores in one transition; a program spins on a locked exchange, or on a compare-and-exchange if
+    /// programs also add to the word.
     ///
     /// Constraint: the host takes a shared word only.
     ///

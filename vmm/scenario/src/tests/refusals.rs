@@ -220,3 +220,54 @@ fn a_report_shows_file_line_and_caret() {
     assert!(shown.contains("of another length than `old`"), "{shown}");
     assert!(shown.contains("help: give both versions the same length"), "{shown}");
 }
+
+#[test]
+fn steps_that_a_vcpu_cannot_perform_are_refused() {
+    let text = |head: &str, rest: &str| scenario(&format!("patcher = \"vcpu\"\n{head}"), rest);
+    let store = "[[step]]\nstore = { what = \"new\" }\n";
+    let program = "[program]\npatcher = [{ pass = {} }]\n[executors]\nrole = \"patcher\"\n";
+    refused(&text("", &format!("{program}{store}")), "\"vcpu\"", "has a program `patcher`", "another name");
+    refused(&text("", program), "\"vcpu\"", "no steps", "add a [[step]]");
+    let eight = format!("[executors]\ncount = 8\n{store}");
+    refused(&text("", &eight), "\"vcpu\"", "executor 8", "fewer executors");
+    let words: String = (0..8).map(|number| format!("w{number} = 0\n")).collect();
+    let round = format!("[words]\n{words}[[step]]\nsync = {{}}\n");
+    refused(&text("", &round), "\"vcpu\"", "needs 1 words", "share a word");
+    let some = "[[step]]\nbroadcast = { run = \"sync\" }\n[[step]]\nwait = { acks = [1] }\n";
+    refused(&text("", some), "[1]", "cannot tell from whom", "all executors");
+    let stray = "[events]\nnmi = 1\nnmi-runs = \"answer\"\n[program]\nanswer = [{ acknowledge = {} }]\n[[step]]\n\
+        broadcast = { run = \"nmi\" }\n[[step]]\nwait = { acks = \"all\" }\n";
+    refused(&text("", stray), "{ acknowledge", "nobody sent", "ask a word");
+    plan(&text("", &stray.replace("nmi = 1\n", "")));
+    // What is no step of the host is one of a vCPU.
+    let fence = format!("[[step]]\nfence = {{}}\n{store}");
+    plan(&text("", &fence));
+    refused(&scenario("", &fence), "[[step]]", "the patcher here is the host", "patcher = \"vcpu\"");
+    // What no patcher can do is refused as of the host's.
+    refused(&text("", "[[step]]\narm = {}\n"), "[[step]]", "does not say what it does", "[handler]");
+    let twice = "[[step]]\ndone = {}\n[[step]]\ndone = {}\n";
+    refused(&text("", twice), "[[step]]", "declared twice", "keep one `done`");
+}
+
+#[test]
+fn every_shipped_list_of_steps_runs_on_a_vcpu() {
+    let mut moved = 0;
+    for scenario in library() {
+        let vcpu = scenario.patched_by_a_vcpu().unwrap();
+        if vcpu.text == scenario.text {
+            continue;
+        }
+        moved += 1;
+        let host = scenario.plan(&Options::default()).unwrap();
+        let plan =
+            vcpu.plan(&Options::default()).unwrap_or_else(|error| panic!("{:?}", miette::Report::new(error)));
+        assert_eq!(plan.executors.len(), host.executors.len() + 1, "{}", scenario.name);
+        let sends = |op: &crossmod_model::plan::Op| {
+            matches!(op.kind, OpKind::Store { .. } | OpKind::Broadcast { .. })
+        };
+        assert!(!plan.program.iter().any(sends), "{}", scenario.name);
+        assert!(plan.programs.completes || host.program.iter().all(|op| !matches!(op.kind, OpKind::Done(_))));
+        assert_eq!(vcpu.comment(), scenario.comment());
+    }
+    assert!(moved > 200, "{moved}");
+}

@@ -47,6 +47,9 @@ pub struct Arguments {
     /// Check under this memory model instead of that of the scenario: tso, or sc for comparison.
     #[arg(long, value_name = "MODEL", value_parser = clap::value_parser!(MemoryModel))]
     pub memory: Option<MemoryModel>,
+    /// Let one more vCPU perform the steps of the patcher, where a scenario leaves them to the host.
+    #[arg(long, value_name = "WHO", value_parser = ["vcpu"])]
+    pub patcher: Option<String>,
     /// Write a trace file for each finding to this directory, for `crossmod replay`.
     #[arg(long, value_name = "DIR")]
     pub traces: Option<PathBuf>,
@@ -173,6 +176,7 @@ impl Arguments {
         let options = [
             valued("ring", self.ring.map(|ring| ring.number().to_string())),
             valued("memory", self.memory.map(|memory| memory.to_string())),
+            valued("patcher", self.patcher.clone()),
             valued("random", self.random.map(|runs| runs.to_string())),
             valued("pct", self.pct.map(|runs| runs.to_string())),
             valued("pct-depth", self.pct.map(|_| self.pct_depth.to_string())),

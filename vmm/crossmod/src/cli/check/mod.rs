@@ -17,7 +17,12 @@ pub use arguments::{Arguments, ring};
 
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     // Errors in the input are reported before KVM is opened: they do not depend on the machine.
-    let mut all = suite::cases(&select(&arguments.scenarios)?, &models(&arguments.fetch)?)?;
+    let mut scenarios = select(&arguments.scenarios)?;
+    if arguments.patcher.is_some() {
+        let vcpu = scenarios.iter().map(Scenario::patched_by_a_vcpu);
+        scenarios = vcpu.collect::<Result<_, _>>()?;
+    }
+    let mut all = suite::cases(&scenarios, &models(&arguments.fetch)?)?;
     for case in &mut all {
         case.plan.memory = arguments.memory.unwrap_or(case.plan.memory);
     }
