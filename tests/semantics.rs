@@ -1,7 +1,6 @@
 //! The rules that the verdicts rest on, each where breaking it would show: what may be delivered when, what
 //! a wait waits for, how a store is cut, what is exempt. `scripts/break-properties` breaks them in turn.
 
-use crossmod::CheckOptions;
 use crossmod::engine::SteppingEngine;
 use crossmod::explore::{Memo, Model, Reduction, System, Transition};
 use crossmod::machine::{Feature, Machine, capabilities};
@@ -9,9 +8,10 @@ use crossmod::plan::{OpKind, Ring};
 use crossmod::property::Property;
 use crossmod::scenario::Options;
 use crossmod::state::Actor;
+use crossmod::{CheckOptions, Scenario};
 use crossmod_abi::vector;
 
-use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, walk};
+use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, violated, walk};
 use crate::kvm;
 
 /// One executor, one pass, so that all of it can be walked through.
@@ -244,6 +244,28 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
     assert_exactly(&at(0x103, "amd"), &[]);
     assert_exactly(&at(0x104, "amd"), &[Property::Unserialised]);
     assert_exactly(&at(0x103, "intel"), &[Property::Unserialised]);
+}
+
+/// Only there may stores be any, and only under AMD's rule: not where old leads, not where the handler returns to, and not
+/// the store that leads there.
+#[test]
+fn the_amd_rule_exempts_stores_to_bytes_that_nobody_reaches() {
+    kvm::required();
+    let sled = shipped("catalogue/xray_sled");
+    let changed = |from: &str, to: &str| {
+        assert!(sled.text.contains(from));
+        Scenario { text: sled.text.replacen(from, to, 1), ..sled.clone() }
+    };
+    let found = |scenario: &Scenario, fetch: &str| {
+        let options = CheckOptions { fetch: Some(fetch.parse().unwrap()), ..options() };
+        violated(&check(scenario, &options)).contains(&Property::Unserialised)
+    };
+    assert!(!found(&sled, "amd") && !found(&sled, "amd-block"));
+    assert!(found(&sled, "line"));
+    assert!(found(&changed("[site]", "[handler]\nresume = { at = 2 }\n[site]"), "amd"));
+    assert!(found(&changed("eb 09", "66 90"), "amd"));
+    // The store that leads there lies in two quadwords.
+    assert!(found(&changed("offset = 0x100", "offset = 0x107"), "amd"));
 }
 
 #[test]

@@ -105,6 +105,37 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword() {
     assert_eq!(fetch(&text("intel", 0x100), 1, &ghost, 0), [Property::Unserialised]);
 }
 
+/// Behind a jump nobody is: what is stored there may be anything, in any order, until the store that takes the jump away.
+#[test]
+fn the_amd_rule_exempts_stores_to_bytes_that_nobody_reaches() {
+    let text = |rule: &str, old: &str, rest: &str| {
+        let text = format!(
+            "title = \"t\"\nexpect = \"safe\"\nrule = \"{rule}\"\n[site]\nold = {old}\nnew = [\"41 ba 78 56 34 12\", \"call\"]\n\
+             offset = 0x100\n[executors]\ncount = 1\n{rest}[[step]]\nstore = {{ what = \"new\", each = 1 }}\n"
+        );
+        scenario::parse("test", &text, &Options::default()).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    // The jump's own two bytes come last: the commits are those of bytes 0 to 10, so take 2 to 10, then 0 and 1.
+    let violated = |plan: &Plan, offset: usize| {
+        let mut shared_state = SharedState::initial(plan);
+        shared_state.commits = (2..11).chain(0..2).collect();
+        let history = SiteHistory::of(plan, &pieces(plan), &shared_state);
+        fetch_of(plan, &shared_state, &history, &GhostState::default(), offset, history.current())
+    };
+    let jump = "[\"eb 09\", \"66 0f 1f 84 00 00 02 00 00\"]";
+    let nops = "[\"nop2\", \"nop9\"]";
+    for (rule, old, rest, expected) in [
+        ("amd", jump, "", vec![]),
+        ("intel", jump, "", vec![Property::Unserialised]),
+        ("amd", nops, "", vec![Property::Unserialised]),
+        // Somebody stands there.
+        ("amd", jump, "start = { interior = 2 }\n", vec![Property::Unserialised]),
+    ] {
+        let plan = text(rule, old, rest);
+        assert_eq!(violated(&plan, 6), expected, "{rule} {old} {rest}");
+    }
+}
+
 #[test]
 fn torn_is_what_belongs_to_no_version() {
     let plan = five_bytes();

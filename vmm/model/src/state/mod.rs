@@ -4,6 +4,7 @@ mod actor;
 pub mod ghost;
 pub mod graph;
 mod id;
+mod reach;
 pub mod shared_state;
 pub mod store_buffer;
 

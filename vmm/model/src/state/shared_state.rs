@@ -2,6 +2,7 @@
 
 use crossmod_abi::{action, shared};
 
+use super::reach::Reached;
 use crate::layout::{SHARED_LEN, Shared, word_offset};
 use crate::plan::{Action, OpKind, Plan, Word};
 use crate::x86::VendorRule;
@@ -156,11 +157,15 @@ impl SiteHistory {
     pub fn of(plan: &Plan, pieces: &[Piece], shared_state: &SharedState) -> SiteHistory {
         let mut images = vec![plan.site.old.bytes.clone()];
         let mut commits = Vec::new();
+        let mut reached = (plan.rule == VendorRule::Amd).then(|| Reached::new(plan));
         for &index in &shared_state.commits {
             let piece = &pieces[usize::from(index)];
             let mut image = images[images.len() - 1].clone();
-            let exempt = exempt(plan, piece, &image);
+            let exempt = exempt(plan, piece, &image, reached.as_ref());
             image[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+            if let Some(reached) = &mut reached {
+                reached.in_version(&image);
+            }
             commits.push(Commit { offset: piece.offset, len: piece.bytes.len(), exempt, op: piece.op });
             images.push(image);
         }
@@ -212,8 +217,10 @@ pub enum Exempt {
 }
 
 /// Exempt under every rule: a one-byte store that puts INT3 on a first opcode byte or takes it away; and a store of the
-/// bytes that are there already, since a fetch finds the same with and without it.
-fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> Exempt {
+/// bytes that are there already, since a fetch finds the same with and without it. Under the AMD rule (the same section)
+/// also any store to bytes that nobody can have reached: who comes there has seen the later store that leads there, and
+/// with it all before.
+fn exempt(plan: &Plan, piece: &Piece, before: &[u8], reached: Option<&Reached>) -> Exempt {
     let OpKind::Store { offset, bytes } = &plan.op(piece.op).kind else { return Exempt::No };
     let first_byte = plan.site.old.boundaries.contains(offset) || plan.site.new.boundaries.contains(offset);
     let int3 = bytes.len() == 1 && first_byte && (bytes[0] == INT3 || before[*offset] == INT3);
@@ -222,6 +229,7 @@ fn exempt(plan: &Plan, piece: &Piece, before: &[u8]) -> Exempt {
     let same = before[piece.offset..piece.offset + piece.bytes.len()] == piece.bytes;
     match plan.rule {
         _ if int3 || same => Exempt::Always,
+        _ if reached.is_some_and(|it| it.nobody(piece.offset, piece.bytes.len())) => Exempt::Always,
         VendorRule::Amd if first == last => Exempt::Quadword(first),
         _ => Exempt::No,
     }

@@ -14,7 +14,8 @@ use strum::{Display, IntoStaticStr};
 pub enum VendorRule {
     /// Intel SDM: nothing is assumed that only AMD promises.
     Intel,
-    /// AMD APM: MFENCE serialises, and one store inside an aligned quadword needs no handshake.
+    /// AMD APM: MFENCE serialises, and no handshake is needed for one store inside an aligned quadword, nor for stores to
+    /// bytes that nobody reaches before.
     Amd,
 }
 
