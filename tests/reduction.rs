@@ -9,7 +9,7 @@ use crossmod::results::{FinalValues, Outcome};
 use crossmod::{CheckOptions, Report, Scenario, scenario};
 
 use crate::bench::{options, plain, violated};
-use crate::shipped::{BUGS, CATALOGUE, LITMUS, belongs};
+use crate::shipped::{BUGS, CATALOGUE, LITMUS, VCPU, belongs};
 use crate::{harness, kvm, random};
 
 /// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
@@ -81,7 +81,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     for scenario in scenario::library() {
         let mut scenario = scenario;
         let mut reduced = plain(&scenario, None, None);
-        let grown = [BUGS, CATALOGUE, LITMUS].iter().any(|group| belongs(&scenario, group));
+        let grown = [BUGS, CATALOGUE, LITMUS, VCPU].iter().any(|group| belongs(&scenario, group));
         // Many litmus tests are of three and four CPUs, which have little in common.
         let large = if belongs(&scenario, LITMUS) { LARGE / 8 } else { LARGE };
         if reduced.counts.states > large && grown {

@@ -14,6 +14,8 @@ pub const CATALOGUE: &str = "catalogue";
 
 /// The group of litmus tests.
 pub const LITMUS: &str = "litmus";
+/// The group whose patcher is a vCPU.
+pub const VCPU: &str = "vcpu";
 
 /// Each group, with the numbers of its scenarios and of its cases.
 const GROUPS: [(&str, usize, usize); 8] = [
@@ -24,7 +26,7 @@ const GROUPS: [(&str, usize, usize); 8] = [
     (LITMUS, 96, 191),
     ("matrix", 6, 48),
     ("seed", 65, 65),
-    ("vcpu", 7, 50),
+    (VCPU, 7, 50),
 ];
 /// Scenarios whose executors may all be at ring 3.
 const AT_RING_3: usize = 369;
