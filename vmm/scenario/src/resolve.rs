@@ -58,8 +58,8 @@ pub(super) fn plan(name: &str, mut file: File, options: &Options) -> Result<Plan
     let abandoned = items.iter().any(|item| item.step.abandon.is_some());
     let events = events(&file.events, &protocol.events, &library)?;
     if let Some(Spanned { place, .. }) = vcpu {
-        let parted = patcher::vcpu::part(&context, items, &program, events.nmi > 0)?;
-        let host = parted.install(place, &mut names, &mut library, &mut executors)?;
+        let split = patcher::vcpu::split(&context, items, &program, events.nmi > 0)?;
+        let host = split.install(place, &mut names, &mut library, &mut executors)?;
         let context = Context {
             site: &site,
             names: &names,

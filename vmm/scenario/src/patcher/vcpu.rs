@@ -11,7 +11,7 @@ use crossmod_model::plan::{Datum, Executor, Function, HandlerVariant, Op, OpKind
 
 use crate::built_in::{LONGEST_DELAY, MOST_EXECUTORS, function as function_by_name};
 use crate::context::Context;
-use crate::error::{ErrorKind, Place, ScenarioError};
+use crate::error::{Place, ScenarioError};
 use crate::executors::Listed;
 use crate::library::{Body, Library, Program, Use};
 use crate::operation::Operation;
@@ -25,14 +25,14 @@ use super::waits::acknowledged;
 
 /// The name of the program.
 const PROGRAM: &str = "patcher";
-/// Counts the acknowledgements of a round. No scenario can give a word this name.
+/// Counts the acknowledgements of a round. No scenario can give a word one of these names.
 const ACKS: &str = "acks";
 /// The number of what the program asks the host for, or 0.
-const CALL: &str = "host-call";
+const CALL: &str = "patcher:call";
 
-/// Steps, parted.
+/// The steps, split between a program and the host.
 #[derive(Debug, Default)]
-pub(crate) struct Parted {
+pub(crate) struct Split {
     /// What the program performs.
     program: Vec<Item>,
     /// The functions of its broadcasts, by name.
@@ -43,8 +43,9 @@ pub(crate) struct Parted {
     words: Vec<&'static str>,
 }
 
-impl Parted {
-    /// Adds the program, its functions, its words and the executor that runs it, behind the others and at the ring of the first. Gives what is left to the host.
+impl Split {
+    /// Adds the program, its functions, its words, and the executor that runs it: behind the others, at the ring of the
+    /// first. Returns what is left to the host.
     pub fn install(
         self,
         place: &Place,
@@ -69,8 +70,8 @@ impl Parted {
             return refused(message, "let several of them share a word, or drop `patcher`");
         }
         names.words.extend(self.words.iter().map(|name| Datum { name: (*name).to_owned(), value: 0 }));
-        for program in &mut library.programs {
-            program.items.iter_mut().for_each(count);
+        if self.words.contains(&ACKS) {
+            library.programs.iter_mut().for_each(|program| program.items.iter_mut().for_each(count));
         }
         let functions = self.functions.into_iter();
         for (name, items) in functions.chain([(PROGRAM.to_owned(), self.program)]) {
@@ -91,10 +92,10 @@ impl Parted {
     }
 }
 
-/// Parts the steps, one by one.
-struct Parting<'a> {
+/// Splits the steps, one by one.
+struct Splitter<'a> {
     context: &'a Context<'a>,
-    parted: Parted,
+    split: Split,
     /// Executors from which the acknowledgements come that the word counts.
     from: u32,
     /// How many these are.
@@ -106,35 +107,28 @@ struct Parting<'a> {
     asked: i64,
 }
 
-/// Parts steps that the host could perform as `ops`. `nmis` is whether NMIs arrive that nobody sends.
-pub(crate) fn part(
+/// Splits steps that the host could perform as `ops`. `nmis` is whether NMIs arrive that nobody sends.
+pub(crate) fn split(
     context: &Context<'_>,
     items: Vec<Item>,
     ops: &[Op],
     nmis: bool,
-) -> Result<Parted, ScenarioError> {
-    let Some(last) = items.last().map(|item| item.step.place.clone()) else { return Ok(Parted::default()) };
+) -> Result<Split, ScenarioError> {
+    let Some(last) = items.last().map(|item| item.step.place.clone()) else { return Ok(Split::default()) };
     let declared = ops.last().filter(|op| matches!(op.kind, OpKind::Done(_)));
     let declared = declared.filter(|op| items.iter().all(|item| item.label != op.step));
-    let mut parting = Parting {
-        context,
-        parted: Parted::default(),
-        from: 0,
-        sent: 0,
-        waited: false,
-        arrivals: 0,
-        asked: 0,
-    };
+    let mut splitter =
+        Splitter { context, split: Split::default(), from: 0, sent: 0, waited: false, arrivals: 0, asked: 0 };
     for item in items {
-        parting.item(item)?;
+        splitter.item(item)?;
     }
     if let Some(done) = declared {
-        parting.perform(&last, &done.step, |step| step.done = Some(Empty {}));
+        splitter.perform(&last, &done.step, |step| step.done = Some(Empty {}));
     }
-    if nmis && parting.parted.words.contains(&ACKS) {
-        parting.no_strays()?;
+    if nmis && splitter.split.words.contains(&ACKS) {
+        splitter.no_strays()?;
     }
-    Ok(parting.parted)
+    Ok(splitter.split)
 }
 
 /// Lets an acknowledgement be counted.
@@ -157,7 +151,7 @@ fn number(place: &Place, name: &str, number: i64) -> Spanned<Values> {
     Spanned { value: Values::from([(name.to_owned(), operand)]), place: place.clone() }
 }
 
-impl Parting<'_> {
+impl Splitter<'_> {
     fn item(&mut self, mut item: Item) -> Result<(), ScenarioError> {
         let place = item.step.place.clone();
         match item.step.operation()? {
@@ -192,20 +186,17 @@ impl Parting<'_> {
                 {
                     sent.value.run.value = self.counted(function, &place);
                 }
-                self.parted.program.push(item);
+                self.split.program.push(item);
             }
             Operation::Wait(wait) => match wait.iter().next() {
                 Some((name, operand)) if name == "acks" => {
                     let mask = acknowledged(operand, self.context.executors)?;
                     if mask != self.from {
-                        return Err(operand
-                            .place
-                            .error(
-                                "a vCPU counts acknowledgements, and cannot tell from whom they are",
-                                "not all that were asked for",
-                                "wait for all executors to which messages went, or leave `patcher` out",
-                            )
-                            .of_kind(ErrorKind::Unsupported));
+                        return Err(operand.place.error(
+                            "a vCPU counts acknowledgements, and cannot tell from whom they are",
+                            "not all that were asked for",
+                            "wait for all executors to which messages went, or leave `patcher` out",
+                        ));
                     }
                     self.wait_for_acks(&item.label, &place);
                 }
@@ -216,11 +207,11 @@ impl Parting<'_> {
                     });
                 }
                 Some((name, operand)) if self.is_own(name, &operand.place)? => self.ask(item),
-                _ => self.parted.program.push(item),
+                _ => self.split.program.push(item),
             },
             Operation::Set(set) => match set.iter().next() {
                 Some((name, operand)) if self.is_own(name, &operand.place)? => self.ask(item),
-                _ => self.parted.program.push(item),
+                _ => self.split.program.push(item),
             },
             Operation::Arm(_) if !self.descriptor_stays() => self.ask(item),
             Operation::Delay(delay) => {
@@ -230,14 +221,14 @@ impl Parting<'_> {
                 }
             }
             Operation::AssumeSynchronised(_) | Operation::Quiesce(_) | Operation::Free(_) => self.ask(item),
-            Operation::Abandon(_) => self.parted.host.push(item),
-            _ => self.parted.program.push(item),
+            Operation::Abandon(_) => self.split.host.push(item),
+            _ => self.split.program.push(item),
         }
         Ok(())
     }
 
     fn perform(&mut self, place: &Place, label: &str, fill: impl FnOnce(&mut Step)) {
-        self.parted.program.push(item(place, label, fill));
+        self.split.program.push(item(place, label, fill));
     }
 
     /// True if each executor has a word of its own with this name, which no other CPU reaches.
@@ -260,7 +251,7 @@ impl Parting<'_> {
         let call = self.asked;
         self.perform(&place, &label, |step| step.set = Some(number(&place, CALL, call)));
         self.perform(&place, &format!("{label}:answered"), |step| step.wait = Some(number(&place, CALL, 0)));
-        let host = &mut self.parted.host;
+        let host = &mut self.split.host;
         host.push(item(&place, &format!("{label}:asked"), |step| {
             step.wait = Some(number(&place, CALL, call))
         }));
@@ -269,8 +260,8 @@ impl Parting<'_> {
     }
 
     fn need(&mut self, word: &'static str) {
-        if !self.parted.words.contains(&word) {
-            self.parted.words.push(word);
+        if !self.split.words.contains(&word) {
+            self.split.words.push(word);
         }
     }
 
@@ -322,7 +313,7 @@ impl Parting<'_> {
         };
         let name = format!("{}:counted", function.name());
         let items = || steps.iter().map(|(label, fill)| item(place, label, fill)).collect();
-        self.parted.functions.entry(name.clone()).or_insert_with(items);
+        self.split.functions.entry(name.clone()).or_insert_with(items);
         name
     }
 
@@ -334,15 +325,11 @@ impl Parting<'_> {
                 && let Some(item) =
                     library.programs[*number].items.iter().find(|item| item.step.acknowledge.is_some())
             {
-                return Err(item
-                    .step
-                    .place
-                    .error(
-                        "an NMI that nobody sent would be counted as an acknowledgement to the patcher's vCPU",
-                        "by this step",
-                        "let the handler ask a word whether the patcher has sent it, or leave `patcher` or `nmi` out",
-                    )
-                    .of_kind(ErrorKind::Unsupported));
+                return Err(item.step.place.error(
+                    "an NMI that nobody sent would be counted as an acknowledgement to the patcher's vCPU",
+                    "by this step",
+                    "let the handler ask a word whether the patcher has sent it, or leave `patcher` or `nmi` out",
+                ));
             }
         }
         Ok(())
