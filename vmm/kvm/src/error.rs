@@ -45,8 +45,8 @@ pub enum MachineError {
     },
     /// Executors of a free-running machine were not run.
     #[error(
-        "the executors did not answer for thirty seconds between two rounds: the host does not run them; use a host with \
-         less load, or fewer executors"
+        "an executor has not answered between two rounds, or has hardly run for thirty seconds; use a host with less \
+         load, or fewer executors"
     )]
     NotAnswered,
     /// The vCPU did not return within the time limit.

@@ -1,7 +1,7 @@
 //! Executors that run until they are stopped, each on a thread of its own, while the host's patcher sends them messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossmod_abi::PAGE;
 use crossmod_model::layout::{FILLER, MAX_CPUS};
@@ -10,6 +10,7 @@ use kvm_ioctls::VmFd;
 
 use super::guest_words::GuestWords;
 use super::message::{Injector, Ledger, send};
+use super::run_time::Threads;
 use super::{APIC, APIC_VA, vm_with_one_text};
 use crate::layout::{self, CpuPages};
 use crate::memory::Memory;
@@ -34,30 +35,18 @@ pub(super) mod own {
 pub enum Waited {
     /// The condition came true.
     Done,
-    /// It did not within some seconds.
+    /// It did not within some seconds, though all executors have run meanwhile.
     Stuck,
+    /// It did not for long, and some executor has hardly run: the host is too busy.
+    NotRun,
     /// A signal asked to stop, or an executor failed.
     Interrupted,
 }
 
-/// Spins until a condition is true, and yields now and then: executors that share a CPU must make progress.
-pub(super) fn wait(deadline: Instant, stopped: impl Fn() -> bool, done: impl Fn() -> bool) -> Waited {
-    let mut spins = 0u32;
-    while !done() {
-        spins += 1;
-        std::hint::spin_loop();
-        if spins.is_multiple_of(1 << 12) {
-            std::thread::yield_now();
-            if stopped() {
-                return Waited::Interrupted;
-            }
-            if Instant::now() > deadline {
-                return Waited::Stuck;
-            }
-        }
-    }
-    Waited::Done
-}
+/// For how long each executor must have run before a condition counts as one that does not come true.
+const RUN: Duration = Duration::from_secs(1);
+/// After how much time without that the host counts as too busy.
+const BUSY: Duration = Duration::from_secs(30);
 
 /// The virtual machine. It runs once.
 pub(super) struct Executors {
@@ -66,6 +55,7 @@ pub(super) struct Executors {
     vm: VmFd,
     pub memory: Memory,
     ledgers: Vec<Ledger>,
+    threads: Threads,
     stop: AtomicBool,
 }
 
@@ -101,7 +91,14 @@ impl Executors {
             vcpus.push(vcpu);
         }
         let ledgers = (0..count).map(|_| Ledger::default()).collect();
-        Ok(Executors { vcpus, vm, memory, ledgers, stop: AtomicBool::new(false) })
+        Ok(Executors {
+            vcpus,
+            vm,
+            memory,
+            ledgers,
+            threads: Threads::new(count),
+            stop: AtomicBool::new(false),
+        })
     }
 
     /// Runs executor *i* on the *i*th of `cpus` (starting over if there are fewer), each with its observer, and `patch` on
@@ -115,18 +112,19 @@ impl Executors {
         execute: impl Fn(Executor<'a>, O) -> Result<O> + Sync,
         patch: impl FnOnce(Signals<'a>, Injector<'a>) -> Result<T>,
     ) -> Result<(T, Vec<O>)> {
-        let Executors { vcpus, vm, memory, ledgers, stop } = self;
-        let (vm, memory, ledgers, stop) = (&*vm, &*memory, &ledgers[..], &*stop);
+        let Executors { vcpus, vm, memory, ledgers, threads, stop } = self;
+        let (vm, memory, ledgers, threads, stop) = (&*vm, &*memory, &ledgers[..], &*threads, &*stop);
         let words = GuestWords { base: memory.host_address()? };
         let executors = vcpus.len();
         let execute = &execute;
         std::thread::scope(|scope| {
-            let signals = Signals { words, vm, executors, holds: 0, stop };
-            let mut threads = Vec::new();
+            let signals = Signals { words, vm, executors, holds: 0, threads, stop };
+            let mut joined = Vec::new();
             let each = vcpus.iter_mut().zip(observers).zip(cpus.iter().cycle());
             for (index, ((vcpu, observer), &cpu)) in each.enumerate() {
-                threads.push(scope.spawn(move || {
+                joined.push(scope.spawn(move || {
                     pin(cpu);
+                    threads.enter(index);
                     let ledger = &ledgers[index];
                     let result = execute(Executor { vcpu, memory, words, index, ledger, stop }, observer);
                     // The patcher must not wait for an executor that failed.
@@ -136,7 +134,7 @@ impl Executors {
             }
             let result = patch(signals, Injector { words, vm, ledgers, counts });
             let mut observers = Vec::new();
-            for thread in threads {
+            for thread in joined {
                 observers.push(thread.join().expect("an executor has nothing that can panic")?);
             }
             Ok((result?, observers))
@@ -151,6 +149,7 @@ pub(super) struct Signals<'a> {
     pub executors: usize,
     /// Messages so far whose handlers wait for a release.
     pub holds: u64,
+    threads: &'a Threads,
     pub stop: &'a AtomicBool,
 }
 
@@ -169,6 +168,35 @@ impl Signals<'_> {
     /// Releases held executors.
     pub fn release(&self) {
         self.words.set_shared(common::RELEASE, self.holds);
+    }
+
+    /// Spins until a condition is true, and yields now and then: executors that share a CPU must make progress. `patience`
+    /// is how long it may take at least.
+    pub fn wait(&self, patience: Duration, stopped: impl Fn() -> bool, done: impl Fn() -> bool) -> Waited {
+        let mut spins = 0u32;
+        let mut begun = None;
+        while !done() {
+            spins += 1;
+            std::hint::spin_loop();
+            if !spins.is_multiple_of(1 << 12) {
+                continue;
+            }
+            std::thread::yield_now();
+            if stopped() {
+                return Waited::Interrupted;
+            }
+            let (began, before) = begun.get_or_insert_with(|| (Instant::now(), self.threads.run_times()));
+            if began.elapsed() > patience {
+                let now = self.threads.run_times();
+                if now.iter().zip(before).all(|(now, before)| now.saturating_sub(*before) >= RUN) {
+                    return Waited::Stuck;
+                }
+                if began.elapsed() > BUSY {
+                    return Waited::NotRun;
+                }
+            }
+        }
+        Waited::Done
     }
 
     /// A word of each executor's private page.

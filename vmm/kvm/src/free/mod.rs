@@ -30,6 +30,7 @@ pub mod bench;
 mod executors;
 mod guest_words;
 mod message;
+mod run_time;
 pub mod stress;
 pub mod survey;
 

@@ -20,9 +20,6 @@ const ALONE: Duration = Duration::from_micros(20);
 /// Duration of a `delay` step.
 const DELAY: Duration = Duration::from_micros(5);
 
-/// How often a wait of three seconds is repeated before the host has failed.
-const PATIENCE: usize = 10;
-
 /// The patcher.
 pub struct Patching<'a, 'b> {
     pub shared: &'a StressState<'a>,
@@ -37,7 +34,7 @@ impl Patching<'_, '_> {
         for op in &self.shared.plan.program {
             self.alone(PAUSE);
             let waited = self.perform(&op.kind, 2 * round + 1)?;
-            if self.noted(waited, &op.step) != Waited::Done {
+            if self.noted(waited, &op.step)? != Waited::Done {
                 return Ok(waited);
             }
         }
@@ -98,7 +95,7 @@ impl Patching<'_, '_> {
         self.handle.release();
         self.handle.reset_arrivals();
         self.handle.broadcast(Function::Stop, everyone)?;
-        let waited = self.answered(|handle| handle.wait_arrived(everyone.count_ones().into()))?;
+        let waited = Self::answered(self.handle.wait_arrived(everyone.count_ones().into()))?;
         if waited != Waited::Done {
             return Ok(waited);
         }
@@ -112,29 +109,35 @@ impl Patching<'_, '_> {
         shared.done.store(number, Ordering::SeqCst);
         self.handle.done(number);
         self.handle.release();
-        let waited = self.answered(|handle| handle.wait_acks(everyone))?;
+        let waited = Self::answered(self.handle.wait_acks(everyone))?;
         // The arrivals that the steps wait for count from here.
         self.handle.reset_arrivals();
         Ok(waited)
     }
 
-    /// Waits while no step of the protocol is under way. Nothing that the protocol does can keep an executor from
-    /// answering then: one that does not is not run by the host, and that says nothing about the protocol.
-    fn answered(&self, wait: impl Fn(&PatcherHandle<'_>) -> Waited) -> Result<Waited> {
-        (0..PATIENCE)
-            .map(|_| wait(self.handle))
-            .find(|waited| *waited != Waited::Stuck)
-            .ok_or(MachineError::NotAnswered)
+    /// The end of a wait while no step of the protocol is under way. Nothing that the protocol does can keep an executor
+    /// from answering then.
+    fn answered(waited: Waited) -> Result<Waited> {
+        match waited {
+            Waited::Stuck | Waited::NotRun => Err(MachineError::NotAnswered),
+            waited => Ok(waited),
+        }
     }
 
-    /// Notes a finding if a wait took too long.
-    fn noted(&self, waited: Waited, step: &str) -> Waited {
-        if waited == Waited::Stuck {
-            let what = format!("step `{step}` waited for three seconds without an answer");
-            let event = || Event::new(Property::Deadlock, what, 0, "patcher");
-            self.shared.note(event, Property::Deadlock);
+    /// The end of a wait of a step; notes a finding if executors have run and have not answered.
+    fn noted(&self, waited: Waited, step: &str) -> Result<Waited> {
+        match waited {
+            Waited::NotRun => return Err(MachineError::NotAnswered),
+            Waited::Stuck => {
+                let what = format!(
+                    "step `{step}` waited for three seconds without an answer, though every executor has run for one"
+                );
+                let event = || Event::new(Property::Deadlock, what, 0, "patcher");
+                self.shared.note(event, Property::Deadlock);
+            }
+            _ => {}
         }
-        waited
+        Ok(waited)
     }
 
     /// The mask of all executors of the scenario becomes that of all executors here.

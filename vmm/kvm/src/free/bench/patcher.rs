@@ -1,13 +1,13 @@
 //! Stores, messages, waits and measurements of the patcher.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossmod_abi::{va, vector};
 use derive_more::{AddAssign, Sub};
 
 use super::layout::{TRAP_LOG, common, own};
 use crate::free::executors::own::{ACK, ARRIVED};
-use crate::free::executors::{Signals, Waited, wait};
+use crate::free::executors::{Signals, Waited};
 use crate::free::message::NMI;
 use crate::{MachineError, Result, stop_requested};
 
@@ -59,11 +59,11 @@ impl<'a> BenchPatcher<'a> {
     }
 
     fn until(&self, what: &str, done: impl Fn(usize) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
         for executor in 0..self.signals.executors {
-            match wait(deadline, stop_requested, || done(executor)) {
+            match self.signals.wait(PATIENCE, stop_requested, || done(executor)) {
                 Waited::Done => {}
                 Waited::Interrupted => return Err(MachineError::Interrupted),
+                Waited::NotRun => return Err(MachineError::NotAnswered),
                 Waited::Stuck => {
                     let what = format!("executor {executor} does not answer: {what}");
                     return Err(MachineError::Contract { rip: va::SITE, what });

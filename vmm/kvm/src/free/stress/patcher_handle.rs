@@ -1,12 +1,12 @@
 //! Stores, broadcasts and waits of the patcher of a running [`StressVm`](super::StressVm).
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossmod_model::plan::Function;
 
 use super::layout::common;
-use crate::free::executors::{Signals, Waited, own, wait};
+use crate::free::executors::{Signals, Waited, own};
 use crate::{Result, stop_requested};
 
 /// A wait that takes longer counts as a deadlock.
@@ -103,7 +103,7 @@ impl<'a> PatcherHandle<'a> {
     }
 
     fn until(&self, done: impl Fn() -> bool) -> Waited {
-        wait(Instant::now() + PATIENCE, || self.stopped(), done)
+        self.signals.wait(PATIENCE, || self.stopped(), done)
     }
 }
 
