@@ -356,7 +356,7 @@ fn keys_steps_instructions_and_words_are_explained() {
         ("site.offset", &["site.offset: a key", "0 to 4095", "offset = 0x7e"][..]),
         ("events.nmi", &["events.nmi: a key", "nmi = 2"]),
         ("executors.passes", &["executors.passes: a key", "default         2"]),
-        ("store", &["step.store: a step", "the patcher of the host, programs"]),
+        ("store", &["step.store: a step", "the patcher, programs"]),
         ("sync", &["step.sync: a step", "table with ack, to"]),
         ("hold", &["step.broadcast.run: a key", "\"hold\": Serialises, arrives"]),
         ("step.wait", &["step.wait: a step"]),
@@ -420,4 +420,21 @@ fn whatever_a_file_or_report_names_is_explained() {
     refused(&["explain", "jmp33"], &["did you mean `jmp32`"]);
     refused(&["explain", "seed/fixpu"], &["did you mean `seed/fixup`"]);
     refused(&["explain", "elephant"], &["`crossmod explain` lists"]);
+}
+
+/// Only who runs `old` finds out: whether a branch is taken depends on flags.
+#[test]
+fn nobody_begins_where_old_does_not_lead() {
+    kvm::required();
+    let directory = tempfile::tempdir().unwrap();
+    for (old, comes) in [("eb 02", false), ("74 02", false), ("75 02", true)] {
+        let text = format!(
+            "title = \"t\"\nexpect = \"safe\"\nprotocol = \"plain_store\"\n[site]\nold = [\"{old}\", \"nop2\", \"nop7\"]\n\
+             new = [\"jmp32\", \"nop6\"]\noffset = 0x100\n[executors]\nstart = {{ interior = 2 }}\n"
+        );
+        let path = write(directory.path(), "begin.toml", &text);
+        let run = run(&mut crossmod(&["check", &path]));
+        let told = "executor 0 begins at byte 2 of the site, and whoever runs `old` does not come there";
+        assert_eq!((run.status == UNUSABLE, run.err.contains(told)), (!comes, !comes), "{old}: {}", run.err);
+    }
 }

@@ -17,6 +17,19 @@ pub enum EngineError {
         /// Which rule, and how it is broken.
         what: String,
     },
+    /// An executor begins inside the site, and whoever runs the old version does not come there.
+    #[error(
+        "{scenario}: executor {executor} begins at byte {offset} of the site, and whoever runs `old` does not come there: start \
+         \"outside\", or where `old` leads"
+    )]
+    NotReached {
+        /// The scenario.
+        scenario: String,
+        /// The executor.
+        executor: usize,
+        /// Where it begins: offset from the site's first byte.
+        offset: usize,
+    },
     /// The explorer contradicts itself.
     #[error("{0}")]
     Inconsistent(String),

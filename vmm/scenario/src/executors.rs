@@ -1,8 +1,6 @@
 //! What runs through the site.
 
 use crossmod_model::plan::{Executor, Ring, Role, Start};
-use crossmod_model::x86::decode;
-use iced_x86::FlowControl;
 
 use super::built_in::{EXECUTORS, MOST_EXECUTORS, PASSES, ROLES};
 use super::context::Context;
@@ -149,11 +147,10 @@ fn begins(
         )),
         (syntax::Start::Handler, None) => Ok((Start::Handler, None)),
         (syntax::Start::Interior(offset), None) => {
-            let old = &context.site.version(0, false).code;
-            let interior = &old.boundaries[1..];
-            let Some(offset) = usize::try_from(*offset).ok().filter(|offset| interior.contains(offset))
-            else {
-                return Err(place.error(
+            let interior = &context.site.version(0, false).code.boundaries[1..];
+            match usize::try_from(*offset).ok().filter(|offset| interior.contains(offset)) {
+                Some(offset) => Ok((Start::Interior(offset), None)),
+                None => Err(place.error(
                     format!("no instruction of `old` begins at byte {offset}, after the first"),
                     "not an interior boundary",
                     if interior.is_empty() {
@@ -161,34 +158,8 @@ fn begins(
                     } else {
                         format!("choose one of {interior:?}")
                     },
-                ));
-            };
-            if !comes_to(&old.bytes, offset) {
-                return Err(place.error(
-                    format!("nobody who runs `old` comes to byte {offset}: an instruction before it leads elsewhere"),
-                    "not reached",
-                    "start \"outside\", or where `old` leads",
-                ));
+                )),
             }
-            Ok((Start::Interior(offset), None))
         }
     }
-}
-
-/// True if whoever runs these instructions from the first one may come to this offset.
-fn comes_to(bytes: &[u8], offset: usize) -> bool {
-    let mut at = 0;
-    while at < offset {
-        let Some(instruction) = decode::decode(&bytes[at..], at as u64) else { return false };
-        let next = instruction.next_ip() as usize;
-        at = match instruction.flow_control() {
-            FlowControl::Return | FlowControl::IndirectBranch => return false,
-            FlowControl::UnconditionalBranch => instruction.near_branch_target() as usize,
-            _ => next,
-        };
-        if at < next {
-            return false;
-        }
-    }
-    at == offset
 }

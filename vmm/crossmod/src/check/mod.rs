@@ -27,6 +27,9 @@ pub enum CheckError {
     /// The scenario cannot be used.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    /// An executor begins where it cannot come.
+    #[error(transparent)]
+    Start(EngineError),
     /// KVM is missing, or failed.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -45,6 +48,7 @@ impl From<EngineError> for CheckError {
     fn from(error: EngineError) -> CheckError {
         match error {
             EngineError::Interrupted => MachineError::Interrupted.into(),
+            EngineError::NotReached { .. } => CheckError::Start(error),
             EngineError::UnexpectedExit(error) | EngineError::Failed(error) => {
                 match error.downcast::<MachineError>() {
                     Ok(error) => CheckError::Machine(*error),

@@ -110,6 +110,7 @@ impl From<CheckError> for Failure {
             CheckError::Scenario(error) => Failure::Unusable(format!("{:?}", miette::Report::new(error))),
             CheckError::Trace(error) => Failure::unusable(error),
             CheckError::Machine(error) => error.into(),
+            CheckError::Start(error) => Failure::unusable(error),
             error @ (CheckError::Engine(_) | CheckError::Inconsistent(_)) => Failure::harness(error),
         }
     }

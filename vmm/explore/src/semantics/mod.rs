@@ -153,9 +153,8 @@ impl<'p> Model<'p> {
             }
             state = self.apply(&state, Transition::Execute(slot as u8, 0), Reduction::None)?.next;
         }
-        let rip = self.cpu_of(&state, slot).regs.rip;
-        let what = format!("executor {slot} does not come to {place:#x} by running old");
-        Err(EngineError::Contract { rip, what })
+        let offset = (place - self.plan.site.address) as usize;
+        Err(EngineError::NotReached { scenario: self.plan.name.clone(), executor: slot, offset })
     }
 
     /// The transitions of an executor (as if it were in slot 0).

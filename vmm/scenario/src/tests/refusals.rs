@@ -222,21 +222,6 @@ fn a_report_shows_file_line_and_caret() {
 }
 
 #[test]
-fn nobody_begins_where_old_does_not_lead() {
-    let at = |old: &str, offset: usize| {
-        let site = format!("[site]\nold = {old}\nnew = [\"jmp32\", \"nop6\"]\noffset = 0x100\n");
-        let head = "title = \"t\"\nexpect = \"safe\"\nprotocol = \"plain_store\"\n";
-        format!("{head}{site}[executors]\nstart = {{ interior = {offset} }}\n")
-    };
-    refused(&at("[\"eb 09\", \"nop9\"]", 2), "{ interior", "comes to byte 2", "where `old` leads");
-    refused(&at("[\"nop2\", \"nop9\"]", 3), "{ interior", "no instruction of `old`", "[2]");
-    plan(&at("[\"nop2\", \"nop9\"]", 2));
-    plan(&at("[\"eb 02\", \"nop2\", \"nop7\"]", 4));
-    // By its branch or beside it.
-    plan(&at("[\"74 02\", \"nop2\", \"nop7\"]", 2));
-}
-
-#[test]
 fn steps_that_a_vcpu_cannot_perform_are_refused() {
     let text = |head: &str, rest: &str| scenario(&format!("patcher = \"vcpu\"\n{head}"), rest);
     let store = "[[step]]\nstore = { what = \"new\" }\n";
@@ -254,7 +239,7 @@ fn steps_that_a_vcpu_cannot_perform_are_refused() {
         broadcast = { run = \"nmi\" }\n[[step]]\nwait = { acks = \"all\" }\n";
     refused(&text("", stray), "{ acknowledge", "nobody sent", "ask a word");
     plan(&text("", &stray.replace("nmi = 1\n", "")));
-    // What is no step of the host is one of a vCPU.
+    // A vCPU performs the steps of programs, too.
     let fence = format!("[[step]]\nfence = {{}}\n{store}");
     plan(&text("", &fence));
     refused(&scenario("", &fence), "[[step]]", "the patcher here is the host", "patcher = \"vcpu\"");
