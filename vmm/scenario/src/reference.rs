@@ -215,9 +215,9 @@ fn capital(text: &str) -> String {
 fn performer(key: &str) -> Option<&'static str> {
     let (_, performer) = Operation::ALL.iter().find(|(name, _)| *name == key)?;
     Some(match performer {
-        Performer::Host => "the patcher of the host",
-        Performer::HostAndPrograms => "the patcher of the host, programs",
-        Performer::Programs => "programs",
+        Performer::Host => "the patcher",
+        Performer::HostAndPrograms => "the patcher, programs",
+        Performer::Programs => "a patcher that is a vCPU, programs",
         Performer::Executors => "programs that are the `role` of an executor",
         Performer::Handler => "the program of `[handler]`",
     })

@@ -151,7 +151,7 @@ pub(super) struct File {
     /// one instruction and waits in a store buffer, NMIs reach the patcher, and receivers count their
     /// acknowledgements in a word that the patcher reads. What no CPU does by itself stays with the host, which performs
     /// it when the program asks: `quiesce`, `free`, `assume-synchronised`, a word under `[each]`, and with several sites
-    /// `arm`.
+    /// `arm`. The list may then also have steps of programs, such as `fence` and `serialise`.
     ///
     /// Constraint: `"vcpu"` needs steps, at most seven executors, no program of the name `patcher`, and waits for the
     /// acknowledgements of all receivers.

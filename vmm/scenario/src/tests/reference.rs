@@ -264,8 +264,15 @@ fn who_performs_a_step_is_who_the_compilers_accept() {
                 wrong.push(format!("{}: {what}", entry.path));
             }
         };
-        let host = host(&step);
-        said(host.is_ok() == performer.contains("host"), format!("{performer}: {host:?}"));
+        let lists = ["host", "vcpu"].map(|who| list(who, &step));
+        said(
+            lists[0].is_ok() == performer.starts_with("the patcher"),
+            format!("{performer}: {:?}", lists[0]),
+        );
+        said(
+            lists[1].is_ok() != performer.contains("program of"),
+            format!("{performer}, vcpu: {:?}", lists[1]),
+        );
         for (role, here) in [
             ("executors.role", performer.contains("programs")),
             ("handler.run", performer.contains("program of") || performer.ends_with("programs")),
@@ -282,13 +289,13 @@ fn who_performs_a_step_is_who_the_compilers_accept() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// How many operations a step of the host is, or why it is none; a broadcast comes before it.
-fn host(step: &Table) -> Result<usize, String> {
+/// How many operations of the host are in a list with this step, or why it is no list; a broadcast comes before it.
+fn list(patcher: &str, step: &Table) -> Result<usize, String> {
     let broadcast: Table = "broadcast = { run = \"hold\" }".parse().unwrap();
-    let example = Table::from_iter([(
-        "step".to_owned(),
-        Value::Array(vec![Value::Table(broadcast), Value::Table(step.clone())]),
-    )]);
+    let example = Table::from_iter([
+        ("step".to_owned(), Value::Array(vec![Value::Table(broadcast), Value::Table(step.clone())])),
+        ("patcher".to_owned(), patcher.into()),
+    ]);
     compiled(&example).map(|plan| plan.program.len()).map_err(|error| error.to_string())
 }
 

@@ -27,7 +27,7 @@ pub fn stressable(plan: &Plan) -> Result<(), Refusal> {
     if !plan.programs.code.is_empty() {
         return refuse(
             "vCPUs run programs of the scenario, which are compiled for stepping",
-            "remove [program], or explore it",
+            "remove [program] or `patcher`, or explore it",
         );
     }
     if plan.site.parts.len() > 1 {
