@@ -128,7 +128,7 @@ fn the_amd_rule_exempts_stores_to_bytes_that_nobody_reaches() {
         ("amd", jump, "", vec![]),
         ("intel", jump, "", vec![Property::Unserialised]),
         ("amd", nops, "", vec![Property::Unserialised]),
-        // Somebody stands there.
+        // An executor begins there.
         ("amd", jump, "start = { interior = 2 }\n", vec![Property::Unserialised]),
     ] {
         let plan = text(rule, old, rest);

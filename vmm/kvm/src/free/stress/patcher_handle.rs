@@ -9,7 +9,7 @@ use super::layout::common;
 use crate::free::executors::{Signals, Waited, own};
 use crate::{Result, stop_requested};
 
-/// A wait that takes longer counts as a deadlock.
+/// A wait that takes longer counts as a deadlock, if all executors have run meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The patcher's access to a running machine.
