@@ -21,6 +21,7 @@ fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
     let mut checker = harness::checker();
     (0..times)
         .map(|_| {
+            checker.forget();
             let report = checker.check(&scenario, options, |_| {}).unwrap();
             assert!(report.counts.states >= 1000 && report.holds());
             assert!(report.counts.memo.executed > 500, "the memo was not fresh");

@@ -29,5 +29,5 @@ pub use search::{
     Counterexample, Ended, Limits, STALL_LIMIT, Search, SearchOptions, SearchProgress, Stalls, explore,
     system,
 };
-pub use semantics::{Memo, MemoStats, Model, PassOutcome, Window, fault_name};
+pub use semantics::{Memo, MemoStats, Model, PassOutcome, Steps, Window, fault_name};
 pub use state::{Global, State, Transition};

@@ -3,6 +3,7 @@
 mod confirm;
 mod options;
 mod search;
+mod steps;
 mod vacuous;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::results::{Reason, Report};
 use crate::trace::{self, TraceError};
 
 pub use options::{CheckOptions, Mode};
+use steps::KnownSteps;
 
 /// The reason why a check has no verdict, or why a trace cannot be replayed.
 #[derive(Debug, Error)]
@@ -75,6 +77,7 @@ pub struct ReplayReport {
 pub struct Checker {
     oracle: Machine,
     live: BTreeMap<usize, Machine>,
+    known: KnownSteps,
     host: Host,
     capabilities: Capabilities,
 }
@@ -97,7 +100,7 @@ impl Checker {
     pub fn on(host: Host, capabilities: Capabilities) -> Result<Checker, MachineError> {
         let mut oracle = Machine::oracle()?;
         oracle.set_real_smis(capabilities.has(Feature::Smi));
-        Ok(Checker { oracle, live: BTreeMap::new(), host, capabilities })
+        Ok(Checker { oracle, live: BTreeMap::new(), known: KnownSteps::default(), host, capabilities })
     }
 
     /// Capabilities of this host.
@@ -113,6 +116,11 @@ impl Checker {
     /// Steps on KVM so far, and how the host assisted.
     pub fn assists(&self) -> Assists {
         self.oracle.assists()
+    }
+
+    /// Forgets the steps of earlier checks: the next one executes all of its own.
+    pub fn forget(&mut self) {
+        self.known = KnownSteps::default();
     }
 
     /// Checks one scenario; calls `tick` now and then with the progress of the search.
@@ -147,6 +155,7 @@ impl Checker {
         let before = self.assists();
         let (mut report, found) = self.search(&plan, options, until, &mut tick)?;
         if options.verify && !depends_on_time(&report) {
+            self.forget();
             let (again, _) = self.search(&plan, options, until, &mut tick)?;
             if again.ended == Some(Ended::Interrupted) {
                 return Err(MachineError::Interrupted.into());

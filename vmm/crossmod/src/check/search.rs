@@ -37,7 +37,8 @@ impl Checker {
     ) -> Result<(Report, Vec<Counterexample<Transition>>), CheckError> {
         let begun = Instant::now();
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let mut model = Model::new(plan, &mut engine, memo(options))?;
+        let memo = memo(options).with_steps(self.known.take(plan));
+        let mut model = Model::new(plan, &mut engine, memo)?;
         let mut report = Report::new(plan);
         if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
             report.modelled.push(Modelled::Smi);
@@ -76,6 +77,7 @@ impl Checker {
         report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
         let found = found.into_values().map(|found| minimize(&mut model, found, options, limits()));
         let found = found.collect::<Result<_, _>>()?;
+        self.known.put(model.into_steps());
         Ok((report, found))
     }
 }

@@ -247,11 +247,12 @@ fn coverage_of_sample(sampled: &Sampled) -> String {
 }
 
 fn executed(counts: &SearchCounts) -> String {
-    let MemoStats { executed, moves, rechecked, outcome_hits, .. } = counts.memo;
+    let MemoStats { executed, earlier, moves, rechecked, outcome_hits, .. } = counts.memo;
     let uses = counts.lookups.max(outcome_hits);
     format!(
-        "{executed} steps on KVM for {moves} moves of executors; remembered for {uses} uses, {rechecked} of them executed \
-         again and compared"
+        "{executed} steps on KVM{} for {moves} moves of executors; remembered for {uses} uses, {rechecked} of them \
+         executed again and compared",
+        if earlier == 0 { String::new() } else { format!(", {earlier} by an earlier search of this guest,") }
     )
 }
 

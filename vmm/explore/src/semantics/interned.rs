@@ -63,15 +63,15 @@ pub(super) struct Interned<'p> {
 }
 
 impl<'p> Interned<'p> {
-    /// Nothing but the empty list of violations. Executors stop at the address `park`.
-    pub(super) fn new(plan: &'p Plan, park: u64) -> Interned<'p> {
+    /// vCPUs that are known already, and the empty list of violations. Executors stop at the address `park`.
+    pub(super) fn new(plan: &'p Plan, park: u64, cpus: Interner<Cpu>) -> Interned<'p> {
         let mut violations = Interner::default();
         violations.intern(Vec::new(), |_| 0);
         Interned {
             plan,
             pieces: pieces(plan),
             park,
-            cpus: Interner::default(),
+            cpus,
             executors: Interner::default(),
             summaries: Vec::new(),
             shared_states: Interner::default(),

@@ -2,11 +2,12 @@
 //!
 //! Two levels:
 //!
-//! * **steps**, by everything that KVM's result depends on: the complete vCPU (registers and private memory), the
+//! * **steps** ([`Steps`]), by everything that KVM's result depends on: the complete vCPU (registers and private memory), the
 //!   injected event or the instruction's bytes, and what the decoded instruction reads from the shared page and from
 //!   the site as data. The key holds *all* private memory, which is more than the instruction reads: this may cost a
 //!   hit, but never causes a wrong one. Bytes behind the instruction in the fetch window cannot matter: its length is
-//!   decoded from the bytes before them.
+//!   decoded from the bytes before them. Nothing here
+//!   depends on the fetch model or on who else runs: searches of the same guest can share their steps.
 //! * **outcomes**, by executor, shared state and kind of transition: a step with its bookkeeping and checks.
 //!
 //! A seeded sample of outcome hits is computed again with a live step, and a difference is a harness error.
@@ -23,6 +24,7 @@ use rustc_hash::FxHashMap;
 
 use super::access::Reads;
 use super::future_effects::FutureEffects;
+use crate::intern::Interner;
 use crate::search::system::Applied;
 use crate::state::Transition;
 
@@ -60,6 +62,44 @@ pub(super) struct StepResult {
     pub(super) store: Option<(u8, u8, u64)>,
 }
 
+/// Steps that were executed, and the vCPUs before and after them.
+#[derive(Debug, Default)]
+pub struct Steps {
+    pub(super) cpus: Interner<Cpu>,
+    pub(super) results: StepResults,
+}
+
+/// The results of steps.
+#[derive(Debug, Default)]
+pub(super) struct StepResults {
+    /// With the number of the last search that used it.
+    known: FxHashMap<StepKey, (StepResult, u32)>,
+    search: u32,
+}
+
+impl StepResults {
+    /// A search begins.
+    fn begin(&mut self) {
+        self.search += 1;
+    }
+
+    /// Finds a result, and counts it.
+    pub(super) fn find(&mut self, key: &StepKey, stats: &mut MemoStats) -> Option<StepResult> {
+        let (result, search) = self.known.get_mut(key)?;
+        if std::mem::replace(search, self.search) == self.search {
+            stats.step_hits += 1;
+        } else {
+            stats.earlier += 1;
+        }
+        Some(*result)
+    }
+
+    /// Remembers a result.
+    pub(super) fn insert(&mut self, key: StepKey, result: StepResult) {
+        self.known.insert(key, (result, self.search));
+    }
+}
+
 /// Result of an executor's transition.
 pub(super) type Outcome = Applied<(Id<SharedState>, Id<Executor>)>;
 
@@ -81,7 +121,10 @@ pub struct MemoStats {
     pub outcome_hits: u64,
     /// Steps known from another outcome.
     pub step_hits: u64,
-    /// Steps executed on KVM.
+    /// Distinct steps that an earlier search of the same guest had executed.
+    #[serde(default)]
+    pub earlier: u64,
+    /// Steps executed on KVM in this search.
     pub executed: u64,
     /// Hits that were executed again and compared.
     pub rechecked: u64,
@@ -94,7 +137,7 @@ pub struct Memo {
     /// One hit in this many is executed again; 0 = none.
     recheck: u32,
     random: fastrand::Rng,
-    pub(super) steps: FxHashMap<StepKey, StepResult>,
+    pub(super) steps: Steps,
     pub(super) outcomes: FxHashMap<OutcomeKey, Outcome>,
     /// By entry and label of the pass.
     pub(super) references: FxHashMap<(Id<Cpu>, u8), References>,
@@ -109,12 +152,21 @@ impl Memo {
             enabled: true,
             recheck,
             random: fastrand::Rng::with_seed(seed),
-            steps: FxHashMap::default(),
+            steps: Steps::default(),
             outcomes: FxHashMap::default(),
             references: FxHashMap::default(),
             views: FxHashMap::default(),
             stats: MemoStats::default(),
         }
+    }
+
+    /// The same memo with steps that earlier searches of the same guest have executed: of plans that differ in their
+    /// fetch and memory models alone.
+    #[must_use]
+    pub fn with_steps(mut self, mut steps: Steps) -> Memo {
+        steps.results.begin();
+        self.steps = steps;
+        self
     }
 
     /// Executes every step.

@@ -41,7 +41,7 @@ use step::Request;
 use store_buffer::Observed;
 
 pub use aftermath::fault_name;
-pub use memo::{Memo, MemoStats};
+pub use memo::{Memo, MemoStats, Steps};
 pub use window::Window;
 
 /// Most instructions that a version alone may take from CALL to return.
@@ -94,10 +94,11 @@ impl<'p> Model<'p> {
     /// # Errors
     ///
     /// Fails if the guest image lacks a label.
-    pub fn new(plan: &'p Plan, engine: &'p mut dyn Engine, memo: Memo) -> Result<Model<'p>> {
+    pub fn new(plan: &'p Plan, engine: &'p mut dyn Engine, mut memo: Memo) -> Result<Model<'p>> {
         let image = engine.image();
         let labels = Labels { refusal: image.label("bp_unclaimed")?, passes: image.passes()? };
-        let interned = Interned::new(plan, image.label("exec_park")?);
+        let cpus = std::mem::take(&mut memo.steps.cpus);
+        let interned = Interned::new(plan, image.label("exec_park")?, cpus);
         Ok(Model {
             plan,
             engine,
@@ -111,6 +112,11 @@ impl<'p> Model<'p> {
             finals: BTreeSet::new(),
             fetched: [false; 2],
         })
+    }
+
+    /// The steps that were executed, for another search of the same guest.
+    pub fn into_steps(self) -> Steps {
+        Steps { cpus: self.interned.cpus, results: self.memo.steps.results }
     }
 
     /// Address of a part of the site.
@@ -420,7 +426,8 @@ impl<'p> Model<'p> {
 
     /// Steps of programs that no executor has come to so far.
     pub fn unreached(&self) -> BTreeSet<&'p str> {
-        let at: FxHashSet<u64> = self.interned.cpus.values().iter().map(|cpu| cpu.regs.rip).collect();
+        let rip = |executor: &Executor| self.interned.cpus[executor.cpu].regs.rip;
+        let at: FxHashSet<u64> = self.interned.executors.values().iter().map(rip).collect();
         let programs = &self.plan.programs;
         // No executor is ever at a gate's own instruction: an event lands behind it.
         let is_gate = |name: &str| programs.gates.iter().any(|(_, gate)| gate == name);
@@ -454,12 +461,6 @@ impl<'p> Model<'p> {
     /// Counts of the memo.
     pub fn memo_stats(&self) -> MemoStats {
         self.memo.stats
-    }
-
-    /// Distinct vCPUs, executors and shared states met.
-    pub fn interned(&self) -> (usize, usize, usize) {
-        let Interned { cpus, executors, shared_states, .. } = &self.interned;
-        (cpus.values().len(), executors.values().len(), shared_states.values().len())
     }
 
     /// An address by name: the nearest label of the guest, or in hexadecimal.

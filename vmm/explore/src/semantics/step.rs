@@ -455,9 +455,8 @@ impl Model<'_> {
     fn execute(&mut self, request: &Request, step: Step<'_>) -> Result<StepResult> {
         let Step { key, stimulus, site, touched } = step;
         if !request.live
-            && let Some(&known) = self.memo.steps.get(&key)
+            && let Some(known) = self.memo.steps.results.find(&key, &mut self.memo.stats)
         {
-            self.memo.stats.step_hits += 1;
             return Ok(known);
         }
         self.memo.stats.executed += 1;
@@ -479,7 +478,7 @@ impl Model<'_> {
             store_of(&memory, &shared, touched.shared).map_err(|what| EngineError::Contract { rip, what })?;
         let result = StepResult { cpu: self.interned.add_cpu(cpu), landing, store };
         if self.memo.enabled {
-            self.memo.steps.insert(key, result);
+            self.memo.steps.results.insert(key, result);
         }
         Ok(result)
     }
