@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use assert_cmd::Command;
+use crossmod::explore::Stalls;
 use crossmod::plan::Ring;
 use crossmod::results::Outcome;
 use crossmod::{CheckOptions, Report};
@@ -33,7 +34,7 @@ fn digests(options: &CheckOptions, times: usize) -> BTreeSet<String> {
 #[test(long)]
 fn a_thousand_explorations_have_one_hash() {
     kvm::required();
-    let kernel = CheckOptions { ring: Some(Ring::Kernel), ..options() };
+    let kernel = CheckOptions { ring: Some(Ring::Kernel), stalls: Stalls::No, ..options() };
     assert_eq!(digests(&kernel, 1000).len(), 1);
 }
 

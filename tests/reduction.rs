@@ -9,7 +9,7 @@ use crossmod::results::{FinalValues, Outcome};
 use crossmod::{CheckOptions, Report, Scenario, scenario};
 
 use crate::bench::{options, plain, violated};
-use crate::shipped::{BUGS, CATALOGUE, LITMUS, VCPU, belongs};
+use crate::shipped::{BUGS, CATALOGUE, LINUX, LITMUS, VCPU, belongs};
 use crate::{harness, kvm, random};
 
 /// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
@@ -90,7 +90,9 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
             continue;
         }
         compared += 1;
-        if reduced.counts.states > LARGE && !scenario.text.contains("[[executor]]") {
+        // What is patched in the kernel's functions is patched as in `seed/fixup`, at other bytes.
+        let large = if belongs(&scenario, LINUX) { LARGE / 2 } else { LARGE };
+        if reduced.counts.states > large && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
             reduced = plain(&scenario, None, None);
             smaller.push(scenario.name.clone());
@@ -109,7 +111,7 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
     eprintln!("with smaller bounds: {}; {saved} transitions fewer without stalls", smaller.join(", "));
     assert!(saved > 10_000, "{saved}");
     assert!(compared > 180, "{compared} compared, {left_out} left out");
-    assert!(smaller.len() <= 21, "{smaller:?}");
+    assert!(smaller.len() <= 33, "{smaller:?}");
 }
 
 #[test(long)]

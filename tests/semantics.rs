@@ -12,7 +12,7 @@ use crossmod::{CheckOptions, Scenario};
 use crossmod_abi::vector;
 
 use crate::bench::{SITE, assert_exactly, check, inline, options, shipped, violated, walk};
-use crate::kvm;
+use crate::{harness, kvm};
 
 /// One executor, one pass, so that all of it can be walked through.
 fn small(name: &str, body: &str) -> crossmod::Scenario {
@@ -197,6 +197,36 @@ fn remembered_steps_are_executed_again_and_compared() {
     assert!(report.counts.lookups > 500);
     assert_eq!(memo.rechecked, report.counts.lookups, "a list of successors for each state and executor");
     assert!(memo.executed > memo.rechecked, "with reduction a move is one instruction or more");
+}
+
+#[test]
+fn searches_of_one_guest_share_steps_and_those_of_two_guests_none() {
+    kvm::required();
+    let mut checker = harness::checker();
+    checker.forget();
+    let mut look = |name: &str, fetch: &str, verify| {
+        let fetch = Some(fetch.parse().unwrap());
+        let before = checker.assists();
+        let options = CheckOptions { fetch, verify, recheck: 0, ..options() };
+        let report = checker.check(&shipped(name), &options, |_| {}).unwrap();
+        (report, (checker.assists() - before).steps)
+    };
+    let [fixup, other] = ["seed/fixup", "seed/fixup-call"];
+    let (first, _) = look(fixup, "line", false);
+    let memo = first.counts.memo;
+    assert!(memo.executed > 100 && memo.earlier == 0, "{memo:?}");
+    // Another vendor's rule comes with this model.
+    let (shared, _) = look(fixup, "amd", false);
+    assert!(shared.counts.memo.earlier > 100, "{:?}", shared.counts.memo);
+    let (again, _) = look(fixup, "line", false);
+    assert_eq!((again.counts.memo.executed, again.counts.memo.earlier), (0, memo.executed));
+    assert_eq!(again.digest, first.digest);
+    let (_, steps) = look(fixup, "line", true);
+    assert!(steps >= memo.executed, "the second of two searches executes its own");
+    let (elsewhere, _) = look(other, "line", false);
+    assert_eq!(elsewhere.counts.memo.earlier, 0);
+    let (alone, _) = look(fixup, "amd", false);
+    assert_eq!((alone.counts.memo.earlier, &alone.digest), (0, &shared.digest));
 }
 
 #[test]

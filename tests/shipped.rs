@@ -12,6 +12,8 @@ pub const BUGS: &str = "bugs";
 /// The group that is larger than all others together, and holds nothing that they do not.
 pub const CATALOGUE: &str = "catalogue";
 
+/// The group of functions of a real kernel.
+pub const LINUX: &str = "linux";
 /// The group of litmus tests.
 pub const LITMUS: &str = "litmus";
 /// The group whose patcher is a vCPU.
@@ -22,7 +24,7 @@ const GROUPS: [(&str, usize, usize); 8] = [
     (BUGS, 115, 636),
     (CATALOGUE, 61, 482),
     ("derived", 25, 200),
-    ("linux", 22, 22),
+    (LINUX, 22, 22),
     (LITMUS, 96, 191),
     ("matrix", 6, 48),
     ("seed", 65, 65),

@@ -1,8 +1,8 @@
 //! The shipped set, each case a test of its own: `cargo test --release --test cases seed/fixup`. Its own `main`, with
 //! the arguments and the output of the usual one, so that filters, `--exact`, `--list` and nextest work.
 //!
-//! A case is checked with every executor at ring 0 and again at ring 3: its expectation holds at both, with the same
-//! verdict and the same outcomes.
+//! A case is checked with every executor at ring 0 and again at ring 3, there by the search that measures no stalls and
+//! leaves out more: its expectation holds at both, with the same verdict and the same outcomes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,6 +12,7 @@ mod harness;
 
 use std::process::ExitCode;
 
+use crossmod::explore::Stalls;
 use crossmod::plan::Ring;
 use crossmod::report::detail;
 use crossmod::results::Status;
@@ -21,10 +22,11 @@ use libtest_mimic::Failed;
 
 use harness::kvm;
 
-fn check(case: &Case, ring: Ring) -> Result<Report, Failed> {
+fn check(case: &Case, ring: Ring, stalls: Stalls) -> Result<Report, Failed> {
     let options = CheckOptions {
         ring: Some(ring),
         fetch: Some(case.model),
+        stalls,
         // The tests themselves run in parallel.
         workers: 1,
         ..CheckOptions::default()
@@ -38,7 +40,7 @@ fn reason(report: &Report) -> String {
 
 fn judge(case: &Case) -> Result<(), Failed> {
     kvm::required();
-    let (kernel, user) = (check(case, Ring::Kernel)?, check(case, Ring::User)?);
+    let (kernel, user) = (check(case, Ring::Kernel, Stalls::Keep)?, check(case, Ring::User, Stalls::No)?);
     for report in [&kernel, &user] {
         if !report.holds() {
             return Err(detail(report).into());

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::case::{self, Case, INT3, Instruction};
 
 /// In which order an executor may come to see commits.
@@ -94,7 +96,7 @@ pub enum Seen {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct View {
     pub base: usize,
-    pub clocks: Vec<usize>,
+    pub clocks: SmallVec<[usize; 2]>,
 }
 
 impl Model {
@@ -122,7 +124,7 @@ impl Model {
             (_, Order::Program) => 1,
             (_, Order::Block) => self.blocks(case),
         };
-        View { base: commits, clocks: vec![commits; clocks] }
+        View { base: commits, clocks: SmallVec::from_elem(commits, clocks) }
     }
 
     /// Every way in which a fetch at a byte may turn out, and what the executor knows afterwards.

@@ -16,8 +16,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     let mut verdict = Verdict::default();
     let mut worlds: Worlds<World> = Worlds::from_iter([bench.initial()]);
     let mut from: Vec<Option<(usize, Label)>> = vec![None];
-    // Those from which a state can be reached; and where an execution can end.
-    let mut before: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut moves = Moves::default();
+    // Where an execution can end.
     let mut ends = Vec::new();
     // From where an executor writes shared memory, and might again and again.
     let mut writes = Vec::new();
@@ -42,9 +42,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
             let (index, new) = worlds.insert_full(world);
             if new {
                 from.push(Some((at, next.label)));
-                before.push(Vec::new());
             }
-            before[index].push(at);
+            moves.add(at, index);
             if case.counting && matches!(next.label, Label::Claim(_)) {
                 writes.push(at);
             }
@@ -56,11 +55,12 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     }
     // Whatever cannot reach an end is stuck. Either it can get to where nobody writes any more, or others will
     // write for ever.
-    let completes = reaching(ends, &before);
-    let writing = reaching(writes, &before);
+    let before = moves.backwards(worlds.len());
+    let completes = before.reaching(ends);
+    let writing = before.reaching(writes);
     let stuck = |at: &usize| !completes[*at];
     let silent: Vec<usize> = (0..worlds.len()).filter(stuck).filter(|&at| !writing[at]).collect();
-    let silenced = reaching(silent.clone(), &before);
+    let silenced = before.reaching(silent.clone());
     let busy = (0..worlds.len()).filter(stuck).find(|&at| !silenced[at]);
     for (property, first) in [("deadlock", silent.first().copied()), ("livelock", busy)] {
         if let Some(first) = first {
@@ -74,15 +74,40 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     Some(verdict)
 }
 
-/// The states from which one of these can be reached.
-pub fn reaching(mut work: Vec<usize>, before: &[Vec<usize>]) -> Vec<bool> {
-    let mut known = vec![false; before.len()];
-    while let Some(at) = work.pop() {
-        if !std::mem::replace(&mut known[at], true) {
-            work.extend(&before[at]);
-        }
+/// All moves: from which state to which.
+#[derive(Default)]
+pub struct Moves(Vec<[u32; 2]>);
+
+impl Moves {
+    pub fn add(&mut self, from: usize, to: usize) {
+        self.0.push([from as u32, to as u32]);
     }
-    known
+
+    pub fn backwards(mut self, states: usize) -> Backwards {
+        self.0.sort_unstable_by_key(|[_, to]| *to);
+        let starts = (0..=states).map(|state| self.0.partition_point(|[_, to]| (*to as usize) < state));
+        Backwards { starts: starts.collect(), moves: self.0 }
+    }
+}
+
+/// Moves by the state that they lead to; and for each state, where those to it start.
+pub struct Backwards {
+    starts: Vec<usize>,
+    moves: Vec<[u32; 2]>,
+}
+
+impl Backwards {
+    /// The states from which one of these can be reached.
+    pub fn reaching(&self, mut work: Vec<usize>) -> Vec<bool> {
+        let mut known = vec![false; self.starts.len() - 1];
+        while let Some(at) = work.pop() {
+            if !std::mem::replace(&mut known[at], true) {
+                let moves = &self.moves[self.starts[at]..self.starts[at + 1]];
+                work.extend(moves.iter().map(|[from, _]| *from as usize));
+            }
+        }
+        known
+    }
 }
 
 fn schedule(from: &[Option<(usize, Label)>], mut at: usize, last: Label) -> Vec<Label> {

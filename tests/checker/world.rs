@@ -5,6 +5,8 @@ mod judge;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::case::{self, Case, Flow, Instruction, Resume, Run, Step};
 use super::fetch::{Commit, Exempt, Model, Order, Seen, View};
 
@@ -52,7 +54,7 @@ struct Level {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Cpu {
-    levels: Vec<Level>,
+    levels: SmallVec<[Level; 2]>,
     left: u8,
     pending: Option<Run>,
     acknowledged: bool,
@@ -68,7 +70,7 @@ pub struct World {
     /// Of a step that takes several moves: pieces stored, or executors seen, as bits, or moves made.
     progress: usize,
     commits: Rc<Vec<Commit>>,
-    cpus: Vec<Rc<Cpu>>,
+    cpus: SmallVec<[Rc<Cpu>; 3]>,
     described: bool,
     armed: bool,
     arrived: usize,
@@ -183,7 +185,7 @@ impl<'a> Bench<'a> {
     pub fn initial(&self) -> World {
         let cpu = |executor: &case::Executor| {
             Rc::new(Cpu {
-                levels: vec![Level {
+                levels: smallvec![Level {
                     context: Context::Main,
                     place: executor.interior.map_or(Place::Outside, Place::Site),
                     after_done: false,

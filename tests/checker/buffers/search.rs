@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::machine::{Bench, Final, Label, Memory, Outcome, World};
 use super::program::Case;
 use crate::checker::fetch::Model;
-use crate::checker::search::Worlds;
+use crate::checker::search::{Moves, Worlds};
 
 /// What can happen.
 #[derive(Debug, Default)]
@@ -31,8 +31,8 @@ pub fn search(case: &Case, model: Model, memory: Memory, most: usize) -> Option<
     let bench = Bench { case, model, memory };
     let mut verdict = Verdict::default();
     let mut worlds: Worlds<World> = Worlds::from_iter([bench.initial()]);
-    // Those from which a state can be reached; and where an execution can end.
-    let mut before: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut moves = Moves::default();
+    // Where an execution can end.
     let mut ends = Vec::new();
     let mut from: Vec<Option<(usize, Label)>> = vec![None];
     let mut at = 0;
@@ -55,14 +55,13 @@ pub fn search(case: &Case, model: Model, memory: Memory, most: usize) -> Option<
             };
             let (index, new) = worlds.insert_full(world);
             if new {
-                before.push(Vec::new());
                 from.push(Some((at, next.label)));
             }
-            before[index].push(at);
+            moves.add(at, index);
         }
         at += 1;
     }
-    let completes = crate::checker::search::reaching(ends, &before);
+    let completes = moves.backwards(worlds.len()).reaching(ends);
     if completes.contains(&false) {
         verdict.violated.insert("deadlock");
     }
