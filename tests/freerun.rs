@@ -59,6 +59,19 @@ fn counts_add_up_and_each_side_has_run() {
     assert!(survey.held() && survey.tier.contains("at ring 3"), "{:?}", survey.findings);
 }
 
+/// AMD promises that a fetch finds an aligned quadword as it was at one moment, and at none is the first half newer.
+#[test]
+fn inside_a_quadword_the_first_of_two_halves_is_never_the_newer_one() {
+    counting_required();
+    let lengths = [Length::Halves, Length::HalvesFence, Length::HalvesPause];
+    let survey = run(lengths.map(|length| Cell::in_line(length, 0)).to_vec());
+    let seen = || survey.rows.iter().flat_map(|row| &row.seen);
+    let newer: u64 = seen().map(|seen| seen.counts.first_newer).sum();
+    assert!(survey.host.vendor() != "amd" || newer == 0, "{newer}");
+    assert!(seen().map(|seen| seen.stores).sum::<u64>() > 0);
+    assert!(report::summary(&survey).contains("the blocks of one instruction are fetched in one order"));
+}
+
 fn run_pairs(pairs: Vec<PairCell>) -> Survey {
     let options = SurveyOptions {
         cells: Vec::new(),

@@ -71,6 +71,36 @@ fn pairs_that_are_torn_inside_a_block_are_a_headline_for_each_block() {
     assert!(!survey.held());
 }
 
+#[test]
+fn a_newer_first_half_is_a_headline_with_its_boundaries() {
+    let row = |length, store, first_newer| SurveyRow {
+        cell: Cell { length, store },
+        seen: vec![SideSeen {
+            counts: PassCounts { passes: 1000, torn: 500, first_newer, ..PassCounts::default() },
+            ..SideSeen::default()
+        }],
+    };
+    let survey = |rows| Survey { rows, ..nothing() };
+    // A single store shows such mixes while it is under way.
+    let quiet = survey(vec![row(Length::Halves, 0x43e, 0), row(Length::Four, 0x43e, 9)]);
+    assert!(headlines(&quiet).is_empty());
+    let ordered = |survey: &Survey| {
+        let rule = survey.rules().into_iter().find(|rule| rule.says.contains("in one order")).unwrap();
+        (rule.against, rule.trials)
+    };
+    assert_eq!(ordered(&quiet), (0, 1000));
+    let rows = vec![
+        row(Length::Halves, 0x400, 0),
+        row(Length::HalvesFence, 0x43e, 3),
+        row(Length::HalvesPause, 0xffe, 4),
+    ];
+    let seen = survey(rows);
+    // At the first place no boundary lies between the two.
+    assert_eq!(ordered(&seen), (7, 2000));
+    assert!(headlines(&seen)[0].contains("7 passes executed a newer first half"), "{:?}", headlines(&seen));
+    assert!(headlines(&seen)[0].contains("across line, page:"), "{:?}", headlines(&seen));
+}
+
 /// Practice relies on a line's being fetched at once, and on nothing across lines.
 #[test]
 fn a_headline_speaks_of_practice_inside_a_line_only() {

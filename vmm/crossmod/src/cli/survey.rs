@@ -55,6 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         &options,
         |finding| say(None, &format!("FINDING: {finding}")),
         |done| match done {
+            Done::Row(row) if row.cell.length.halves() => say(Some(report::HALVES), &report::line(row)),
             Done::Row(row) => say(Some(report::HEADER), &report::line(row)),
             Done::Pair(row) => say(Some(report::PAIRS), &report::pair(row)),
         },

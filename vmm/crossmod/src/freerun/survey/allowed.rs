@@ -2,7 +2,8 @@
 //!
 //! The stores from the oldest generation in the outcome to the newest become commits, divided as the explorer divides
 //! them, and the outcome is declared as another form of the instruction. A model allows it if one of the views at some
-//! moment of that history shows it. The pieces of a store may be committed in any order. One order for all stores of a
+//! moment of that history shows it. The pieces of a store may be committed in any order, but those of a second half
+//! come before those of the first. One order for all stores of a
 //! history suffices to show that a mix is allowed, because a mix depends only on the order within the first and last
 //! store.
 
@@ -11,6 +12,7 @@ use crossmod_model::view::{Seen, views};
 use super::cell::Cell;
 use super::outcome::Odd;
 use crate::fetch::FetchModel;
+use crate::machine::free::survey::Length;
 use crate::plan::{Code, Part, Site};
 
 /// Most stores in a history that is searched.
@@ -45,7 +47,9 @@ pub fn ask(model: FetchModel, cell: Cell, serialised: bool, odd: &Odd) -> Answer
     let from = if matches!(odd, Odd::Torn(_)) { 0 } else { usize::from(newest) };
     let history = History { model, cell, newest, clock, serialised: serialised_for };
     let observed = cell.instruction(&ages);
-    if orders(history.pieces().len()).iter().any(|order| history.shows(order, &observed, from)) {
+    let orders = orders(history.pieces().len());
+    let mut possible = orders.iter().filter(|order| history.possible(order));
+    if possible.any(|order| history.shows(order, &observed, from)) {
         Answer::Allowed
     } else {
         Answer::Forbidden
@@ -67,16 +71,29 @@ impl History {
     fn pieces(&self) -> Vec<(usize, usize)> {
         let (start, len) = self.cell.stored();
         // REP MOVSB is one store for each byte.
-        let atom = if self.cell.length.single() { usize::from(self.model.atom) } else { 1 };
+        let atom = if self.cell.length == Length::Five { 1 } else { usize::from(self.model.atom) };
         let mut pieces: Vec<(usize, usize)> = Vec::new();
         for at in start..start + len {
-            let block = |at: usize| (self.cell.site() + at) / atom;
+            let block = |at: usize| ((self.cell.site() + at) / atom, self.second_half(at));
             match pieces.last_mut() {
                 Some((from, length)) if block(*from) == block(at) => *length += 1,
                 _ => pieces.push((at, 1)),
             }
         }
         pieces
+    }
+
+    /// True for the bytes of the instruction that are the second half of two.
+    fn second_half(&self, at: usize) -> bool {
+        let (start, len) = self.cell.stored();
+        self.cell.length.halves() && at >= start + len / 2
+    }
+
+    /// True if the pieces of one store can be committed in this order.
+    fn possible(&self, order: &[usize]) -> bool {
+        let pieces = self.pieces();
+        let first_half = |piece: &usize| !self.second_half(pieces[*piece].0);
+        !self.cell.length.halves() || order.is_sorted_by_key(first_half)
     }
 
     /// True if a fetch may show the observed bytes after store `from` is complete, or later.
@@ -131,7 +148,6 @@ fn orders(pieces: usize) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::free::survey::Length;
 
     fn ask(model: &str, cell: Cell, serialised: bool, odd: Odd) -> Answer {
         super::ask(model.parse().unwrap(), cell, serialised, &odd)
@@ -178,6 +194,32 @@ mod tests {
         assert_eq!(ask("line", line, false, Odd::Torn(vec![2, 2, 0, 0])), Answer::Forbidden);
         assert_eq!(ask("line-block", line, false, Odd::Torn(vec![2, 2, 0, 0])), Answer::Allowed);
         assert_eq!(ask("line", line, false, Odd::Torn(vec![0, 0, 9, 9])), Answer::Allowed);
+    }
+
+    #[test]
+    fn a_newer_first_half_is_allowed_where_blocks_have_no_order() {
+        let ordered = ["coherent", "amd", "half-line", "line"];
+        for (offset, allowing) in [
+            (0, &["intel"][..]),
+            (6, &["amd-block", "intel"]),
+            (30, &["amd-block", "half-line-block", "intel"]),
+            (62, &["amd-block", "half-line-block", "line-block", "intel"]),
+        ] {
+            let cell = Cell::in_line(Length::Halves, offset);
+            for model in FetchModel::preset_names() {
+                let expected = if allowing.contains(&model) { Answer::Allowed } else { Answer::Forbidden };
+                for first in [1, 2] {
+                    assert_eq!(
+                        ask(model, cell, false, Odd::Torn(vec![first, first, 0, 0])),
+                        expected,
+                        "{model}"
+                    );
+                }
+                assert!(expected == Answer::Forbidden || !ordered.contains(&model));
+                // Between the two stores.
+                assert_eq!(ask(model, cell, false, Odd::Torn(vec![0, 0, 1, 1])), Answer::Allowed, "{model}");
+            }
+        }
     }
 
     #[test]

@@ -125,15 +125,17 @@ impl Cell {
         (start, self.length.bytes().min(self.length.instruction() - start))
     }
 
-    /// Every place: each length at offsets about every boundary of a line, and across pages.
+    /// Every place: each length at offsets about every boundary of a line, and across pages; halves with each boundary
+    /// between the two.
     pub fn all() -> Vec<Cell> {
         const ABOUT: [usize; 15] = [0, 3, 5, 7, 8, 13, 15, 24, 29, 31, 40, 57, 60, 61, 63];
         let mut cells = Vec::new();
-        for length in Length::ALL {
+        for length in Length::ALL.into_iter().filter(|length| !length.halves()) {
             cells.extend(ABOUT.map(|offset| Cell::in_line(length, offset)));
             let firsts = (1..=3).filter(|&first| first < length.bytes());
             cells.extend(firsts.map(|first| Cell::across_pages(length, first)));
         }
+        cells.extend(Cell::few().into_iter().filter(|cell| cell.length.halves()));
         cells
     }
 
@@ -189,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn halves_meet_at_the_boundary() {
+        for cell in Cell::all().into_iter().filter(|cell| cell.length.halves()) {
+            let [first, second] = [cell.store, cell.store + 2].map(|half| crosses(half, 2));
+            assert_eq!((first, second), (Crosses::Nothing, Crosses::Nothing), "{cell:?}");
+            let boundary = if cell.offset() == 0 { Crosses::Nothing } else { crosses(cell.store + 1, 2) };
+            assert_eq!(cell.crosses(), boundary, "{cell:?}");
+        }
+    }
+
+    #[test]
     fn the_site_is_what_the_writer_stores() {
         for cell in Cell::all() {
             let (code, (start, len)) = (cell.code(), cell.stored());
@@ -199,6 +211,6 @@ mod tests {
         }
         assert_eq!(Cell::in_line(Length::Sixteen, 0).code()[..3], [0x48, 0xb8, 0]);
         let varied: Vec<usize> = Length::ALL.into_iter().map(Length::varied).collect();
-        assert_eq!(varied, [1, 2, 4, 4, 8, 8]);
+        assert_eq!(varied, [1, 2, 4, 4, 8, 8, 4, 4, 4]);
     }
 }

@@ -96,6 +96,9 @@ pub struct PassCounts {
     pub stale: u64,
     /// One before that of an earlier pass.
     pub order: u64,
+    /// Mixes whose first byte is newer than their last.
+    #[serde(default)]
+    pub first_newer: u64,
     /// One that the writer had not begun to store: never, unless the experiment is wrong.
     pub ahead: u64,
     /// Whole, but of an unknown generation, because the writer made too many stores during the pass.
@@ -171,6 +174,7 @@ impl Tally {
                 self.seen.unasked += 1;
                 return;
             }
+            self.seen.counts.first_newer += u64::from(age(bytes[0]) > age(bytes[varied - 1]));
             let oldest = bytes.iter().map(|&byte| age(byte)).min().unwrap_or_default();
             let ages = bytes.iter().map(|&byte| age(byte).wrapping_sub(oldest) as u8).collect();
             self.note(Odd::Torn(ages), &mut new);
@@ -238,6 +242,7 @@ mod tests {
             (5, 0x0606_0606, 7),         // new
             (7, 0x0505_0505, 7),         // stale, and back behind 6
             (7, 0x0808_0707, 8),         // torn
+            (7, 0x0707_0808, 8),         // torn, and its first half is newer
             (7, 0x0909_0909, 8),         // ahead
             (0x1ff, 0x0000_0000, 0x200), // new, over the wrap of the low byte
             (0x200, 0xff00_00ff, 0x200), // torn over the wrap
@@ -245,12 +250,13 @@ mod tests {
             (0x200, 0x0404_0303, 0x400), // torn, unplaced
         ]);
         let expected = PassCounts {
-            passes: 9,
+            passes: 10,
             old: 1,
             new: 2,
-            torn: 3,
+            torn: 4,
             stale: 2,
             order: 1,
+            first_newer: 1,
             ahead: 1,
             unplaced: 1,
             exceptions: 0,
@@ -262,6 +268,7 @@ mod tests {
             [
                 (Odd::Torn(vec![0, 0, 1, 1]), 1),
                 (Odd::Torn(vec![0, 1, 1, 0]), 1),
+                (Odd::Torn(vec![1, 1, 0, 0]), 1),
                 (Odd::Stale(1), 1),
                 (Odd::Stale(2), 1),
                 (Odd::Order(1), 1),

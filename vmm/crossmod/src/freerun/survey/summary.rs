@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cell::Crosses;
 use super::outcome::{PassCounts, Side, bound};
 use super::results::{PairRow, Survey, SurveyRow};
+use crate::machine::free::survey::Length;
 
 /// Places of single stores that cross the same boundary.
 #[derive(Debug, Clone, Serialize)]
@@ -143,7 +144,8 @@ impl Survey {
             row.cell.length.single() && !row.cell.amd_promises_whole() && row.cell.crosses() < Crosses::Line
         };
         let over_line = |row: &SurveyRow| row.cell.length.single() && row.cell.crosses() >= Crosses::Line;
-        let copied = |row: &SurveyRow| !row.cell.length.single();
+        let copied = |row: &SurveyRow| row.cell.length == Length::Five;
+        let halves = |row: &SurveyRow| row.cell.length.halves() && row.cell.crosses() > Crosses::Nothing;
         let single = |row: &SurveyRow| row.cell.length.single();
         let serialised = |side| side == Side::Serialised;
         let not_serialised = |side| side != Side::Serialised;
@@ -152,6 +154,7 @@ impl Survey {
         let older = "no pass shows an older version than an earlier pass did";
         let serialising = "nothing from before the last serialising instruction is executed";
         let practice = "one store inside a line is seen whole, whatever it crosses there";
+        let ordered = "the blocks of one instruction are fetched in one order";
         let complete = "without serialising, the version complete before is executed";
         [
             ("AMD", "one store inside an aligned quadword is seen whole", amd, sum(&in_quadword, &any, torn)),
@@ -159,6 +162,7 @@ impl Survey {
             ("AMD", older, amd, sum(&single, &any, |c| c.order)),
             ("AMD, Intel", serialising, true, sum(&|_| true, &serialised, |c| c.stale)),
             ("practice", practice, false, sum(&in_line, &any, torn)),
+            ("practice", ordered, false, sum(&halves, &any, |c| c.first_newer)),
             ("nobody", "one store across lines or pages is seen whole", false, sum(&over_line, &any, torn)),
             ("nobody", "five bytes by REP MOVSB are seen whole", false, sum(&copied, &any, torn)),
             ("nobody", complete, false, sum(&|_| true, &not_serialised, |c| c.stale)),

@@ -1,11 +1,32 @@
 //! The most important findings of a survey, in words.
 
-use crate::freerun::survey::{Crosses, ModelLine, Survey};
+use std::collections::BTreeSet;
 
-/// The most important findings: outcomes that a binding model does not allow, by boundary; torn pairs inside a line; and
-/// what nothing explains.
+use crate::freerun::survey::{Crosses, ModelLine, Survey, SurveyRow};
+
+/// The most important findings: blocks that are fetched in another order than their addresses'; outcomes that a binding
+/// model does not allow, by boundary; torn pairs inside a line; and what nothing explains.
 pub fn headlines(survey: &Survey) -> Vec<String> {
-    forbidden(survey).chain(torn_pairs(survey)).chain(unexplained(survey)).collect()
+    let findings = forbidden(survey).chain(torn_pairs(survey)).chain(unexplained(survey));
+    order(survey).into_iter().chain(findings).collect()
+}
+
+fn order(survey: &Survey) -> Option<String> {
+    let newer = |row: &&SurveyRow| {
+        row.cell.length.halves() && row.seen.iter().any(|seen| seen.counts.first_newer > 0)
+    };
+    let rows: Vec<&SurveyRow> = survey.rows.iter().filter(newer).collect();
+    let crossed = rows.iter().map(|row| row.cell.crosses()).collect::<BTreeSet<_>>();
+    let crossed: Vec<&str> = crossed.into_iter().map(Crosses::name).collect();
+    let passes: u64 = rows.iter().flat_map(|row| &row.seen).map(|seen| seen.counts.first_newer).sum();
+    (passes > 0).then(|| {
+        format!(
+            "the blocks of one instruction are not fetched in one order here: {passes} passes executed a newer first half \
+             with an older second one, across {}: a protocol that stores the rest before the first byte needs a round \
+             between the two",
+            crossed.join(", ")
+        )
+    })
 }
 
 fn forbidden(survey: &Survey) -> impl Iterator<Item = String> {

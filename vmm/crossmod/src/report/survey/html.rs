@@ -32,6 +32,7 @@ pub fn section(survey: &Survey) -> Markup {
         (map(survey, "Torn, writer on the executor’s CPU", Side::SameCpu, torn))
         (map(survey, "Stale, two vCPUs, nothing serialises", Side::Vcpu, stale))
         (map(survey, "Stale, executor serialises before each pass", Side::Serialised, stale))
+        (order(survey))
         (pairs(survey))
         (classes(survey))
         (rules(survey))
@@ -44,7 +45,7 @@ pub fn map_svg(survey: &Survey) -> String {
     const SIZE: [f64; 2] = [31.0, 26.0];
     let columns = columns(survey);
     let surveyed = |length: &Length| survey.rows.iter().any(|row| row.cell.length == *length);
-    let lengths: Vec<Length> = Length::ALL.into_iter().filter(surveyed).collect();
+    let lengths: Vec<Length> = whole().filter(surveyed).collect();
     let (left, top) = (100.0, 58.0);
     let width = left + SIZE[0] * columns.len() as f64 + 16.0;
     let bottom = top + SIZE[1] * lengths.len() as f64;
@@ -90,8 +91,14 @@ fn share(count: u64, passes: u64) -> f64 {
     ((1e6 * count as f64 / passes.max(1) as f64).log10() / 4.0).clamp(0.0, 1.0) * 0.7 + 0.15
 }
 
+/// The lengths of stores that are made at once.
+fn whole() -> impl Iterator<Item = Length> {
+    Length::ALL.into_iter().filter(|length| !length.halves())
+}
+
 fn columns(survey: &Survey) -> Vec<(bool, usize)> {
-    survey.rows.iter().map(column).sorted_unstable().dedup().collect()
+    let rows = survey.rows.iter().filter(|row| !row.cell.length.halves());
+    rows.map(column).sorted_unstable().dedup().collect()
 }
 
 fn find(survey: &Survey, length: Length, place: (bool, usize)) -> Option<&SurveyRow> {
@@ -112,7 +119,7 @@ fn map(survey: &Survey, title: &str, side: Side, what: fn(&PassCounts) -> u64) -
         h3 { (title) }
         div.scroll { table.map {
             thead { tr { th { "store" } @for (page, offset) in &columns { th { @if *page { "p" } (offset) } } } }
-            tbody { @for length in Length::ALL { tr {
+            tbody { @for length in whole() { tr {
                 th scope="row" { (length.name()) }
                 @for &place in &columns {
                     @match find(survey, length, place).and_then(|row| Some((row, row.side(side)?))) {
@@ -136,6 +143,25 @@ fn heat(count: u64, passes: u64, promised: bool, title: &str, text: &str) -> Mar
     let style = format!("--share:{:.2}", share(count, passes));
     let heat = if count > 0 { "hot" } else { "zero" };
     html! { td class={ (heat) @if promised { " promised" } } style=(style) title=(title) { (text) } }
+}
+
+/// Which block of an instruction is fetched first.
+fn order(survey: &Survey) -> Markup {
+    let rows = || survey.rows.iter().filter(|row| row.cell.length.halves());
+    let sides = Side::ALL.map(Side::name);
+    html! {
+        @if rows().next().is_some() {
+            h3 { "In which order the blocks of one instruction are fetched" }
+            p.soft { "Passes in a million whose first half is newer than their second. The writer stores the second half first, so that a CPU that fetches the blocks in one order never executes one." }
+            (table(&[&["stores", "crosses"], &sides[..]].concat(), &html! { @for row in rows() { tr {
+                th scope="row" { (row.cell.length.name()) } td { (row.cell.crosses().name()) }
+                @for side in Side::ALL { @match row.side(side) {
+                    None => td.none { "–" },
+                    Some(seen) => (cell(row, seen.counts.first_newer, seen.counts.passes)),
+                } }
+            } } }))
+        }
+    }
 }
 
 fn pairs(survey: &Survey) -> Markup {

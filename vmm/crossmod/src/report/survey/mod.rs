@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub use headlines::headlines;
 pub use html::{map_svg, section};
-pub use text::{HEADER, PAIRS, line, pair, summary};
+pub use text::{HALVES, HEADER, PAIRS, line, pair, summary};
 
 use crate::freerun::survey::{Class, Rule, Survey, bound};
 

@@ -11,6 +11,12 @@ pub const HEADER: &str = concat!(
     "store          at  crosses  promise   host     vcpu     plain    neighb.  cold     same CPU    host     vcpu     serial.  cold      passes"
 );
 
+/// The header of [`line()`] for stores of two halves.
+pub const HALVES: &str = concat!(
+    "\n                                      first half newer than the second, per million passes     stale\n",
+    "two stores     at  crosses  promise   host     vcpu     plain    neighb.  cold     same CPU    host     vcpu     serial.  cold      passes"
+);
+
 /// The header of [`pair`].
 pub const PAIRS: &str = concat!(
     "\n                                        torn, per million passes\n",
@@ -65,9 +71,10 @@ pub fn line(row: &SurveyRow) -> String {
         let rate = seen.map_or("-".into(), |seen| per_million(what(&seen.counts), seen.counts.passes));
         let _ = write!(out, "  {rate:width$}");
     };
-    TORN.into_iter()
-        .zip([7, 7, 7, 7, 7, 10])
-        .for_each(|(side, width)| column(side, width, |counts| counts.torn));
+    // What is stored in two halves, the second one first, is mostly executed as a mix.
+    let what: fn(&PassCounts) -> u64 =
+        if cell.length.halves() { |counts| counts.first_newer } else { |counts| counts.torn };
+    TORN.into_iter().zip([7, 7, 7, 7, 7, 10]).for_each(|(side, width)| column(side, width, what));
     STALE.into_iter().zip([7, 7, 7, 8]).for_each(|(side, width)| column(side, width, |counts| counts.stale));
     let sum = |what: fn(&PassCounts) -> u64| row.seen.iter().map(|seen| what(&seen.counts)).sum::<u64>();
     end(out, sum(|counts| counts.passes), sum(|counts| counts.ahead + counts.exceptions))

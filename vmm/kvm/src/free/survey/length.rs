@@ -1,4 +1,4 @@
-//! Lengths of stores.
+//! Lengths of stores, and what takes more than one.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,33 +17,55 @@ pub enum Length {
     Eight,
     /// `mov rax, imm64`, RET and filler, by MOVUPS.
     Sixteen,
+    /// The immediate of `mov eax, imm32` by two stores: its second half, then its first. At no moment is the first half
+    /// the newer one.
+    Halves,
+    /// The same with MFENCE between the two.
+    HalvesFence,
+    /// The same with twenty PAUSE between the two.
+    HalvesPause,
 }
 
 impl Length {
-    /// All, ascending.
-    pub const ALL: [Length; 6] =
-        [Length::One, Length::Two, Length::Four, Length::Five, Length::Eight, Length::Sixteen];
+    /// All, ascending, then those of two halves.
+    pub const ALL: [Length; 9] = [
+        Length::One,
+        Length::Two,
+        Length::Four,
+        Length::Five,
+        Length::Eight,
+        Length::Sixteen,
+        Length::Halves,
+        Length::HalvesFence,
+        Length::HalvesPause,
+    ];
 
     /// Bytes stored.
     pub fn bytes(self) -> usize {
-        [1, 2, 4, 5, 8, 16][self as usize]
+        [1, 2, 4, 5, 8, 16, 4, 4, 4][self as usize]
     }
 
     /// One instruction stores all of it.
     pub fn single(self) -> bool {
-        self != Length::Five
+        self != Length::Five && !self.halves()
+    }
+
+    /// Two instructions store a half each, the second half first.
+    pub fn halves(self) -> bool {
+        matches!(self, Length::Halves | Length::HalvesFence | Length::HalvesPause)
     }
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        ["1", "2", "4", "5 (rep movsb)", "8", "16 (movups)"][self as usize]
+        ["1", "2", "4", "5 (rep movsb)", "8", "16 (movups)", "2+2", "2+2 (mfence)", "2+2 (pause)"]
+            [self as usize]
     }
 
     /// Opcode bytes of the executed instruction.
     pub fn opcode(self) -> &'static [u8] {
         match self {
-            Length::One | Length::Two | Length::Four | Length::Five => &[0xb8], // mov eax, imm32
-            Length::Eight | Length::Sixteen => &[0x48, 0xb8],                   // mov rax, imm64
+            Length::Eight | Length::Sixteen => &[0x48, 0xb8], // mov rax, imm64
+            _ => &[0xb8],                                     // mov eax, imm32
         }
     }
 

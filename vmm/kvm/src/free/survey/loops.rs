@@ -21,7 +21,8 @@ core::arch::global_asm!(
 guest_code!(crossmod_survey_start crossmod_survey_end crossmod_survey_execute
     crossmod_survey_execute_serialised crossmod_survey_execute_cold crossmod_survey_repeat
     crossmod_survey_write_1 crossmod_survey_write_2 crossmod_survey_write_4 crossmod_survey_write_5
-    crossmod_survey_write_8 crossmod_survey_write_16 crossmod_survey_alternate_1 crossmod_survey_alternate_8);
+    crossmod_survey_write_8 crossmod_survey_write_16 crossmod_survey_write_halves
+    crossmod_survey_write_halves_fence crossmod_survey_write_halves_pause crossmod_survey_alternate_1 crossmod_survey_alternate_8);
 
 /// How an executor reaches the site in each pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,9 @@ impl Loop {
             Loop::Write(Length::Five) => &raw const crossmod_survey_write_5,
             Loop::Write(Length::Eight) => &raw const crossmod_survey_write_8,
             Loop::Write(Length::Sixteen) => &raw const crossmod_survey_write_16,
+            Loop::Write(Length::Halves) => &raw const crossmod_survey_write_halves,
+            Loop::Write(Length::HalvesFence) => &raw const crossmod_survey_write_halves_fence,
+            Loop::Write(Length::HalvesPause) => &raw const crossmod_survey_write_halves_pause,
             Loop::Alternate { byte: true } => &raw const crossmod_survey_alternate_1,
             Loop::Alternate { byte: false } => &raw const crossmod_survey_alternate_8,
         }

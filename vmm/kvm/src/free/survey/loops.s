@@ -120,6 +120,25 @@ writer 8
     mov [rdi], rax
     space
 
+// Two halves, the second one first: whoever reads them in one order never finds the first half newer.
+writer halves
+    mov [rdi + 2], ax
+    mov [rdi], ax
+    space
+writer halves_fence
+    mov [rdi + 2], ax
+    mfence
+    mov [rdi], ax
+    space
+writer halves_pause
+    mov [rdi + 2], ax
+    mov r10d, 20
+3:  pause
+    dec r10d
+    jnz 3b
+    mov [rdi], ax
+    space
+
 // Writers of two versions in turn: even generations store the first word behind the counters, odd ones the second.
 .macro alternate name
 survey_entry alternate_\name
