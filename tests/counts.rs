@@ -11,7 +11,7 @@ use crossmod::scenario::Options;
 use crate::bench::{check, inline, options, walk};
 use crate::kvm;
 
-/// One executor, one pass, one store and nothing else.
+/// One executor with one pass, and one store.
 fn store_at(offset: u64) -> crossmod::Scenario {
     inline(
         "one-store",

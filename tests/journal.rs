@@ -15,8 +15,8 @@ fn cases() -> Vec<Case> {
     suite::cases(&scenarios, &[]).unwrap()
 }
 
-/// Opens a journal that was dropped. Other tests start processes, which hold what is open here until they execute
-/// their program: a lock may outlive its journal by that.
+/// Opens a journal that was dropped. Other tests start processes, and a new process holds all open files of this one
+/// until it executes its program. A lock can therefore outlive its journal for a moment.
 fn reopen(path: &Path, header: &Header) -> Result<Journal, JournalError> {
     for _ in 0..10_000 {
         match Journal::open(path, header) {
@@ -27,7 +27,7 @@ fn reopen(path: &Path, header: &Header) -> Result<Journal, JournalError> {
     Journal::open(path, header)
 }
 
-/// As if a case had been checked.
+/// A case as if it had been checked.
 fn report(case: &Case, status: Status) -> Report {
     Report {
         status,
@@ -58,7 +58,7 @@ fn wherever_it_is_cut_what_was_whole_is_known_and_the_rest_is_written_again() {
         let mut journal = reopen(&part, &header).unwrap();
         let known = cases.iter().filter(|case| journal.known(case, None).is_some()).count();
         assert_eq!(known, whole, "cut at {cut}");
-        // Every byte is opened; going on is tried now and then, as each line waits for the disk.
+        // Opened after every byte; continued only now and then, because each line waits for the disk.
         if cut % 997 != 0 {
             continue;
         }

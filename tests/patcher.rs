@@ -1,4 +1,4 @@
-//! The steps of the patcher on a vCPU of its own: what then has to be said that the host's patcher does not need.
+//! The patcher's steps on a vCPU of its own: what a vCPU must do that the host's patcher need not.
 
 use crossmod::property::Property::{self, *};
 use crossmod::results::Status;
@@ -12,7 +12,7 @@ fn found(report: &Report) -> Vec<Property> {
     violated(report).into_iter().collect()
 }
 
-/// Whatever the host's patcher can do to the executors, one that is slower and is interrupted can do, too.
+/// A patcher that is slower and is interrupted shows every hazard that the host's patcher shows.
 #[test]
 fn what_the_host_breaks_a_vcpu_breaks() {
     kvm::required();
@@ -72,7 +72,7 @@ fn a_store_of_five_bytes_is_two_instructions() {
     }
 }
 
-/// What no CPU does by itself the host does, when the program asks for it, and not before.
+/// The host performs what no CPU can do by itself, once the program asks for it.
 #[test]
 fn the_host_performs_what_no_cpu_can() {
     kvm::required();

@@ -12,13 +12,13 @@ use crate::{golden, kvm};
 /// What a test says about a property.
 struct Case<'a> {
     property: Property,
-    /// Violates it.
+    /// A scenario that violates it.
     broken: Scenario,
-    /// What else that one violates.
+    /// What else that scenario violates.
     besides: &'a [Property],
     /// Length of the shortest schedule.
     moves: usize,
-    /// What its sentence says.
+    /// A part of the finding's sentence.
     says: &'a [&'a str],
     /// The nearest scenario that keeps the property,
     fixed: Scenario,
@@ -153,7 +153,7 @@ fn balanced(name: &str, steps: &str) -> Scenario {
     inline(name, &format!("{steps}\n[executors]\ncount = 1\npasses = 1\n{site}"))
 }
 
-/// The same by way of an INT3 and a grace period, with a handler that goes on at `resume`.
+/// The same with an INT3 and a grace period, and a handler that continues at `resume`.
 fn quiesced(resume: &str) -> Scenario {
     let steps = ["arm", "int3", "sync-int3", "grace", "tail", "sync-tail", "first", "sync-first", "disarm"];
     let mut scenario = balanced("quiesced", &format!("protocol = \"text_poke_fixup\"\norder = {steps:?}"));
@@ -350,9 +350,9 @@ fn stall_is_measured() {
     // stores the first byte, assumes synchronisation, releases, sees the acknowledgement, disarms and
     // declares completion, all while the executor may still be on its way out of the handler.
     assert_eq!(stalls("seed/softirq-none"), [(7, 7)]);
-    // The same, and eight moves of something else before the release.
+    // The same, with eight other moves before the release.
     assert_eq!(stalls("seed/softirq-8"), [(15, 15)]);
-    // With the store alone nobody is kept waiting.
+    // The store alone keeps no executor waiting.
     let stalls = |name: &str| {
         let report = assert_exactly(&shipped(name), &[Property::Unserialised]);
         report.stalls.iter().map(|stall| stall.patcher).collect::<Vec<_>>()

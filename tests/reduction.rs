@@ -12,8 +12,8 @@ use crate::bench::{options, plain, violated};
 use crate::shipped::{BUGS, CATALOGUE, LINUX, LITMUS, VCPU, belongs};
 use crate::{harness, kvm, random};
 
-/// Everything that reduction must not change. Of the stalls only the patcher's share: what other actors do
-/// is counted in moves, and reduced moves are longer.
+/// Everything that reduction must not change. Only the patcher's share of a stall is compared: what other actors do is
+/// counted in moves, and reduced moves are longer.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     violated: BTreeSet<Property>,
@@ -48,7 +48,7 @@ fn assert_same(reduced: &Report, full: &Report, text: &str) -> [usize; 2] {
     let (mut schedules, mut longer) = (0, 0);
     for finding in &full.findings {
         let property = finding.violation.property;
-        // Progress is shown by a state, and that is another one.
+        // A lack of progress is shown by a state, and the reduced search may show another one.
         if !matches!(property, Property::Deadlock | Property::Livelock) {
             let here = reduced.finding(property).unwrap().schedule.len();
             assert!(here >= finding.schedule.len(), "{}: {property} shorter than the shortest", full.name);

@@ -7,7 +7,7 @@ use crate::harness;
 /// A function that is marked `#[test]`.
 pub struct Test {
     pub path: &'static str,
-    /// It begins before those that are not, so that no CPU is left waiting for it at the end.
+    /// It begins before the short ones, so that no CPU is left waiting for it at the end.
     pub long: bool,
     pub run: fn(),
 }

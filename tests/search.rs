@@ -16,8 +16,8 @@ fn verdict(report: &Report) -> (Status, String, Vec<Outcome>, Option<FinalValues
 }
 
 /// Under every fetch model that it asks for, each shipped scenario has the same hash (states, schedules,
-/// outcomes) with one worker and with three, and the same verdict without symmetry. The small ones have
-/// it with every transition executed each time it is used.
+/// outcomes) with one worker and with three, and the same verdict without symmetry. The small ones also have the same
+/// hash when every transition is executed each time it is used.
 #[test(long)]
 fn the_shipped_set_is_the_same_however_it_is_searched() {
     kvm::required();
@@ -40,7 +40,7 @@ fn the_shipped_set_is_the_same_however_it_is_searched() {
             let three = look(&CheckOptions { workers: 3, ..plain });
             assert_eq!(three.digest, one.digest, "{} under {fetch} with three workers", one.name);
             assert_eq!(three.counts.transitions, one.counts.transitions);
-            // Of one executor there is nothing to exchange.
+            // A single executor has nothing to exchange.
             if one.counts.states < LARGE && one.bounds.as_ref().unwrap().executors > 1 {
                 let apart = look(&CheckOptions { symmetry: false, ..plain });
                 assert_eq!(verdict(&apart), verdict(&one), "{} under {fetch} without symmetry", one.name);
@@ -58,7 +58,7 @@ fn the_shipped_set_is_the_same_however_it_is_searched() {
     assert!(cases > 150 && executed > 20, "{cases}, {executed}");
 }
 
-/// Three executors alike are 6 states in one, but for those in which two do the same.
+/// Three equal executors turn up to six states into one; fewer where two of them do the same.
 #[test]
 fn symmetry_saves_nearly_the_number_of_exchanges() {
     kvm::required();

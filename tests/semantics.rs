@@ -1,4 +1,4 @@
-//! The rules that the verdicts rest on, each where breaking it would show: what may be delivered when, what
+//! The rules that the verdicts rest on, each tested where breaking it would show: what may be delivered when, what
 //! a wait waits for, how a store is cut, what is exempt. `scripts/break-properties` breaks them in turn.
 
 use crossmod::engine::SteppingEngine;
@@ -81,7 +81,7 @@ fn an_smi_comes_wherever_it_likes_and_serialises() {
         offered += u32::from(state.global.smi > 0);
     });
     assert!(offered > 5, "{offered}");
-    // It need not come, so that it saves nobody.
+    // The SMI need not come, so the executor may stay unserialised.
     assert_exactly(&scenario, &[Property::Unserialised]);
     let plan = scenario.plan(&Options::default()).unwrap();
     let mut machine = Machine::oracle().unwrap();
@@ -159,7 +159,7 @@ fn stores_are_cut_at_cache_lines_and_their_pieces_come_in_any_order() {
     assert_eq!(pieces(0x130, eight[0], eight[1]), [(0, 16), (16, 16)]);
 }
 
-/// What is torn may be a HLT, where a handler returns to. It is told, and nothing that is executed behind it halts.
+/// A torn instruction to which a handler returns may be a HLT. The report says so, and no later instruction halts.
 #[test]
 fn a_torn_halt_ends_an_execution_and_no_other() {
     kvm::required();
@@ -249,7 +249,7 @@ fn the_frame_of_the_trap_itself_stands_nowhere_in_the_new_code() {
 #[test]
 fn quiescence_looks_at_saved_instruction_pointers_too() {
     kvm::required();
-    // A trap on its way stands in nobody's RIP, only in its frame.
+    // A trap that is being handled shows in its frame only, and in no RIP.
     let text = "protocol = \"text_poke_fixup\"\nwithout = [\"sync-first\"]\n\
         order = [\"arm\", \"int3\", \"sync-int3\", \"tail\", \"sync-tail\", \"first\", \"grace\", \"disarm\"]\n";
     let grace = "[[step]]\nlabel = \"grace\"\nquiesce = {}\n";
@@ -276,8 +276,8 @@ fn the_amd_rule_exempts_one_store_inside_a_quadword_and_no_other() {
     assert_exactly(&at(0x103, "intel"), &[Property::Unserialised]);
 }
 
-/// Only there may stores be any, and only under AMD's rule: not where old leads, not where the handler returns to, and not
-/// the store that leads there.
+/// Only there, and only under AMD's rule, is every store allowed: not where old leads, not where the handler returns to,
+/// and not for the store that leads there.
 #[test]
 fn the_amd_rule_exempts_stores_to_bytes_that_nobody_reaches() {
     kvm::required();

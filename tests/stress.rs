@@ -21,7 +21,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_crossmod");
 fn options(findings: &Path) -> StressOptions {
     StressOptions {
         executors: None,
-        // The rounds end it, however busy the host is.
+        // The number of rounds ends the run, however busy the host is.
         duration: Duration::from_secs(86_400),
         rounds: 100,
         rates: Rates { nmi: 0.0, irq: 0.0 },
@@ -59,7 +59,7 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
         assert_eq!(result.overcommitted, executors >= crossmod::machine::allowed_cpus().len());
         assert!(result.findings.is_empty() && counts.ahead == 0, "{result:?}");
         assert!(counts.passes > 0 && counts.old > 0 && counts.new > 0, "{counts:?}");
-        // A pass that was given up is neither; there is none. Those of handlers are judged, too.
+        // A pass that was given up is neither, and none was. The passes of handlers are judged, too.
         assert_eq!(counts.old + counts.new, counts.passes + counts.handler_passes, "{counts:?}");
         for messages in [result.nmi, result.irq] {
             assert!(messages.delivered > 0, "{messages:?}");
@@ -75,7 +75,7 @@ fn a_protocol_that_holds_shows_nothing_else_and_no_message_is_lost() {
             assert!((1..=handlers).contains(&counts.handler_passes), "{counts:?}");
         }
         assert!(result.claims.contains(&Property::Stale) && !result.two_valued);
-        // What nothing explains is no success.
+        // An outcome that nothing explains is a failure.
         let mut ahead = result;
         assert!(ahead.held());
         ahead.counts.ahead = 1;
@@ -154,7 +154,7 @@ fn what_cannot_run_at_full_speed_says_why_and_what_to_do() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("a directory that can be written to"));
 }
 
-/// Nothing but its name is free: the file cannot be put in its place.
+/// A directory has the finding's name, so the file cannot be renamed to it.
 #[test]
 fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
     counting_required();
@@ -173,7 +173,7 @@ fn a_finding_that_cannot_be_written_is_told_and_ends_the_run() {
     assert!(message.starts_with("harness error: ") && message.contains(name), "{message}");
 }
 
-/// One executor of a RET, and what it sees is of no interest.
+/// One executor whose site is a RET. What it sees does not matter.
 fn bare() -> StressVm {
     let mut text = vec![0xcc; 0x200];
     text[0x100] = 0xc3;
@@ -204,7 +204,7 @@ impl Observer for Blind {
     fn handler_ends(&mut self, _: bool, _: Option<u64>) {}
 }
 
-/// One message at a time, each waited for: none of them can become one with another.
+/// Sends one message at a time and waits for each, so no two of them can coalesce.
 #[test]
 fn every_message_that_meets_no_other_arrives() {
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -230,7 +230,7 @@ fn every_message_that_meets_no_other_arrives() {
     sent.map(|_| ()).unwrap();
 }
 
-/// Nobody else would end them, and the panic would never be seen.
+/// Otherwise the executors would run for ever, and the panic would never be seen.
 #[test]
 fn executors_stop_when_their_patcher_panics() {
     counting_required();
@@ -267,7 +267,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         .unwrap_or_default()
 }
 
-/// Whatever is there under its name is whole, and whatever was told is there.
+/// A file under a finding's name is complete, and every finding that was reported has its file.
 #[test]
 fn a_kill_at_any_moment_loses_no_finding() {
     counting_required();
@@ -278,7 +278,7 @@ fn a_kill_at_any_moment_loses_no_finding() {
         let (mut child, mut lines) = started(directory.path());
         let mut out = String::new();
         if attempt % 3 == 0 {
-            // Just when it is told of.
+            // At the moment of the report.
             lines.read_line(&mut out).unwrap();
         } else {
             std::thread::sleep(Duration::from_micros(random.u64(..250_000)));
@@ -326,7 +326,7 @@ fn the_examples_in_the_help_run() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), errors)
     };
-    // Shortened, so that they end at once.
+    // Short runs.
     for (subcommand, shortened) in [("stress", "--iterations"), ("bench", "--rounds")] {
         let help = run(&[subcommand, "--help"]).1;
         let example = help.lines().find_map(|line| line.trim().strip_prefix("crossmod ")).unwrap();

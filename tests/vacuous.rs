@@ -1,4 +1,4 @@
-//! Scenarios that test nothing are not *safe*; and what used to test less than it said.
+//! Scenarios that test nothing are not *safe*. Regression tests for verdicts that claimed more than was tested.
 
 use crossmod::property::Property;
 use crossmod::report::{detail, junit, ktap, line};

@@ -1,4 +1,4 @@
-//! What is checked: a site, those who run through it, and what the patcher does; and the same as TOML.
+//! A case: a site, its executors and the patcher's steps; and the same case as TOML.
 
 use std::fmt::Write;
 
@@ -52,7 +52,7 @@ pub enum Step {
     },
     Arm,
     Disarm,
-    /// A broadcast of one of the first three, and the wait for it.
+    /// A broadcast of one of the first three functions, and the wait for its acknowledgements.
     Round(Run),
     Broadcast(Run),
     AwaitArrivals,
@@ -77,7 +77,7 @@ pub struct Executor {
 pub struct Case {
     pub old: Version,
     pub new: Version,
-    /// Of the first byte, in its page.
+    /// Offset of the site's first byte in its page.
     pub offset: usize,
     pub executors: Vec<Executor>,
     pub resume: Option<Resume>,

@@ -117,7 +117,7 @@ impl Model {
         (case.offset + case.len() - 1) / self.atom - case.offset / self.atom + 1
     }
 
-    /// Of an executor that has serialised for so many commits.
+    /// The view of an executor that has serialised for this many commits.
     pub fn serialised(&self, case: &Case, commits: usize) -> View {
         let clocks = match (self.stale, self.order) {
             (false, _) | (_, Order::Any) => 0,
@@ -132,7 +132,7 @@ impl Model {
         self.fetches_seeing(case, commits, &vec![false; commits.len()], view, byte)
     }
 
-    /// The same where an executor cannot miss some of the commits. A clock says that by itself.
+    /// The same for an executor that cannot miss some of the commits. A clock implies that already.
     pub fn fetches_seeing(
         &self,
         case: &Case,

@@ -136,7 +136,7 @@ pub fn case(seed: u64) -> Case {
         let at = random.usize(..=steps.len());
         steps.insert(at, Step::Done);
     }
-    // A broadcast that nobody has waited for must not meet another one.
+    // A broadcast must be waited for before the next one is sent.
     tame(&mut steps);
     let branch = |version: &Version| version.iter().any(|one| one.flow != super::case::Flow::Through);
     if random.u8(..4) == 0 {

@@ -38,7 +38,7 @@ struct Found {
     outcomes: BTreeSet<String>,
 }
 
-/// What both have an opinion on.
+/// The properties that both judge.
 const PROPERTIES: [&str; 11] = [
     "torn",
     "order",
@@ -52,7 +52,7 @@ const PROPERTIES: [&str; 11] = [
     "livelock",
     "nmi-frame",
 ];
-/// Of random cases, more states than this are left to others.
+/// Random cases with more states than this are skipped.
 const MOST: usize = 150_000;
 
 /// What the explorer says about a case under each of these models; none if the scenario is refused.
@@ -61,7 +61,7 @@ fn explored(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) ->
     let mut verdicts = Vec::new();
     for &model in models {
         let scenario = inline(name, &case.text());
-        // One way to search for one model, the other for the next.
+        // Search one model with stalls and the others without, so that both ways are compared.
         let stalls = if model == COHERENT { Stalls::Keep } else { Stalls::No };
         let options = CheckOptions { fetch: Some(model.name.parse().unwrap()), stalls, ..options() };
         let report = match checker.check(&scenario, &options, |_| {}) {
@@ -127,7 +127,7 @@ fn naive(offset: usize) -> Case {
     Case { steps, resume: None, ..fixup([true; 3], offset) }
 }
 
-/// What the int3 protocol and what is left of it come to under each fetch model.
+/// The verdicts of the int3 protocol, whole and without some of its rounds, under each fetch model.
 #[test]
 fn verdicts_of_the_int3_protocol_by_fetch_model() {
     // Inside a quadword, across two quadwords, across two lines.
@@ -262,7 +262,7 @@ fn each_fetch_model_allows_what_a_stronger_one_does() {
     }
 }
 
-/// One comparison; returns what is violated. `Ok(None)` if either side leaves it to others.
+/// Compares one case; returns what is violated. `Ok(None)` if either side skips it.
 fn compare(
     checker: &mut Checker,
     name: &str,
@@ -303,7 +303,7 @@ fn compare(
     Ok(Some(all))
 }
 
-/// A comparison that neither side may leave to others.
+/// Compares a case that neither side may skip.
 fn agree(checker: &mut Checker, name: &str, case: &Case, models: &[Model]) -> Names {
     match compare(checker, name, case, models, usize::MAX) {
         Ok(Some(violated)) => violated,
@@ -334,7 +334,7 @@ fn the_explorer_and_the_checker_agree_on_all_variants_of_the_int3_protocol() {
         violated.remove("unserialised");
         seen.insert(violated);
     }
-    // Coherent fetches never tear what an INT3 guards, and nothing here runs backwards.
+    // Coherent fetches never tear what an INT3 guards, and never show an older version after a newer one.
     assert_eq!(seen, BTreeSet::from([Names::new(), Names::from(["unclaimed-trap"])]));
 }
 

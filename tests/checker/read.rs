@@ -1,4 +1,5 @@
-//! Reads a scenario file, as far as the checker's own words go, with what it expects under each fetch model.
+//! Reads a scenario file into a case, with what it expects under each fetch model. It knows only the constructs of the
+//! checker.
 
 use toml::{Table, Value};
 

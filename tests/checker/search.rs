@@ -1,4 +1,4 @@
-//! Breadth first, over everything.
+//! A breadth-first search of all states.
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
@@ -19,7 +19,7 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
     let mut moves = Moves::default();
     // Where an execution can end.
     let mut ends = Vec::new();
-    // From where an executor writes shared memory, and might again and again.
+    // States in which an executor writes shared memory, and could do so again and again.
     let mut writes = Vec::new();
     let mut at = 0;
     while at < worlds.len() {
@@ -53,8 +53,8 @@ pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {
         }
         at += 1;
     }
-    // Whatever cannot reach an end is stuck. Either it can get to where nobody writes any more, or others will
-    // write for ever.
+    // A state that cannot reach an end is stuck. It is a deadlock if it can reach a state from where nobody writes any
+    // more, and a livelock otherwise.
     let before = moves.backwards(worlds.len());
     let completes = before.reaching(ends);
     let writing = before.reaching(writes);
@@ -90,7 +90,7 @@ impl Moves {
     }
 }
 
-/// Moves by the state that they lead to; and for each state, where those to it start.
+/// Moves sorted by the state that they lead to, with the index of the first one for each state.
 pub struct Backwards {
     starts: Vec<usize>,
     moves: Vec<[u32; 2]>,

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use super::case::{self, Case, Flow, Instruction, Resume, Run, Step};
 use super::fetch::{Commit, Exempt, Model, Order, Seen, View};
 
-/// Stands for `interior` where that is not decided.
+/// Stands for `interior` where the checker cannot decide it.
 pub const MIXTURE: &str = "interior of a mixture";
 
 /// What interrupted what.
@@ -21,10 +21,10 @@ enum Context {
     Nmi,
 }
 
-/// Before which move one stands.
+/// Where an executor is: the move that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
-    /// Before the call of the site; of the main context perhaps for good.
+    /// Before the call of the site. The main context may stay there.
     Outside,
     Site(usize),
     /// Where a branch out of the site leads: old's target or new's.
@@ -43,10 +43,11 @@ enum Place {
 struct Level {
     context: Context,
     place: Place,
-    /// When this pass began, the patcher was done; a pass had ended as new.
+    /// When this pass began, the patcher was done.
     after_done: bool,
+    /// When it began, an earlier pass had ended as new.
     new_before: bool,
-    /// It has been at old's target, at new's.
+    /// It has been at old's target; at new's.
     visited: [bool; 2],
     /// It went through the trap.
     trapped: bool,
@@ -63,11 +64,11 @@ struct Cpu {
     nmi_blocked: bool,
 }
 
-/// A state. What a move leaves as it is, is shared with the state before it.
+/// A state. It shares with the state before it what the move did not change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     step: usize,
-    /// Of a step that takes several moves: pieces stored, or executors seen, as bits, or moves made.
+    /// Progress within a step of several moves: bits of pieces stored or of executors seen, or a number of moves.
     progress: usize,
     commits: Rc<Vec<Commit>>,
     cpus: SmallVec<[Rc<Cpu>; 3]>,
@@ -110,7 +111,7 @@ pub struct Next {
     /// None if the violation ends the execution.
     pub world: Option<World>,
     pub violated: Vec<&'static str>,
-    /// Of the pass that it ends.
+    /// The outcome of the pass that the move ends.
     pub outcome: Option<Outcome>,
 }
 
@@ -217,7 +218,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Nothing is left to do but for NMIs.
+    /// True if nothing is left to do except for NMIs.
     pub fn complete(&self, world: &World) -> bool {
         world.step == self.steps.len()
             && world.cpus.iter().all(|cpu| cpu.left == 0 && cpu.levels.len() == 1 && cpu.pending.is_none())
@@ -305,7 +306,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Deliveries. IPIs need interrupts on, which they are in the main context outside of the trap handler.
+    /// Deliveries of IPIs and NMIs. Interrupts are on in the main context outside the trap handler, and off elsewhere.
     fn interrupt(&self, world: &World, slot: usize, nexts: &mut Vec<Next>) {
         let cpu = &world.cpus[slot];
         let Some(top) = cpu.levels.last() else { return };

@@ -108,7 +108,7 @@ fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
     });
     assert!(error.to_string().contains("changed shared bytes that it does not write"), "{error}");
 
-    // A result that is no function of the state: found when a remembered one is executed again.
+    // A result that is not a function of the state is found when a remembered step is executed again.
     let error = lie(&mut machine, Memo::new(1, 1), |step, result| {
         if let Ok(executed) = result {
             executed.cpu.regs.gpr[reg::RAX + 3] = step;
@@ -125,7 +125,7 @@ fn steps_that_end_elsewhere_or_write_what_they_do_not_write_are_told() {
     assert_works(&mut machine);
 }
 
-/// A request to stop that arrives inside KVM_RUN is an end like one that arrives outside of it.
+/// A request to stop ends the search in the same way inside KVM_RUN and outside it.
 #[test]
 fn an_interrupted_step_ends_the_search_with_what_is_known() {
     kvm::required();

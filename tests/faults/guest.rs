@@ -13,7 +13,7 @@ use crate::kvm;
 #[test]
 fn a_triple_fault_has_a_name_and_reset_repairs_what_caused_it() {
     kvm::required();
-    // mov [rax], rcx: the guest withdraws its own gates, by and by.
+    // mov [rax], rcx: the guest overwrites its own gates one after the other.
     let mut machine = machine(&[0x48, 0x89, 0x08]);
     for number in [vector::UD, vector::GP, vector::DF] {
         let mut cpu = at(SITE, false);
@@ -90,7 +90,7 @@ fn an_endless_loop_is_ended_and_what_was_planted_is_taken_away() {
     assert_eq!(from, SITE);
     let (cpu, _) = machine.step(0, &at(SITE + 0x20, true), Stimulus::Instruction).unwrap();
     assert_eq!(cpu.regs.rip, SITE + 0x21, "a NOP, and no doorbell");
-    // At ring 0 some hosts step it once instead. Neither is a verdict: the loop goes on where it was.
+    // At ring 0 some hosts execute one iteration instead. Either way the loop is where it was.
     match machine.step(0, &at(SITE, false), Stimulus::InstructionTo(SITE + 0x20)) {
         Ok((cpu, Landing::Boundary)) => assert_eq!(cpu.regs.rip, SITE),
         Err(MachineError::Endless { from, .. }) => assert_eq!(from, SITE),

@@ -1,4 +1,4 @@
-//! The exit of a HLT, which some hosts report later than it is executed: it is passed over once, and only where it is owed.
+//! The exit of a HLT. Some hosts report it late: it is ignored once, and only where one is due.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Signals: those that are for us end a run in order, all others change nothing.
+//! Signals: the ones that ask to stop end a run in order, and all others change nothing.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -68,7 +68,7 @@ fn a_storm_of_foreign_signals_changes_no_step() {
     assert_eq!(wrong, 0);
 }
 
-/// A long check in a process of its own, known to explore.
+/// A long check in a process of its own that has begun to explore.
 fn long_check(more: &[&str]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_crossmod"))
         .args(["check", "seed/hold-3", "--no-memo", "--no-reduction"])
@@ -105,8 +105,8 @@ fn end(mut child: Child) -> (Option<i32>, String, String) {
     (child.wait().unwrap().code(), out, err)
 }
 
-/// What a long check printed that a signal ended in the middle of its search. Any moment must do; one that was too early,
-/// while the host is asked what it can do, is followed by a later one.
+/// The output of a long check that a signal ended in the middle of its search. If the signal came too early, while the
+/// process was still probing the host, another process gets it later.
 fn interrupted(more: &[&str], number: libc::c_int, searching: fn(&str) -> bool) -> (String, String) {
     let mut after = Duration::from_millis(50);
     for _ in 0..8 {

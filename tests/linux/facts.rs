@@ -1,5 +1,5 @@
-//! What is known of one real kernel, in a small file that `scripts/check-sites --facts` writes: its sites, put where
-//! they are in that kernel, are read as they are there; and the shipped scenarios are about them.
+//! The facts of one real kernel, from a small file that `scripts/check-sites --facts` writes. Its sites, put at their
+//! addresses in a made-up kernel, are read as they are in the real one, and the shipped scenarios describe them.
 
 use crossmod::Scenario;
 use crossmod::linux::{self, Filter, Image, Kind};

@@ -1,4 +1,4 @@
-//! Damage and malice: an error that says where, why and what to do; never a panic.
+//! Damaged and hostile images: the error says where, why and what to do, and nothing panics.
 
 use crossmod::linux::{self, ImageError};
 use crossmod::sites::export::{self, Direction, PatchSetup};
@@ -54,7 +54,7 @@ proptest! {
     fn a_truncated_image_is_refused(which in 0..12usize, keep in 0.0..1.0f64) {
         let mut bytes = images().swap_remove(which);
         bytes.truncate((bytes.len() as f64 * keep) as usize);
-        // What is cut off may be what nobody reads: padding behind a payload.
+        // The missing part may be padding behind a payload, which is not read.
         if let Err(error) = digest(bytes) {
             complete(&error);
         }
@@ -157,7 +157,7 @@ fn containers_that_are_wrong_are_named() {
     // A payload that announces more than any kernel has is not unpacked.
     let end = 0x440 + u32::from_le_bytes(*image_length(&kernel).first_chunk().unwrap()) as usize;
     assert!(image(&|bytes| bytes[end - 1] = 0xff).contains("more than any kernel has"));
-    // And one that unpacks to more than it announces is stopped there.
+    // Unpacking stops where the payload exceeds the announced size.
     assert!(image(&|bytes| bytes[end - 4..end].fill(0)).contains("unpacks to more than 0 bytes"));
     let mut arm = kernel.clone();
     arm[18] = 183;
@@ -171,7 +171,7 @@ fn image_length(kernel: &[u8]) -> Vec<u8> {
 #[test]
 fn a_kernel_without_names_says_what_to_do() {
     let mut bytes = synth::sample(false).elf();
-    // The token table's digits are what kallsyms is found by.
+    // kallsyms is found by the digits of its token table.
     let at = bytes.windows(6).position(|window| window == b"0\x001\x002\0").unwrap();
     bytes[at] = b'?';
     let said = digest(bytes).unwrap_err().to_string();

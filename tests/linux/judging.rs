@@ -215,7 +215,7 @@ fn each_class_is_asked_once_in_each_direction() {
     assert_eq!(told, [0, 1]);
     let tally = judge::tally(&judged);
     assert_eq!(tally, [(Verdict::Hazard([Property::Torn].into()), 2, 1), (Verdict::Safe, 3, 1)]);
-    // What was judged until an error stays.
+    // The verdicts from before an error are kept.
     let classes = linux::classes(&images, &patched());
     let mut left = 2;
     let check = |_: &crossmod::Scenario| {

@@ -198,7 +198,7 @@ fn what_safe_rests_on_is_counted_and_said() {
         assert!(text.contains(line), "`{line}` is not in\n{text}");
         assert!(tables::html(&document).contains(line), "{line}");
     }
-    // Of what is not safe, nothing is claimed.
+    // Nothing is claimed about sites that are not safe.
     judged.iter_mut().for_each(|one| one.verdict = Verdict::NotDecided("cut".into()));
     assert_eq!(Provisos::of(&judged, &Verdict::Safe).lines(), [""; 0]);
 }
@@ -217,7 +217,7 @@ fn the_summary_says_what_a_store_alone_would_do() {
     let images = [parse(kernel.elf())];
     let mut judged = judged(&images, &[Kind::JumpLabel], |name| {
         let torn = ["+0x306", "+0x43e", "+0xffe"].iter().any(|site| name.contains(site));
-        // When a store is seen is nothing that the rule promises, or that INT3 is for.
+        // Neither the rule nor INT3 promises when a store is seen.
         let late = Verdict::Hazard([Property::Stale].into());
         if torn { Verdict::Hazard([Property::Torn, Property::Unserialised].into()) } else { late }
     });

@@ -1,5 +1,5 @@
-//! The language accepts more instructions than any shipped site has. Each is stepped singly at both rings, or the
-//! host says that it cannot; none runs on unnoticed.
+//! The language accepts more instructions than any shipped site has. At both rings each is either stepped singly or
+//! refused by the host. None runs on without being noticed.
 
 use std::collections::BTreeMap;
 

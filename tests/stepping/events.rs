@@ -154,7 +154,7 @@ fn a_machine_check_comes_wherever_it_likes_and_again_after_its_handler() {
     }
 }
 
-/// Nothing of an SMI is visible afterwards, whatever it interrupts; and it was one where the host has them.
+/// An SMI leaves no visible trace, whatever it interrupts; where the host has SMIs, it was a real one.
 #[test]
 fn an_smi_leaves_everything_as_it_was() {
     kvm::required();
@@ -230,7 +230,7 @@ fn nested_handlers_return_to_where_they_came_from() {
         for (world, top) in worlds.iter().zip(tops) {
             assert!(world.rsp() < top && world.rsp() > top - 0x100, "user {user}");
         }
-        // Not one that a stop is planted on.
+        // No stop is planted at this address.
         let iret = nmi + 2;
         while let Some(inner) = worlds.pop() {
             let Some(outer) = worlds.last() else { break };

@@ -1,4 +1,4 @@
-//! What a step fetches is what was written before it, also across pages; what it restores is what was given.
+//! A step fetches what was written before it, also across pages, and starts from the state that it was given.
 
 use crossmod::layout::MAX_CPUS;
 use crossmod::machine::Machine;

@@ -38,7 +38,7 @@ fn store(random: &mut Rng, site: &case::Case) -> Op {
         (_, 5) => (0, 4),
         _ => (0, 2),
     };
-    // What would cross a cache line is more than one instruction.
+    // A store across a cache line would take more than one instruction.
     let line = |byte: usize| (site.offset + byte) / 64;
     let size = if line(at) == line(at + size - 1) { size } else { 1 };
     Op::Store { at, bytes: version[at..at + size].to_vec() }
@@ -117,7 +117,7 @@ fn program(
 
 /// Takes the lock somewhere, and mostly drops it later.
 fn lock(random: &mut Rng, program: &mut Vec<Op>) {
-    // Nobody skips what belongs to the lock.
+    // Steps of the lock are never skipped.
     if program.iter().any(|op| matches!(op, Op::SkipIf(..))) {
         return;
     }
@@ -213,7 +213,7 @@ pub fn case(seed: u64) -> (Case, Model) {
     let mut random = Rng::with_seed(seed);
     let random = &mut random;
     let site = site(random);
-    // One alone has the host beside it.
+    // A single vCPU runs beside the host's patcher.
     let count = match random.u8(..12) {
         0 => 1,
         1..=4 => 3,

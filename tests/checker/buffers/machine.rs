@@ -35,7 +35,7 @@ enum Waiting {
     Acknowledgement,
 }
 
-/// Before which move a pass is.
+/// Where a pass is: the move that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     Site,
@@ -47,7 +47,7 @@ enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Pass {
     at: Place,
-    /// When it began, the modification was complete; a pass had ended as new.
+    /// When it began: the modification was complete; an earlier pass had ended as new.
     after_done: bool,
     new_before: bool,
 }
@@ -56,7 +56,7 @@ struct Pass {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Level {
     function: bool,
-    /// Before which step.
+    /// The step that comes next.
     at: usize,
     registers: [u32; 3],
     pass: Option<Pass>,
@@ -65,17 +65,17 @@ struct Level {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Cpu {
     levels: Vec<Level>,
-    /// The oldest one first.
+    /// Oldest first.
     buffer: Vec<Waiting>,
     pending: bool,
-    /// In memory, where the host reads them.
+    /// The value in memory, where the host reads it.
     nest: u32,
     acknowledged: bool,
     seen_new: bool,
     view: View,
 }
 
-/// Of a commit: who stored it, and whether it needs no serialising.
+/// Who stored a commit, and whether it needs no serialising.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Origin {
     slot: usize,
@@ -86,16 +86,16 @@ struct Origin {
 pub struct World {
     words: [u32; WORDS.len()],
     commits: Vec<Commit>,
-    /// Of each commit.
+    /// One for each commit.
     origins: Vec<Origin>,
     cpus: Vec<Cpu>,
     done: bool,
-    /// Before which step the host is, and whom it has seen quiet in it.
+    /// The host's next step, and the executors that it has seen quiet in it.
     host: usize,
     seen: Vec<usize>,
 }
 
-/// What can be observed when everybody has finished.
+/// What can be observed once everything has finished.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Final {
     pub words: Vec<u32>,
@@ -103,7 +103,7 @@ pub struct Final {
     pub text: Vec<u32>,
 }
 
-/// Whose move it is, and which.
+/// A move, for the schedule.
 #[derive(Debug, Clone, Copy)]
 pub enum Label {
     /// The oldest store reaches memory.
@@ -119,7 +119,7 @@ pub enum Label {
 }
 
 impl Label {
-    /// For a reader.
+    /// The label in words.
     pub fn text(self) -> String {
         match self {
             Label::Drain(slot) => format!("{slot}: the oldest store reaches memory"),
@@ -133,7 +133,8 @@ impl Label {
     }
 }
 
-/// How a pass ended: whose it was, by which step of the program or function, and which version it looked like.
+/// How a pass ended: its vCPU, the step of the program or function that it belongs to, and the version that it looked
+/// like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outcome {
     pub slot: usize,
@@ -144,7 +145,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// In the explorer's words. Where all are alike, all run the first program.
+    /// The outcome in the explorer's words. Where nothing tells the vCPUs apart, all of them run the first program.
     pub fn text(&self, alike: bool) -> String {
         let program = match self {
             Outcome { function: true, .. } => "told.ipi.t".into(),
@@ -161,7 +162,7 @@ pub struct Next {
     /// None if the violation ends the execution.
     pub world: Option<World>,
     pub violated: Vec<&'static str>,
-    /// Of the pass that it ends.
+    /// The outcome of the pass that the move ends.
     pub outcome: Option<Outcome>,
 }
 
@@ -199,7 +200,7 @@ impl Cpu {
         newest.unwrap_or(memory)
     }
 
-    /// Bytes of the site; none while a store that has some of them, but not all, is the newest one that waits.
+    /// Bytes of the site. None while the newest waiting store to them holds some of them, but not all.
     fn load_text(&self, memory: &[u8], at: usize, size: usize) -> Option<u32> {
         let end = at + size;
         let newest = self.buffer.iter().rev().find_map(|one| match one {
@@ -254,7 +255,7 @@ impl Bench<'_> {
         main.at == self.case.programs[slot].len() && cpu.buffer.is_empty() && !cpu.pending
     }
 
-    /// Where everybody has finished: what can be observed.
+    /// What can be observed, if everything has finished.
     pub fn observed(&self, world: &World) -> Option<Final> {
         let finished = (0..world.cpus.len()).all(|slot| self.finished(world, slot));
         if !finished || world.host < self.case.host.len() {

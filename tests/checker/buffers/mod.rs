@@ -1,8 +1,8 @@
 //! Store buffers: the explorer against a naive model of x86-TSO, over random programs.
 //!
-//! Every final state that the checker finds is told from the others by a program of the scenario itself: it gets to a step
-//! of its own in each, and violates a property in what the checker does not find. So the sets of final states are compared,
-//! not only what goes wrong on the way.
+//! The scenario itself tells the final states apart: one of its programs reaches a step of its own in each final state
+//! that the checker found, and violates a property in any other. This compares the sets of final states, and not only
+//! what goes wrong on the way.
 
 mod generate;
 mod machine;
@@ -22,7 +22,7 @@ use machine::{Memory, Outcome};
 use program::{Case, ends_at};
 use search::{Verdict, search};
 
-/// Of random programs, more states or final states than this are left to others.
+/// Random programs with more states or final states than this are skipped.
 const MOST: usize = 5_000;
 const MOST_FINALS: usize = 24;
 
@@ -44,7 +44,7 @@ fn predicted(seed: u64) -> Option<Predicted> {
     (tso.finals.len() <= MOST_FINALS).then_some(Predicted { seed, case, model, sc, tso })
 }
 
-/// What a search comes to, and which of the final states under x86-TSO it gets to.
+/// The result of a search, and which of the final states under x86-TSO it reached.
 #[derive(Debug, PartialEq, Eq)]
 struct Reached {
     found: Found,
@@ -111,12 +111,12 @@ impl Predicted {
     }
 }
 
-/// Without what matters for measuring stalls only.
+/// Options without what only the measurement of stalls needs.
 fn brief() -> CheckOptions {
     CheckOptions { stalls: Stalls::No, ..options() }
 }
 
-/// What the comparisons of a test come to.
+/// The totals of a test's comparisons.
 #[derive(Debug, Default)]
 struct Tally {
     asked: u64,

@@ -1,4 +1,4 @@
-//! What is checked: short programs, one for each vCPU, that store, load and pass; and the same as TOML.
+//! A case: short programs, one for each vCPU, that store, load and pass through the site; and the same case as TOML.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -59,7 +59,7 @@ pub enum Op {
 pub enum Host {
     Set(usize, u32),
     Await(usize, u32),
-    /// Until the words that each has for itself are all 0; until each of them has been seen at 0.
+    /// Waits until the vCPUs' own words are all 0 at once; waits until each of them has been seen at 0.
     AwaitNest,
     Quiesce,
     /// Lets a vCPU run the function; and waits until it has acknowledged that.
@@ -69,7 +69,7 @@ pub enum Host {
 
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// The site and the rule; nobody and nothing else.
+    /// The site and the rule. Its executors and steps are ignored.
     pub site: case::Case,
     pub programs: Vec<Vec<Op>>,
     /// All vCPUs run the first program: nothing tells them apart.

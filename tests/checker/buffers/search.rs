@@ -1,4 +1,4 @@
-//! Everything that can happen, without any idea of what could be left out.
+//! A search of all states, without any reduction.
 
 use std::collections::BTreeSet;
 

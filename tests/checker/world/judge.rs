@@ -1,4 +1,4 @@
-//! Properties of a state: what a fetch may run into, and where executors will continue.
+//! Properties of a state: what a fetch may meet, and where executors will continue.
 
 use super::{Bench, Cpu, Place, World};
 use crate::checker::case::{self, INT3, Resume};
