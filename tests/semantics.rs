@@ -204,29 +204,36 @@ fn searches_of_one_guest_share_steps_and_those_of_two_guests_none() {
     kvm::required();
     let mut checker = harness::checker();
     checker.forget();
-    let mut look = |name: &str, fetch: &str, verify| {
+    let mut look = |scenario: &Scenario, fetch: &str, verify| {
         let fetch = Some(fetch.parse().unwrap());
         let before = checker.assists();
         let options = CheckOptions { fetch, verify, recheck: 0, ..options() };
-        let report = checker.check(&shipped(name), &options, |_| {}).unwrap();
+        let report = checker.check(scenario, &options, |_| {}).unwrap();
         (report, (checker.assists() - before).steps)
     };
-    let [fixup, other] = ["seed/fixup", "seed/fixup-call"];
-    let (first, _) = look(fixup, "line", false);
+    let [fixup, other] = ["seed/fixup", "seed/fixup-call"].map(shipped);
+    let (first, _) = look(&fixup, "line", false);
     let memo = first.counts.memo;
     assert!(memo.executed > 100 && memo.earlier == 0, "{memo:?}");
     // Another vendor's rule comes with this model.
-    let (shared, _) = look(fixup, "amd", false);
+    let (shared, _) = look(&fixup, "amd", false);
     assert!(shared.counts.memo.earlier > 100, "{:?}", shared.counts.memo);
-    let (again, _) = look(fixup, "line", false);
+    let (again, _) = look(&fixup, "line", false);
     assert_eq!((again.counts.memo.executed, again.counts.memo.earlier), (0, memo.executed));
     assert_eq!(again.digest, first.digest);
-    let (_, steps) = look(fixup, "line", true);
+    let (_, steps) = look(&fixup, "line", true);
     assert!(steps >= memo.executed, "the second of two searches executes its own");
-    let (elsewhere, _) = look(other, "line", false);
+    let (elsewhere, _) = look(&other, "line", false);
     assert_eq!(elsewhere.counts.memo.earlier, 0);
-    let (alone, _) = look(fixup, "amd", false);
+    let (alone, _) = look(&fixup, "amd", false);
     assert_eq!((alone.counts.memo.earlier, &alone.digest), (0, &shared.digest));
+    // What the host does is no part of the guest.
+    let [whole, mutant] = ["", "[[step]]\nsync = {}\n"].map(|step| {
+        let store = "[[step]]\nstore = { what = \"new\" }\n";
+        inline("steps", &format!("[executors]\ncount = 1\npasses = 1\n{SITE}{store}{step}"))
+    });
+    assert_eq!(look(&whole, "line", false).0.counts.memo.earlier, 0);
+    assert!(look(&mutant, "line", false).0.counts.memo.earlier > 0);
 }
 
 #[test]

@@ -160,8 +160,8 @@ impl Memo {
         }
     }
 
-    /// The same memo with steps that earlier searches of the same guest have executed: of plans that differ in their
-    /// fetch and memory models alone.
+    /// The same memo with steps that earlier searches of the same guest have executed: of plans that differ in the
+    /// host's steps and in their models alone.
     #[must_use]
     pub fn with_steps(mut self, mut steps: Steps) -> Memo {
         steps.results.begin();
