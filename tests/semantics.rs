@@ -227,13 +227,18 @@ fn searches_of_one_guest_share_steps_and_those_of_two_guests_none() {
     assert_eq!(elsewhere.counts.memo.earlier, 0);
     let (alone, _) = look(&fixup, "amd", false);
     assert_eq!((alone.counts.memo.earlier, &alone.digest), (0, &shared.digest));
-    // What the host does is no part of the guest.
+    // What the host does is not part of the guest.
     let [whole, mutant] = ["", "[[step]]\nsync = {}\n"].map(|step| {
         let store = "[[step]]\nstore = { what = \"new\" }\n";
         inline("steps", &format!("[executors]\ncount = 1\npasses = 1\n{SITE}{store}{step}"))
     });
     assert_eq!(look(&whole, "line", false).0.counts.memo.earlier, 0);
     assert!(look(&mutant, "line", false).0.counts.memo.earlier > 0);
+    let [_, own] = [true, false].map(|memo| {
+        let fetch = Some("line".parse().unwrap());
+        checker.check(&fixup, &CheckOptions { fetch, memo, ..options() }, |_| {}).unwrap()
+    });
+    assert_eq!((own.counts.memo.earlier, &own.digest), (0, &first.digest), "without a memo");
 }
 
 #[test]

@@ -37,7 +37,10 @@ impl Checker {
     ) -> Result<(Report, Vec<Counterexample<Transition>>), CheckError> {
         let begun = Instant::now();
         let mut engine = SteppingEngine::new(&mut self.oracle, plan)?;
-        let memo = memo(options).with_steps(self.known.take(plan));
+        let mut memo = memo(options);
+        if options.memo {
+            memo = memo.with_steps(self.known.take(plan));
+        }
         let mut model = Model::new(plan, &mut engine, memo)?;
         let mut report = Report::new(plan);
         if plan.events.smi > 0 && !self.capabilities.has(Feature::Smi) {
@@ -77,7 +80,9 @@ impl Checker {
         report.unreached = model.unreached().into_iter().map(str::to_owned).collect();
         let found = found.into_values().map(|found| minimize(&mut model, found, options, limits()));
         let found = found.collect::<Result<_, _>>()?;
-        self.known.put(model.into_steps());
+        if options.memo {
+            self.known.put(model.into_steps());
+        }
         Ok((report, found))
     }
 }

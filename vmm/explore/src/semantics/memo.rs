@@ -2,12 +2,12 @@
 //!
 //! Two levels:
 //!
-//! * **steps** ([`Steps`]), by everything that KVM's result depends on: the complete vCPU (registers and private memory), the
-//!   injected event or the instruction's bytes, and what the decoded instruction reads from the shared page and from
-//!   the site as data. The key holds *all* private memory, which is more than the instruction reads: this may cost a
+//! * **steps** ([`Steps`]), by everything that KVM's result depends on: the complete vCPU (registers and private memory),
+//!   the injected event or the instruction's bytes, and what the decoded instruction reads from the shared page and
+//!   from the site as data. The key holds *all* private memory, which is more than the instruction reads: this may cost a
 //!   hit, but never causes a wrong one. Bytes behind the instruction in the fetch window cannot matter: its length is
-//!   decoded from the bytes before them. Nothing here
-//!   depends on the fetch model or on who else runs: searches of the same guest can share their steps.
+//!   decoded from the bytes before them. Nothing here depends on the fetch model or on who else runs: searches of the
+//!   same guest can share their steps.
 //! * **outcomes**, by executor, shared state and kind of transition: a step with its bookkeeping and checks.
 //!
 //! A seeded sample of outcome hits is computed again with a live step, and a difference is a harness error.
