@@ -90,7 +90,7 @@ fn a_newer_first_half_is_a_headline_with_its_boundaries() {
     };
     assert_eq!(ordered(&quiet), (0, 1000));
     let rows = vec![
-        row(Length::Halves, 0x400, 0),
+        row(Length::Halves, 0x400, 5),
         row(Length::HalvesFence, 0x43e, 3),
         row(Length::HalvesPause, 0xffe, 4),
     ];

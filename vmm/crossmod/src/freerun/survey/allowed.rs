@@ -3,9 +3,8 @@
 //! The stores from the oldest generation in the outcome to the newest become commits, divided as the explorer divides
 //! them, and the outcome is declared as another form of the instruction. A model allows it if one of the views at some
 //! moment of that history shows it. The pieces of a store may be committed in any order, but those of a second half
-//! come before those of the first. One order for all stores of a
-//! history suffices to show that a mix is allowed, because a mix depends only on the order within the first and last
-//! store.
+//! come before those of the first. One order for all stores of a history suffices to show that a mix is allowed,
+//! because a mix depends only on the order within the first and last store.
 
 use crossmod_model::view::{Seen, views};
 

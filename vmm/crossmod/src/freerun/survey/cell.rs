@@ -92,6 +92,11 @@ impl Cell {
         crosses(first, self.length.varied())
     }
 
+    /// Two stores meet at a boundary between blocks: which block is fetched first can be seen.
+    pub fn shows_order(self) -> bool {
+        self.length.halves() && self.crosses() > Crosses::Nothing
+    }
+
     /// AMD promises that the store is seen whole: one store inside an aligned quadword (APM vol. 2, 7.6.1).
     /// Intel promises nothing without serialising (SDM vol. 3, "Handling Self- and Cross-Modifying Code").
     pub fn amd_promises_whole(self) -> bool {

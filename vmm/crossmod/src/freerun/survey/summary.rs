@@ -145,7 +145,7 @@ impl Survey {
         };
         let over_line = |row: &SurveyRow| row.cell.length.single() && row.cell.crosses() >= Crosses::Line;
         let copied = |row: &SurveyRow| row.cell.length == Length::Five;
-        let halves = |row: &SurveyRow| row.cell.length.halves() && row.cell.crosses() > Crosses::Nothing;
+        let halves = |row: &SurveyRow| row.cell.shows_order();
         let single = |row: &SurveyRow| row.cell.length.single();
         let serialised = |side| side == Side::Serialised;
         let not_serialised = |side| side != Side::Serialised;

@@ -12,9 +12,8 @@ pub fn headlines(survey: &Survey) -> Vec<String> {
 }
 
 fn order(survey: &Survey) -> Option<String> {
-    let newer = |row: &&SurveyRow| {
-        row.cell.length.halves() && row.seen.iter().any(|seen| seen.counts.first_newer > 0)
-    };
+    let newer =
+        |row: &&SurveyRow| row.cell.shows_order() && row.seen.iter().any(|seen| seen.counts.first_newer > 0);
     let rows: Vec<&SurveyRow> = survey.rows.iter().filter(newer).collect();
     let crossed = rows.iter().map(|row| row.cell.crosses()).collect::<BTreeSet<_>>();
     let crossed: Vec<&str> = crossed.into_iter().map(Crosses::name).collect();
