@@ -91,8 +91,8 @@ fn the_shipped_set_has_the_same_verdicts_without_reduction() {
         }
         compared += 1;
         // What is patched in the kernel's functions is patched as in `seed/fixup`, at other bytes.
-        let large = if belongs(&scenario, LINUX) { LARGE / 2 } else { LARGE };
-        if reduced.counts.states > large && !scenario.text.contains("[[executor]]") {
+        let most = if belongs(&scenario, LINUX) { LARGE / 2 } else { LARGE };
+        if reduced.counts.states > most && !scenario.text.contains("[[executor]]") {
             scenario = cut(&scenario);
             reduced = plain(&scenario, None, None);
             smaller.push(scenario.name.clone());

@@ -230,7 +230,7 @@ fn every_message_that_meets_no_other_arrives() {
     sent.map(|_| ()).unwrap();
 }
 
-/// Otherwise the executors would run for ever, and the panic would never be seen.
+/// Otherwise the executors would never stop, and the panic would never be seen.
 #[test]
 fn executors_stop_when_their_patcher_panics() {
     counting_required();
