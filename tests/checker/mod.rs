@@ -26,8 +26,8 @@ use crate::bench::{inline, options, violated};
 use crate::{harness, kvm};
 use case::{Case, Executor, INT3, JMP32, NOP5, Resume, Run, Step};
 use fetch::{AMD, AMD_BLOCK, COHERENT, HALF_LINE, HALF_LINE_BLOCK, INTEL, LINE, LINE_BLOCK, Model};
-use search::search;
-use world::{MIXTURE, Outcome, Verdict};
+use search::{Verdict, search};
+use world::{MIXTURE, Outcome};
 
 type Names = BTreeSet<&'static str>;
 

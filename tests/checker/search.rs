@@ -1,14 +1,28 @@
 //! A breadth-first search of all states.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 
 use super::case::Case;
 use super::fetch::Model;
-use super::world::{Bench, Label, Verdict, World};
+use super::world::{Bench, Label, Outcome, World};
 
 /// States by number. Each keeps its hash.
 pub type Worlds<W> = IndexSet<W, FxBuildHasher>;
+
+/// What a search has found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub violated: BTreeSet<&'static str>,
+    /// The shortest schedule to each.
+    pub schedules: Vec<(&'static str, Vec<Label>)>,
+    /// Every way in which a pass ends.
+    pub outcomes: BTreeSet<Outcome>,
+    pub states: usize,
+    pub transitions: usize,
+}
 
 /// Searches; none if there are more states than this.
 pub fn search(case: &Case, model: Model, most: usize) -> Option<Verdict> {

@@ -1,14 +1,18 @@
 //! States and moves. Executors are abstract: a pass begins, fetches, perhaps traps, and ends.
 
 mod judge;
+mod moves;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use smallvec::{SmallVec, smallvec};
 
 use super::case::{self, Case, Flow, Instruction, Resume, Run, Step};
 use super::fetch::{Commit, Exempt, Model, Order, Seen, View};
+
+pub use moves::{Label, Next, Outcome};
+
+use moves::End;
 
 /// Stands for `interior` where the checker cannot decide it.
 pub const MIXTURE: &str = "interior of a mixture";
@@ -81,57 +85,6 @@ pub struct World {
     freed: [bool; 2],
     nmis: u8,
 }
-
-/// A move, for the schedule.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Label {
-    Patcher(usize, usize),
-    Begin(usize),
-    Fetch(usize, usize, Seen),
-    Advance(usize),
-    /// The handler reads the descriptor, and counts if it does.
-    Claim(usize),
-    Ipi(usize, Run),
-    Nmi(usize),
-}
-
-/// How a pass ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Outcome {
-    /// It was a pass of an NMI's handler.
-    pub nmi: bool,
-    /// Which version it looked like; none if it looked like neither.
-    pub new: Option<bool>,
-    pub trapped: bool,
-}
-
-/// A move and what it leads to.
-pub struct Next {
-    pub label: Label,
-    /// None if the violation ends the execution.
-    pub world: Option<World>,
-    pub violated: Vec<&'static str>,
-    /// The outcome of the pass that the move ends.
-    pub outcome: Option<Outcome>,
-}
-
-impl Next {
-    /// A move that ends no pass.
-    fn within(label: Label, world: Option<World>, violated: Vec<&'static str>) -> Next {
-        Next { label, world, violated, outcome: None }
-    }
-
-    /// Notes how a pass has ended, if one has.
-    fn ends(&mut self, end: Option<End>) {
-        if let Some((outcome, violated)) = end {
-            self.outcome = Some(outcome);
-            self.violated.extend(violated);
-        }
-    }
-}
-
-/// How a pass has ended, and what that violates.
-type End = (Outcome, Option<&'static str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
@@ -528,16 +481,4 @@ fn broadcast(world: &mut World, run: Run) {
         let cpu = Rc::make_mut(cpu);
         (cpu.pending, cpu.acknowledged) = (Some(run), false);
     }
-}
-
-/// What a search has found.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub violated: BTreeSet<&'static str>,
-    /// The shortest schedule to each.
-    pub schedules: Vec<(&'static str, Vec<Label>)>,
-    /// Every way in which a pass ends.
-    pub outcomes: BTreeSet<Outcome>,
-    pub states: usize,
-    pub transitions: usize,
 }
